@@ -1,0 +1,6 @@
+"""The warm-started baseline of the LURE paper: `python ALMA.py --help`. What its flags mean: `lure.cli_released`."""
+
+from lure.cli_released import main
+
+if __name__ == "__main__":
+    raise SystemExit(main("ALMA.py"))

@@ -1,0 +1,40 @@
+# make demo    build a virtual environment, install, and compare the methods on the embedded sample (about two minutes)
+# make test    build one with the development tools and run the whole check, as CI does
+# make slow    the tests that take minutes: long loops of kills, several processes
+# make check   the check alone, in the environment that is active (or in .venv where there is one)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/,)
+INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check slow clean
+
+demo: $(VENV)/installed-demo
+	$(VENV)/bin/lure compare
+
+test: $(VENV)/installed-test
+	$(MAKE) check
+
+check:
+	$(BIN)ruff format --check .
+	$(BIN)ruff check .
+	$(BIN)mypy
+	$(BIN)pytest
+
+slow:
+	$(BIN)pytest -m slow
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[data,paper,dev]'
+	touch $@ $(VENV)/installed-demo
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

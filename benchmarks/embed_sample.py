@@ -1,0 +1,31 @@
+"""Make the embedded sample of Fashion-MNIST from the official files.
+
+    python benchmarks/embed_sample.py FOLDER_OF_FASHION_MNIST
+
+The file holds the first 3,000 training images and the first 1,000 test images, with their labels.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lure.sources import load_dataset
+
+TARGET = Path(__file__).parents[1] / "src/lure/sources/fashion_mnist_sample.npz"
+
+
+def main() -> None:
+    """Read the official files, and write the sample into the package."""
+    dataset = load_dataset("fashion-mnist", sys.argv[1])
+    arrays = {}
+    for part, examples, count in (("train", dataset.train, 3000), ("test", dataset.test, 1000)):
+        chosen = examples[:count]
+        arrays[f"{part}_inputs"] = chosen.inputs.numpy()
+        arrays[f"{part}_labels"] = chosen.labels.numpy().astype(np.uint8)
+    np.savez_compressed(TARGET, **arrays)
+    print(f"{TARGET.name}: {TARGET.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The paper's CIFAR-10 protocol for several policies, in pieces of under ten minutes.
+
+Ten million examples a policy take a GPU many minutes and a CPU days. This script works until its time is up, stops at a
+point from which the runs go on exactly, copies the ledgers, and exits with 75; the same command goes on, and exits
+with 0 once all is done:
+
+    python benchmarks/paper_cifar10.py --data DIR
+"""
+
+import argparse
+import dataclasses
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from lure.experiment import Placement, is_complete, open_dataset, pair_directory, run
+from lure.recipe import load_experiment
+from lure.training import Moment
+
+POLICIES = {
+    "lure": ("cifar10", None),
+    "lure-as-released": ("cifar10-as-released", None),
+    "warm-start": ("cifar10", "warm-start"),
+    "scratch": ("cifar10", "scratch"),
+}
+RECORDS = ("recipe.toml", "ledger.jsonl", "result.json")
+MORE_TO_DO = 75
+
+
+class TimeIsUp(Exception):
+    """Ends a run between two steps; its last checkpoint stays."""
+
+
+def main() -> int:
+    """Work through the policies; return 0 when all are complete, 75 when there is more to do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the CIFAR-10 files")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper-cifar10"), help="run directories, with weights")
+    parser.add_argument("--ledgers", type=Path, default=Path("results/paper-cifar10"), help="where records are copied")
+    parser.add_argument("--policies", default=",".join(POLICIES), help="which, and in which order")
+    parser.add_argument("--seeds", default="0", help="such as 0,1,2; the outer loop")
+    parser.add_argument("--seconds", type=float, default=540, help="time for this call")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the recipe")
+    arguments = parser.parse_args()
+    end = time.monotonic() + arguments.seconds
+
+    def watch(moment: Moment) -> None:
+        if time.monotonic() > end:
+            raise TimeIsUp
+
+    cuda = torch.cuda.is_available()
+    fast = {"precision": "bf16", "compile": True, "tf32": True} if cuda else {}
+    changes = {**fast, **dict(change.split("=", 1) for change in arguments.set)}
+    pairs = []
+    for seed in arguments.seeds.split(","):
+        for policy in arguments.policies.split(","):
+            recipe, unlearner = POLICIES[policy]
+            experiment = load_experiment(recipe, {**changes, "seed": seed})
+            if unlearner:
+                experiment = dataclasses.replace(experiment, unlearner=unlearner)
+            pairs.append((experiment, pair_directory(arguments.out, policy, experiment.seed)))
+    placement = Placement(data=arguments.data)
+    dataset = open_dataset(pairs[0][0], placement)
+    print(f"device: {torch.cuda.get_device_name() if cuda else 'cpu'}")
+    try:
+        for experiment, directory in pairs:
+            if not is_complete(directory):
+                run(experiment, directory, placement=placement, dataset=dataset, watch=watch)
+    except TimeIsUp:
+        print("time is up; the same command goes on", file=sys.stderr)
+    for _, directory in pairs:
+        stages = 0
+        for name in RECORDS:
+            if (directory / name).exists():
+                target = arguments.ledgers / directory.relative_to(arguments.out) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(directory / name, target)
+        if (directory / "ledger.jsonl").exists():
+            stages = len((directory / "ledger.jsonl").read_text().splitlines())
+        print(f"{directory}: {stages} stages{', complete' if is_complete(directory) else ''}")
+    return 0 if all(is_complete(directory) for _, directory in pairs) else MORE_TO_DO
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

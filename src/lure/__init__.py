@@ -1,0 +1,49 @@
+"""lure: keep a neural network current while its data arrive in chunks.
+
+Learn, unlearn, relearn: before each new fit, forget what matters least. `unlearn_` is the one line for a training loop
+of your own; `Learner` runs the whole cycle over a directory on disk; the command `lure` runs, compares and reports.
+"""
+
+from importlib.metadata import version
+
+from lure.errors import InputError
+from lure.examples import Examples, Split
+from lure.learner import Learner
+from lure.metrics import cumulative_error, expected_calibration_error
+from lure.recipe import Experiment, Recipe
+from lure.reinit import reinitialize_
+from lure.replay import BufferReplay, FullReplay, LastReplay, NoReplay
+from lure.saliency import lowest_fraction, snip_saliency
+from lure.stage import Stage
+from lure.stream import mega_batches
+from lure.unlearners import *  # noqa: F403 - every registered method, by its class name
+from lure.unlearners import UNLEARNERS, Context, Unlearner
+from lure.unlearning import UnlearnReport, unlearn_
+
+__version__ = version("lure-torch")
+
+__all__ = [
+    "UNLEARNERS",
+    "BufferReplay",
+    "Context",
+    "Examples",
+    "Experiment",
+    "FullReplay",
+    "InputError",
+    "LastReplay",
+    "Learner",
+    "NoReplay",
+    "Recipe",
+    "Split",
+    "Stage",
+    "UnlearnReport",
+    "Unlearner",
+    "cumulative_error",
+    "expected_calibration_error",
+    "lowest_fraction",
+    "mega_batches",
+    "reinitialize_",
+    "snip_saliency",
+    "unlearn_",
+    *(maker.__name__ for maker in UNLEARNERS.values()),
+]

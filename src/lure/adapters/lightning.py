@@ -1,0 +1,48 @@
+"""Lightning: unlearn when a fit starts."""
+
+from typing import Any
+
+import torch
+
+from lure.errors import InputError
+from lure.unlearning import UnlearnReport, unlearn_
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ImportError as error:
+    raise ImportError("this adapter needs Lightning: pip install 'lightning>=2.4,!=2.6.2,!=2.6.3'") from error
+
+
+class UnlearnCallback(Callback):
+    """Run `unlearn_` on the module before the first training step of each fit; `report` says what it did.
+
+    The data are the fit's own training batches, and the loss is cross-entropy of (inputs, labels), unless `loader` and
+    `loss` say otherwise. A fit that goes on from a checkpoint (`ckpt_path`) is no new one: nothing is done.
+
+    Args:
+        method: name of the method, as in `unlearn_`.
+        **options: whatever else `unlearn_` takes, but the optimiser, which is the trainer's. The seed counts on by 1
+            from one use of the callback to the next.
+
+    Example:
+        >>> callback = UnlearnCallback("dash", alpha=0.1)  # Trainer(callbacks=[callback]).fit(module, next_loader)
+    """
+
+    def __init__(self, method: str = "lure", **options: Any) -> None:
+        self.method, self.options, self.num_uses = method, options, 0
+        self.report: UnlearnReport | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Unlearn: the optimiser exists by now, and its state has been restored if there was any."""
+        if trainer.ckpt_path is not None:
+            return
+        if len(trainer.optimizers) > 1:
+            raise InputError(f"one optimiser can be cleared, but the module has {len(trainer.optimizers)}")
+        optimizer = next((o for o in trainer.optimizers if isinstance(o, torch.optim.Optimizer)), None)
+        given = {
+            "loader": trainer.train_dataloader,
+            **self.options,
+            "seed": self.options.get("seed", 0) + self.num_uses,
+        }
+        self.report = unlearn_(pl_module, method=self.method, optimizer=optimizer, **given)
+        self.num_uses += 1

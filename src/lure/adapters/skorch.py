@@ -1,0 +1,57 @@
+"""skorch: unlearn before each `partial_fit` but the first."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from lure.unlearning import UnlearnReport, unlearn_
+
+try:
+    from skorch.callbacks import Callback
+except ImportError as error:
+    raise ImportError("this adapter needs skorch: pip install 'skorch>=1.0'") from error
+
+
+class UnlearnCallback(Callback):  # type: ignore[misc]
+    """Run `unlearn_` on the net's module before it is fitted further; `report` says what it did.
+
+    The data are those that the fit is given, less its validation split, and the loss is the net's own, unless `loader`
+    and `loss` say otherwise. A net that has not learnt anything yet (after `initialize`, or in `fit`) is left alone.
+
+    Args:
+        method: name of the method, as in `unlearn_`.
+        **options: whatever else `unlearn_` takes, but the optimiser, which is the net's. The seed counts on by 1 from
+            one use of the callback to the next.
+
+    Example:
+        >>> callback = UnlearnCallback("dash", alpha=0.1)  # NeuralNetClassifier(..., callbacks=[callback])
+    """
+
+    def __init__(self, method: str = "lure", **options: Any) -> None:
+        self.method, self.options, self.num_uses = method, options, 0
+        self.report: UnlearnReport | None = None
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the method and its options, so that a search over the net's settings can copy the callback."""
+        return {"method": self.method, **self.options}
+
+    def set_params(self, **params: Any) -> "UnlearnCallback":
+        """Change the method or options, such as `callbacks__unlearn__forget_fraction` in a search."""
+        self.method = params.pop("method", self.method)
+        self.options = {**self.options, **params}
+        return self
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **unused: Any) -> None:
+        """Unlearn, if there is anything to unlearn."""
+        if not net.history:
+            return
+
+        def loss(model: nn.Module, batch: Any) -> Tensor:
+            value: Tensor = net.get_loss(net.infer(batch[0]), batch[1], training=False)
+            return value
+
+        training_data, _ = net.get_split_datasets(X, y)
+        given = {"loader": net.get_iterator(training_data, training=True), "loss": loss, **self.options}
+        given["seed"] = self.options.get("seed", 0) + self.num_uses
+        self.report = unlearn_(net.module_, method=self.method, optimizer=net.optimizer_, **given)
+        self.num_uses += 1

@@ -1,0 +1,134 @@
+"""What can be said about new data before any training: class balance, repeats, and how the model in use does on them.
+
+The method assumes that all chunks come from one distribution, the holdout's. Testing the model in use on the new chunk
+first (prequential evaluation, test then train) and comparing class counts shows when that may not hold. Both
+comparisons are chi-squared tests of homogeneity; a warning decides nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import chi2_contingency
+from torch import Tensor
+
+from lure.examples import HASH_ROWS, Examples
+
+WARNING_LEVEL = 0.01  # one false alarm in a hundred chunks, for each of the two comparisons
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """What a chunk looks like on arrival.
+
+    Attributes:
+        examples: how many there are.
+        class_counts: how many there are of each class, in order of labels.
+        in_holdout: how many have the same input as an example of the holdout.
+        in_earlier_chunks: how many have the same input as an example of an earlier chunk.
+        repeated: how many repeat an input that stands earlier in the chunk.
+        prequential_accuracy: of the version in use, on the chunk; None before the first version.
+        warnings: what departs from the holdout, as sentences.
+    """
+
+    examples: int
+    class_counts: tuple[int, ...]
+    in_holdout: int
+    in_earlier_chunks: int
+    repeated: int
+    prequential_accuracy: float | None
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for the ledger."""
+        return asdict(self) | {"class_counts": list(self.class_counts), "warnings": list(self.warnings)}
+
+
+def examine(
+    chunk: Examples,
+    holdout: Examples,
+    earlier: Iterable[Examples],
+    class_names: Sequence[str],
+    correct: Tensor | None,
+    holdout_correct: Tensor | None,
+) -> Arrival:
+    """Look a chunk over.
+
+    Args:
+        chunk: the new examples.
+        holdout: what every version is measured on.
+        earlier: the chunks that came before.
+        class_names: the classes in order of labels.
+        correct: which examples of the chunk the version in use gets right, bool (N,); None before the first version.
+        holdout_correct: the same for the holdout.
+    """
+    counts, expected = (torch.bincount(e.labels, minlength=len(class_names)).tolist() for e in (chunk, holdout))
+    rows = row_digests(chunk)
+    in_holdout = int(np.isin(rows, row_digests(holdout)).sum())
+    known = np.zeros(len(rows), dtype=bool)
+    for other in earlier:
+        known |= np.isin(rows, row_digests(other))
+    warnings = []
+    if in_holdout:
+        warnings.append(
+            f"{in_holdout} of {len(chunk)} examples are in the holdout, too: its accuracy will flatter the new version"
+        )
+    if known.any():
+        warnings.append(f"{int(known.sum())} of {len(chunk)} examples are in earlier chunks, too")
+    p_value = homogeneity(counts, expected)
+    if p_value < WARNING_LEVEL:
+        shares = zip(counts, expected, class_names, strict=True)
+        furthest = max(shares, key=lambda item: abs(item[0] / len(chunk) - item[1] / len(holdout)))
+        warnings.append(
+            f"the class balance departs from the holdout's (p = {p_value:.2g}), most for class {furthest[2]}: "
+            f"{100 * furthest[0] / len(chunk):.1f} % here, {100 * furthest[1] / len(holdout):.1f} % there"
+        )
+    accuracy = None
+    if correct is not None and holdout_correct is not None:
+        accuracy = float(correct.double().mean())
+        p_value = homogeneity(*([int(hits.sum()), int((~hits).sum())] for hits in (correct, holdout_correct)))
+        if p_value < WARNING_LEVEL:
+            there = float(holdout_correct.double().mean())
+            warnings.append(
+                f"the version in use gets {100 * accuracy:.1f} % of this chunk right and {100 * there:.1f} % of the "
+                f"holdout (p = {p_value:.2g}): do both come from one distribution?"
+            )
+    return Arrival(
+        examples=len(chunk),
+        class_counts=tuple(counts),
+        in_holdout=in_holdout,
+        in_earlier_chunks=int(known.sum()),
+        repeated=len(rows) - len(np.unique(rows)),
+        prequential_accuracy=accuracy,
+        warnings=tuple(warnings),
+    )
+
+
+def row_digests(examples: Examples) -> npt.NDArray[np.uint64]:
+    """Return a 64-bit hash of each input, (N,); read piece by piece, so large data stay in their files."""
+    digests = []
+    for start in range(0, len(examples), HASH_ROWS):
+        rows = examples[start : start + HASH_ROWS].inputs.contiguous()
+        values = rows.view(len(rows), -1).view(torch.uint8).numpy()
+        digests += [int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "little") for row in values]
+    return np.array(digests, dtype=np.uint64)
+
+
+def homogeneity(first: Sequence[int], second: Sequence[int]) -> float:
+    """Return the p-value of the chi-squared test that two rows of counts come from one distribution.
+
+    Columns that are empty in both rows tell nothing and are left out. The test is approximate where counts are small.
+
+    Example:
+        >>> round(homogeneity([50, 50], [52, 48]), 2), homogeneity([100, 0], [10, 90]) < 1e-9
+        (0.78, True)
+    """
+    table = np.array([first, second])
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2 or not table.sum(axis=1).all():
+        return 1.0
+    return float(chi2_contingency(table, correction=False).pvalue)

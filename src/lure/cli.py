@@ -1,0 +1,338 @@
+"""The command line: reads flags, calls the library, prints. No logic of its own.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done; 2 bad input, one line
+`error: ...`; 3 an update was trained but not accepted; 130 interrupted, with the command that resumes.
+"""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import signal
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import lure
+from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
+from lure.errors import InputError, unknown_name
+from lure.evaluation import evaluate_version
+from lure.experiment import Placement, compare, pair_directory, run
+from lure.models import MODELS
+from lure.processes import joined, process_rank
+from lure.recipe import Experiment, Recipe, load_experiment, policy_name, shipped_recipes
+from lure.report.evaluation_table import evaluation_tables
+from lure.report.numbers import page_data
+from lure.report.page import write_page
+from lure.report.plots import plot_accuracy_over_stages
+from lure.report.progress import StageProgress
+from lure.report.records import read_run, read_runs
+from lure.report.table import comparison_table, report_console, run_table
+from lure.report.verdict import verdict
+from lure.sources import SOURCES
+from lure.trackers import Tracking
+from lure.unlearners import UNLEARNERS
+
+COMPARED = "warm-start,scratch,lure,shrink-perturb,dash"
+
+DESCRIPTION = """\
+Keep a neural network current while its data arrive in chunks: learn, unlearn, relearn.
+
+  lure compare                     which policy wins, and at what cost, on a built-in sample (about two minutes)
+  lure run                         one policy on the same sample (seconds)
+  lure run cifar10 --data DIR      the protocol of the LURE paper on CIFAR-10
+  lure list unlearners             what there is to choose from
+
+  lure init DIR --holdout FILE     in production: begin a directory that is kept current,
+  lure update DIR DATA             and take in each new chunk; the better version stays
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and offer the nearest flag."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise InputError(f"{message} (see: {self.prog} --help)")
+
+    def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse the words; an unknown flag is answered with the nearest known one."""
+        parsed, unknown = self.parse_known_args(words)
+        if unknown:
+            command = self.commands.get(words[0], self)
+            if unknown[0].startswith("-"):
+                flags = [flag for flag in command._option_string_actions if flag.startswith("--")]
+                message = str(unknown_name("flag", unknown[0].split("=")[0], flags)).split(" (valid")[0]
+                raise InputError(f"{message} (see: {command.prog} --help)")
+            raise InputError(f"unexpected argument {unknown[0]!r} (see: {command.prog} --help)")
+        return parsed
+
+    commands: typing.ClassVar[dict[str, "Parser"]] = {}
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="lure", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"lure {lure.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str, usage: str | None = None) -> Parser:
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False, usage=usage)
+        Parser.commands[name] = command
+        return command
+
+    one = add(
+        "run",
+        "Run one experiment: a stream of mega-batches, one policy. An interrupted run goes on where it was.",
+        usage="lure run [RECIPE] [--out DIR] [--data PATH] [--seed N] [--unlearner NAME] [any flag below]",
+    )
+    _add_recipe(one)
+    _add_placement(one, "runs/RECIPE/UNLEARNER/seed-N")
+    _add_fields(one, Experiment)
+
+    many = add(
+        "compare",
+        "Run an experiment for several policies and seeds, and say which wins at what cost.",
+        usage="lure compare [RECIPE] [--unlearners A,B,C] [--seeds 0,1,2] [--out DIR] [any flag below]",
+    )
+    _add_recipe(many)
+    many.add_argument("--unlearners", metavar="A,B,C", default=COMPARED, help=f"policies (default {COMPARED})")
+    many.add_argument(
+        "--seeds", metavar="0,1,2", default="0,1,2", help="one run of each policy for each (default 0,1,2)"
+    )
+    _add_placement(many, "runs/RECIPE")
+    _add_fields(many, Experiment, without=("unlearner", "seed"))
+
+    report = add(
+        "report", "Show what runs or comparisons came to: tables, plots, mean and standard deviation over seeds."
+    )
+    report.add_argument("directories", metavar="DIR", nargs="+", help="run directories, or folders that hold them")
+    report.add_argument("--html", metavar="FILE", type=Path, help="write one self-contained page")
+    report.add_argument("--json", action="store_true", help="print every number of that page as JSON instead")
+
+    measure = add("evaluate", "Measure a committed version: accuracy by class, calibration, corruptions, attacks.")
+    measure.add_argument("directory", metavar="DIR", type=Path, help="a run directory")
+    measure.add_argument("--version", dest="number", metavar="VERSION", type=int, help="default: the one in use")
+    measure.add_argument("--on", metavar="FILE", type=Path, help="other labelled data to measure on")
+    measure.add_argument("--data", metavar="PATH", type=Path, help="folder or archive of the run's data set")
+    measure.add_argument("--calibration", action="store_true", help="print the reliability diagram's numbers, too")
+    measure.add_argument(
+        "--corruptions", action="store_true", help="the 19 corruptions of CIFAR-10-C, severities 1 to 5"
+    )
+    measure.add_argument("--adversarial", action="store_true", help="FGSM and PGD as epsilon grows")
+    measure.add_argument("--limit", metavar="N", type=int, help="corrupt and attack only N examples (default: all)")
+    measure.add_argument("--model", metavar="NAME", help="package.module:function, where the run needs your code")
+    measure.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    measure.add_argument("--json", action="store_true", help="print everything as JSON instead")
+
+    add_production_commands(add, _add_fields)
+
+    listing = add("list", "List what there is to choose from.")
+    listing.add_argument("what", choices=["data", "models", "unlearners", "recipes"], help="which table to print")
+    return parser
+
+
+def _add_recipe(command: Parser) -> None:
+    command.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", default="demo", help="name or TOML file (see: lure list recipes; demo)"
+    )
+
+
+def _add_placement(command: Parser, default_out: str) -> None:
+    group = command.add_argument_group("where (decides nothing about the result)")
+    group.add_argument("--out", metavar="DIR", type=Path, help=f"run directory (default {default_out})")
+    group.add_argument("--data", metavar="PATH", type=Path, help="folder or archive of the data set")
+    group.add_argument("--download", action="store_true", help="fetch the official archive into --data if not there")
+    group.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    group.add_argument("--workers", type=int, default=0, help="processes that read data too large for memory")
+    group.add_argument("--tracker", metavar="NAME", help="follow the run with wandb, tensorboard or mlflow")
+
+
+def _add_fields(command: Parser, record: type[Recipe], without: Sequence[str] = ()) -> None:
+    """Add a flag for every field of a recipe; its text is read by the recipe itself, which knows the types."""
+    groups = {
+        True: command.add_argument_group("how the model is trained (default: the recipe's)"),
+        False: command.add_argument_group("which data arrive, and how (default: the recipe's)"),
+    }
+    of_recipe = {field.name for field in dataclasses.fields(Recipe)}
+    hints = typing.get_type_hints(record)
+    for field in dataclasses.fields(record):
+        if field.name not in without:
+            groups[field.name in of_recipe].add_argument(
+                f"--{field.name.replace('_', '-')}",
+                dest=f"field_{field.name}",
+                metavar=_metavar(hints[field.name]),
+                help=field.metadata["meaning"].replace("%", "%%"),
+            )
+
+
+def _metavar(kind: Any) -> str:
+    """Return what stands for a value in help texts: the choices themselves where there are few."""
+    if typing.get_origin(kind) is Literal:
+        return "{" + ",".join(typing.get_args(kind)) + "}"
+    kinds = [option for option in typing.get_args(kind) or (kind,) if option not in (type(None), Ellipsis)]
+    word = {int: "N", float: "X", bool: "true|false", str: "NAME"}.get(kinds[0], "VALUE")
+    return f"{word},{word},..." if typing.get_origin(kind) is tuple else word
+
+
+def _experiment(arguments: argparse.Namespace) -> Experiment:
+    given = {key.removeprefix("field_"): value for key, value in vars(arguments).items() if key.startswith("field_")}
+    return load_experiment(arguments.recipe, {key: value for key, value in given.items() if value is not None})
+
+
+def _placement(arguments: argparse.Namespace) -> Placement:
+    tracking = Tracking(name=arguments.tracker) if arguments.tracker else None
+    return Placement(arguments.data, arguments.download, arguments.device, arguments.workers, tracking)
+
+
+def _runs_folder(recipe: str) -> Path:
+    return Path("runs") / (recipe if recipe in shipped_recipes() else Path(recipe).stem)
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """`lure run`."""
+    experiment = _experiment(arguments)
+    out = arguments.out or pair_directory(_runs_folder(arguments.recipe), experiment.unlearner, experiment.seed)
+    label = f"{policy_name(experiment.unlearner)}, seed {experiment.seed}"
+    with joined(arguments.device, out) as (device, mine):
+        placement = dataclasses.replace(_placement(arguments), device=device)
+        with StageProgress() as progress:
+            run(experiment, mine, placement=placement, watch=lambda moment: progress.show(label, moment))
+        if process_rank():
+            return
+    console = report_console()
+    console.print(run_table(read_run(out)))
+    print(f"\nsaved in {out}")
+
+
+def compare_command(arguments: argparse.Namespace) -> None:
+    """`lure compare`."""
+    experiment = _experiment(arguments)
+    out = arguments.out or _runs_folder(arguments.recipe)
+    unlearners = [word.strip() for word in arguments.unlearners.split(",") if word.strip()]
+    try:
+        seeds = [int(word) for word in arguments.seeds.split(",") if word.strip()]
+    except ValueError:
+        raise InputError(f"--seeds must be whole numbers with commas between, got {arguments.seeds!r}") from None
+    if not unlearners or not seeds:
+        raise InputError("give at least one policy and one seed: --unlearners a,b --seeds 0,1")
+    with joined(arguments.device, out) as (device, mine):
+        with StageProgress() as progress:
+            directories = compare(
+                experiment,
+                unlearners,
+                seeds,
+                mine,
+                placement=dataclasses.replace(_placement(arguments), device=device),
+                watch=lambda unlearner, seed, moment: progress.show(f"{unlearner}, seed {seed}", moment),
+            )
+        if process_rank():
+            return
+    _print_comparison(directories, out)
+
+
+def _print_comparison(directories: Sequence[Path], out: Path) -> None:
+    runs = read_runs(directories)
+    console = report_console()
+    console.print(comparison_table(runs))
+    print(f"\n{verdict(runs)}")
+    plot = out / "accuracy_over_stages.png"
+    plot_accuracy_over_stages(runs, plot)
+    print(f"\nplot: {plot}")
+
+
+def report_command(arguments: argparse.Namespace) -> None:
+    """`lure report`."""
+    runs = read_runs(arguments.directories)
+    if arguments.html:
+        write_page(runs, arguments.html)
+    if arguments.json:
+        print(json.dumps(page_data(runs), indent=2))
+        return
+    console = report_console()
+    if len(runs) == 1:
+        console.print(run_table(runs[0]))
+        return
+    console.print(comparison_table(runs))
+    print(f"\n{verdict(runs)}")
+
+
+def evaluate_command(arguments: argparse.Namespace) -> None:
+    """`lure evaluate`."""
+    result = evaluate_version(
+        arguments.directory,
+        arguments.number,
+        placement=Placement(data=arguments.data, device=arguments.device),
+        file=arguments.on,
+        model=arguments.model,
+        corruptions=arguments.corruptions,
+        adversarial=arguments.adversarial,
+        limit=arguments.limit,
+    )
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return
+    console = report_console()
+    for title, table in evaluation_tables(result, reliability=arguments.calibration):
+        print(f"{title}\n")
+        console.print(table)
+        print()
+
+
+def list_command(arguments: argparse.Namespace) -> None:
+    """`lure list`."""
+    if arguments.what == "recipes":
+        rows = [(name, text.splitlines()[0].lstrip("# ")) for name, text in shipped_recipes().items()]
+    else:
+        tables: dict[str, dict[str, Any]] = {"data": SOURCES, "models": MODELS, "unlearners": UNLEARNERS}
+        rows = [(name, (maker.__doc__ or "").splitlines()[0]) for name, maker in tables[arguments.what].items()]
+    width = max(len(name) for name, _ in rows)
+    for name, meaning in rows:
+        print(f"{name:<{width}}  {meaning}")
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def exit_code(command: Callable[[], int | None], again: str) -> int:
+    """Run a command and return its exit code; bad input and interruption become one line on standard error.
+
+    Args:
+        command: what to do; returns an exit code, or None for 0.
+        again: the command line that goes on after an interruption.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return command() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with: {again}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    commands: dict[str, Callable[[argparse.Namespace], int | None]] = {
+        "run": run_command,
+        "compare": compare_command,
+        "report": report_command,
+        "evaluate": evaluate_command,
+        "list": list_command,
+        **PRODUCTION_COMMANDS,
+    }
+
+    def command() -> int | None:
+        arguments = build_parser().parse_all(words)
+        return commands[arguments.command](arguments)
+
+    return exit_code(command, f"lure {shlex.join(words)}")

@@ -1,0 +1,210 @@
+"""Writing so that a process killed at any instant leaves the old state or the new one, never a half.
+
+A file is written under a temporary name, flushed to the disk, renamed, and the folder that holds it is flushed; a
+folder goes the same way as a whole. Temporary names begin with a dot and end in `.tmp`; what a killed process left
+under such a name is thrown away by the next one. Nothing is pickled: tensors are safetensors, everything else is JSON.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from lure.errors import InputError
+
+Content = bytes | Iterable[bytes]  # what goes into a file: whole, or piece by piece where it is large
+
+
+class StorageError(InputError):
+    """The disk refused a write: it is full, read-only or gone. What was committed before stands."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Run a block that writes to `path`; what the operating system refuses becomes one line.
+
+    Raises:
+        StorageError: naming the path and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write to {path}: {error.strerror or error} (what is committed stands)") from None
+
+
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Run a block that takes apart what was read from `path`; what lacks the form it was written in is damage.
+
+    Raises:
+        InputError: naming the path and the reason.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}): restore it from a backup") from None
+
+
+def checksum(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal, however large it is."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable; Windows neither needs it nor allows it."""
+    if os.name != "nt":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, if it is not there, so that it stays there."""
+    if not path.is_dir():
+        path.mkdir()
+        sync_folder(path.parent)
+
+
+def write_new(path: Path, content: Content) -> None:
+    """Write a file that does not exist yet, and flush it to the disk."""
+    # "x" refuses whatever stands there, a link to somewhere else included.
+    with open(path, "xb") as file:
+        for piece in [content] if isinstance(content, bytes) else content:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def temporary_name(path: Path) -> Path:
+    """Return the name that a file or folder bears until it is whole."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: Content) -> None:
+    """Put a file in place as a whole or not at all.
+
+    Raises:
+        StorageError: if the disk refuses; the old file then stands.
+    """
+    temporary = temporary_name(path)
+    with writing(path):
+        remove(temporary)
+        try:
+            write_new(temporary, content)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:
+            remove(temporary)
+            raise
+
+
+def write_folder(path: Path, contents: Mapping[str, Content]) -> None:
+    """Put a folder of files in place as a whole or not at all; what stood there is replaced.
+
+    Args:
+        path: the folder; the one above it is made if need be.
+        contents: file name -> content.
+
+    Raises:
+        StorageError: if the disk refuses.
+    """
+    temporary = temporary_name(path)
+    with writing(path):
+        make_folder(path.parent)
+        remove(temporary)
+        temporary.mkdir()
+        try:
+            for name, content in contents.items():
+                write_new(temporary / name, content)
+            sync_folder(temporary)
+            remove(path)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def to_json(value: Any) -> str:
+    """Write JSON on one line; NaN and infinity, which JSON lacks, become null."""
+
+    def finite(item: Any) -> Any:
+        if isinstance(item, float):
+            return item if np.isfinite(item) else None
+        if isinstance(item, dict):
+            return {key: finite(value) for key, value in item.items()}
+        return [finite(value) for value in item] if isinstance(item, list | tuple) else item
+
+    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """Return a record as a line of JSON, and its SHA-256 on a second line."""
+    text = to_json(record).encode()
+    return text + b"\n" + checksum(text).encode() + b"\n"
+
+
+def unseal(data: bytes) -> dict[str, Any] | None:
+    """Return the record that `seal` wrote, or None if it is damaged.
+
+    Example:
+        >>> unseal(seal({"stage": 3})), unseal(seal({"stage": 3}).replace(b"3", b"4", 1))
+        ({'stage': 3}, None)
+    """
+    text, _, digest = data.partition(b"\n")
+    if digest != checksum(text).encode() + b"\n":
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return tensors as safetensors without metadata: equal tensors give equal bytes.
+
+    Tensors that share storage (tied weights) are written once for each name.
+    """
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in sorted(tensors.items())}
+    return safetensors.torch.save(plain)
+
+
+def bytes_to_tensors(data: bytes, where: Path) -> dict[str, Tensor]:
+    """Read safetensors.
+
+    Raises:
+        InputError: naming the file, if it is damaged.
+    """
+    try:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"{where} is damaged: {error}") from None

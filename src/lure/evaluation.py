@@ -1,0 +1,118 @@
+"""Evaluate a committed version on its test set, and keep what came out in the run directory for the reports."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lure.durable import replace_file, to_json
+from lure.errors import InputError
+from lure.examples import Examples, Split, split_examples
+from lure.experiment import Placement, open_dataset, stream_of
+from lure.metrics import evaluate
+from lure.randomness import derive_generator
+from lure.recipe import Experiment
+from lure.run_directory import RunDirectory
+from lure.sources import load_examples
+from lure.training import arithmetic
+from lure.version import Version
+
+EVALUATIONS = "evaluations"
+
+
+def evaluate_version(
+    path: Path | str,
+    number: int | None = None,
+    *,
+    placement: Placement | None = None,
+    file: Path | None = None,
+    model: str | None = None,
+    corruptions: bool = False,
+    adversarial: bool = False,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Evaluate a version and write the result to `evaluations/VERSION.json` in its run directory.
+
+    A run of a named data set is measured on that set's test examples, and its temperature is fitted on the validation
+    examples that the version was chosen by. A directory kept current by updates is measured on its independent set, or
+    else its holdout. `file` stands in for either; then nothing is written, for the reports compare like with like.
+
+    Args:
+        path: the run directory.
+        number: which version; None takes the one in use.
+        placement: where the named data set lies, and the device.
+        file: other labelled examples to measure on.
+        model: consent to run a network of the user's own, as for `Learner.open`.
+        corruptions: corrupt the images in all ways of CIFAR-10-C.
+        adversarial: attack with FGSM and PGD.
+        limit: corrupt and attack only so many examples.
+
+    Returns:
+        What `lure.metrics.evaluate` returns, and `version`, `unlearner`, `seed`.
+
+    Raises:
+        InputError: if version or data are missing or damaged, or the examples do not fit the model.
+    """
+    placement = placement or Placement()
+    version = Version.load(path, number, model=model, device=placement.device)
+    test, validation = _examples(Path(path), version, placement, file)
+    version.task.check(test)
+    with arithmetic(version.recipe):
+        result = {
+            "version": version.stage.version,
+            "unlearner": version.stage.unlearner,
+            "seed": version.stage.seed,
+            **evaluate(
+                version.model,
+                test,
+                validation=validation,
+                class_names=version.class_names,
+                corruptions=corruptions,
+                adversarial=adversarial,
+                limit=limit,
+                device=version.device,
+            ),
+        }
+    if file is None:
+        folder = Path(path) / EVALUATIONS
+        folder.mkdir(exist_ok=True)
+        target = folder / f"{version.stage.version}.json"
+        replace_file(target, to_json(_kept(target, result)).encode())
+    return result
+
+
+def _kept(target: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result with the corruptions and attacks of an earlier one on the same examples, if it has none."""
+    if not target.exists():
+        return result
+    try:
+        earlier = json.loads(target.read_bytes())
+    except ValueError:
+        return result
+    if earlier.get("data_fingerprint") != result["data_fingerprint"]:
+        return result
+    return {key: earlier[key] for key in ("corruptions", "adversarial") if key in earlier} | result
+
+
+def _examples(
+    path: Path, version: Version, placement: Placement, file: Path | None
+) -> tuple[Examples, Examples | None]:
+    """Return what to measure on, and the validation examples where there are any."""
+    if file is not None:
+        return load_examples(file, version.class_names or None, version.task.input_shape), None
+    directory, recipe = RunDirectory(path), version.recipe
+    if (record := directory.production()) is not None:
+        return directory.read_chunk(record["independent"] or record["holdout"]), None
+    if not isinstance(recipe, Experiment):
+        raise InputError(f"{path} does not say which data to measure on: give them with --on FILE")
+    dataset = open_dataset(recipe, placement)
+    held = [
+        _cut(mega_batch, recipe, stage).validation
+        for stage, mega_batch in enumerate(stream_of(recipe, dataset)[: version.stage.stage], start=1)
+    ]
+    return dataset.test, Examples.concatenate(held)
+
+
+def _cut(mega_batch: Examples | Split, recipe: Experiment, stage: int) -> Split:
+    if isinstance(mega_batch, Split):
+        return mega_batch
+    return split_examples(mega_batch, recipe.validation_fraction, derive_generator(recipe.seed, stage, "split"))

@@ -1,0 +1,233 @@
+"""Run one experiment; compare many.
+
+An experiment is a stream of mega-batches cut from a named data set, and a learner that takes them in. A comparison is
+the same experiment for several unlearners and seeds, each pair in a run directory of its own; what is done is not done
+again, and what was interrupted goes on.
+"""
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lure.examples import Examples, Split
+from lure.learner import Learner
+from lure.metrics import anytime_relative_error, cumulative_error, mean_error_rate
+from lure.recipe import Experiment, policy_name
+from lure.sources import Dataset, load_dataset
+from lure.stage import Stage
+from lure.stream import few_shot_rows, mega_batches, released_order
+from lure.trackers import Tracker, Tracking, require_tracker
+from lure.training import Moment, Watch
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an experiment runs: what decides nothing about its result.
+
+    Attributes:
+        data: folder, file or archive of the data set; None for one that needs none.
+        download: fetch the official archive into `data` if it is not there.
+        device: "auto", "cpu" or "cuda".
+        workers: processes that read data too large for memory.
+        tracking: the experiment tracker that follows the run; None for none.
+    """
+
+    data: Path | None = None
+    download: bool = False
+    device: str = "auto"
+    workers: int = 0
+    tracking: Tracking | None = None
+
+
+def open_dataset(experiment: Experiment, placement: Placement) -> Dataset:
+    """Load the experiment's data set, cut to the recipe's limits.
+
+    Raises:
+        InputError: if the data are missing or damaged.
+    """
+    dataset = load_dataset(experiment.dataset, placement.data, placement.download)
+    train, test = dataset.train[: experiment.train_limit], dataset.test[: experiment.test_limit]
+    return dataclasses.replace(dataset, train=train, test=test)
+
+
+def stream_of(experiment: Experiment, dataset: Dataset) -> list[Examples | Split]:
+    """Cut the training examples into the experiment's mega-batches.
+
+    Raises:
+        InputError: if there are too few examples.
+    """
+    if experiment.order == "released":
+        count, size, shots = experiment.num_mega_batches, experiment.mega_batch_size, experiment.shots
+        total = len(dataset.train if shots is None else few_shot_rows(dataset.train.labels, shots))
+        size = size or total // (count or 1)
+        return list(released_order(dataset.train, count or total // size, size, experiment.validation_fraction, shots))
+    return list(
+        mega_batches(
+            dataset.train,
+            experiment.num_mega_batches,
+            experiment.mega_batch_size,
+            order=experiment.order,
+            shots=experiment.shots,
+            imbalance=experiment.imbalance,
+            label_noise=experiment.label_noise,
+            num_classes=len(dataset.class_names),
+            seed=experiment.seed,
+        )
+    )
+
+
+def run(
+    experiment: Experiment,
+    out: Path | str,
+    *,
+    placement: Placement | None = None,
+    dataset: Dataset | None = None,
+    watch: Watch | None = None,
+    on_stage: Callable[[Stage], None] | None = None,
+) -> list[Stage]:
+    """Run an experiment into a directory, or go on with the one that is there.
+
+    Equal to opening a `Learner` and calling `learn` on each mega-batch of the stream, then writing result.json.
+
+    Args:
+        experiment: what to run.
+        out: the run directory; new, or begun with the same experiment.
+        placement: data path, device, workers and tracker.
+        dataset: the loaded data set, where the caller has it already.
+        watch: called now and then while training.
+        on_stage: called with each stage as it is committed.
+
+    Returns:
+        All stages of the run, those of earlier calls included.
+
+    Raises:
+        InputError: for data or settings that cannot be used; nothing on disk has then changed.
+    """
+    placement = placement or Placement()
+    require_tracker(placement.tracking)
+    dataset = dataset or open_dataset(experiment, placement)
+    stream = stream_of(experiment, dataset)
+    normalization = None if dataset.mean is None or dataset.std is None else (dataset.mean, dataset.std)
+    with Learner.open(
+        out,
+        recipe=experiment,
+        test=dataset.test,
+        class_names=dataset.class_names,
+        normalization=normalization,
+        past=stream,
+        device=placement.device,
+        workers=placement.workers,
+    ) as learner:
+        left = stream[len(learner.stages) :]
+        with Tracker(placement.tracking if left else None, experiment, Path(out)) as tracker:
+            for mega_batch in left:
+                stage = learner.learn(mega_batch, watch, on_epoch=tracker.epoch)
+                tracker.stage(stage)
+                if on_stage:
+                    on_stage(stage)
+        result = summarize(learner.stages)
+        if not (learner.directory.path / "result.json").exists():
+            learner.directory.write_result(result)
+        return learner.stages
+
+
+def summarize(stages: Sequence[Stage]) -> dict[str, Any]:
+    """Return what result.json holds: status, the stream's metrics, and what the run cost in total."""
+    last = stages[-1]
+    errors = [stage.error_count or 0 for stage in stages]
+    return {
+        "status": "complete",
+        "final_accuracy": last.accuracy,
+        "cumulative_error_count": cumulative_error(errors),
+        "mean_error_rate": mean_error_rate(errors, last.test_examples),
+        "anytime_relative_error": anytime_relative_error(errors, last.test_examples),
+        "train_flops": sum(stage.train_flops for stage in stages),
+        "unlearn_flops": sum(stage.unlearn_flops for stage in stages),
+        "train_seconds": sum(stage.train_seconds for stage in stages),
+        "unlearn_seconds": sum(stage.unlearn_seconds for stage in stages),
+        "examples_seen": sum(stage.examples_seen for stage in stages),
+        "stages": len(stages),
+        **{f"{name}_version": last.environment[name] for name in ("python", "torch", "lure")},
+        "device": last.environment["device"],
+        "command": command_line(),
+    }
+
+
+def command_line() -> str:
+    """Return the command that this process was started with; the program without its folder."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["lure" if program == "__main__.py" else program, *sys.argv[1:]])
+
+
+def compare(
+    experiment: Experiment,
+    unlearners: Sequence[str],
+    seeds: Sequence[int],
+    out: Path | str,
+    *,
+    placement: Placement | None = None,
+    watch: Callable[[str, int, Moment], None] | None = None,
+    on_stage: Callable[[str, int, Stage], None] | None = None,
+) -> list[Path]:
+    """Run an experiment for every pair of unlearner and seed, each in `out`/POLICY/seed-N.
+
+    All pairs are checked before the first one runs. The seeds are the outer loop, so that an interrupted comparison
+    holds whole seeds.
+
+    Args:
+        experiment: what all pairs share; its own unlearner and seed do not count.
+        unlearners: choices such as "lure" or "lure:forget_fraction=0.4".
+        seeds: one run of each unlearner for each.
+        out: the directory that holds them all.
+        placement: data path, device, workers and tracker.
+        watch: called now and then while training, with the unlearner and the seed.
+        on_stage: called with each stage as it is committed, with the unlearner and the seed.
+
+    Returns:
+        The run directories.
+
+    Raises:
+        InputError: for an unknown unlearner, data that cannot be used, or a pair's directory that was begun with
+            another recipe.
+    """
+    placement = placement or Placement()
+    pairs = [
+        (dataclasses.replace(experiment, unlearner=unlearner, seed=seed), pair_directory(out, unlearner, seed))
+        for seed in dict.fromkeys(seeds)
+        for unlearner in dict.fromkeys(unlearners)
+    ]
+    for pair, directory in pairs:
+        Learner.check(directory, pair)
+    dataset = open_dataset(experiment, placement)
+    for pair, directory in pairs:
+        if is_complete(directory):
+            continue
+        run(
+            pair,
+            directory,
+            placement=placement,
+            dataset=dataset,
+            watch=_named(watch, pair),
+            on_stage=_named(on_stage, pair),
+        )
+    return [directory for _, directory in pairs]
+
+
+def _named(callback: Callable[[str, int, Any], None] | None, pair: Experiment) -> Callable[[Any], None] | None:
+    if callback is None:
+        return None
+    return lambda event: callback(pair.unlearner, pair.seed, event)
+
+
+def pair_directory(out: Path | str, unlearner: str, seed: int) -> Path:
+    """Return the run directory of one pair."""
+    return Path(out) / policy_name(unlearner) / f"seed-{seed}"
+
+
+def is_complete(directory: Path) -> bool:
+    """Tell whether a run reached the end of its stream."""
+    return (directory / "result.json").exists()

@@ -1,0 +1,175 @@
+"""The gate: whether a newly trained version takes the place of the one in use (champion and challenger).
+
+All versions are measured on the same holdout, so two of them are compared on the examples on which they differ, by the
+exact McNemar test. Were both equally good, each such example would be a fair coin; the gate refuses when so many fell
+against the new version that chance brings it with less than 5 %. Many losses too small for the test could add up, so a
+version may not fall more than one point below the best of its line either.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scipy.stats import binom
+from torch import Tensor
+
+from lure.recipe import check_settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The rules that a new version must satisfy; the first version always passes.
+
+    Raises:
+        InputError: for a value of another type or out of range.
+
+    Example:
+        >>> Gate(minimum_accuracy=0.8).margin
+        0.01
+    """
+
+    significance: float = setting(0.05, "refuse if worse with a p-value below this, by exact McNemar; 0: never", 0, 1)
+    margin: float = setting(0.01, "refuse if less accurate than the best of its line by more than this share", 0, 1)
+    minimum_accuracy: float | None = setting(None, "refuse below this accuracy on the holdout", 0, 1)
+    minimum_class_accuracy: float | None = setting(None, "refuse if the accuracy of any class is below this", 0, 1)
+    maximum_calibration_error: float | None = setting(None, "refuse above this expected calibration error", 0, 1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """An accepted version that a new one is compared with: `correct` says which holdout examples it gets right."""
+
+    version: int
+    correct: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How a new version does beside a rival.
+
+    Attributes:
+        version: the rival's.
+        accuracy: the rival's on the holdout.
+        lost: examples that the rival got right and the new version does not.
+        won: examples that the new version gets right and the rival did not.
+        p_value: chance of at least so many lost among those that changed side, were both equally good.
+    """
+
+    version: int
+    accuracy: float
+    lost: int
+    won: int
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the gate decided, and why.
+
+    Attributes:
+        accepted: whether the version takes the current one's place.
+        reasons: the rules that refused it, as sentences; none if it was accepted.
+        comparisons: beside the current version, and the best of its line where that is another.
+    """
+
+    accepted: bool
+    reasons: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for the ledger."""
+        values = asdict(self)
+        return values | {"reasons": list(self.reasons), "comparisons": list(values["comparisons"])}
+
+
+def worse_p_value(lost: int, won: int) -> float:
+    """Return the p-value of the one-sided exact McNemar test that the new version is worse.
+
+    P(X >= lost) for X binomial with lost + won throws of a fair coin.
+
+    Args:
+        lost: examples that only the old version gets right.
+        won: examples that only the new version gets right.
+
+    Returns:
+        a probability in (0, 1]; 1 where no example changed side.
+
+    Example:
+        >>> round(worse_p_value(lost=9, won=1), 4), worse_p_value(0, 0)
+        (0.0107, 1.0)
+
+    Reference:
+        McNemar, "Note on the Sampling Error of the Difference Between Correlated Proportions or Percentages",
+        Psychometrika 1947.
+    """
+    return float(binom.sf(lost - 1, lost + won, 0.5))
+
+
+def compare_with(correct: Tensor, rival: Rival) -> Comparison:
+    """Set a new version's hits on the holdout beside a rival's; both (N,) bool."""
+    lost, won = int((rival.correct & ~correct).sum()), int((correct & ~rival.correct).sum())
+    accuracy = float(rival.correct.double().mean())
+    return Comparison(version=rival.version, accuracy=accuracy, lost=lost, won=won, p_value=worse_p_value(lost, won))
+
+
+def decide(
+    gate: Gate,
+    correct: Tensor,
+    current: Rival | None,
+    best: Rival | None,
+    class_accuracies: Sequence[float | None],
+    calibration_error: float,
+) -> Decision:
+    """Decide on a new version.
+
+    Args:
+        gate: the rules.
+        correct: which holdout examples the new version gets right, bool (N,).
+        current: the version in use; None before the first, which passes whatever the rules say.
+        best: the accepted version with the most hits among those that the new one descends from.
+        class_accuracies: of the new version on the holdout, class by class; None for a class without examples.
+        calibration_error: of the new version on the holdout.
+
+    Example:
+        >>> import torch
+        >>> old = Rival(version=1, correct=torch.tensor([True] * 90 + [False] * 10))
+        >>> decide(Gate(), torch.tensor([False] * 9 + [True] * 91), old, old, [0.91], 0.02).accepted
+        True
+        >>> decide(Gate(), torch.tensor([True] * 80 + [False] * 20), old, old, [0.8], 0.02).reasons[0]
+        'significantly worse than version 1 on the holdout: 10 examples lost, 0 won (p = 0.00098, limit 0.05)'
+    """
+    if current is None:
+        return Decision(accepted=True, reasons=(), comparisons=())
+    rivals = [current] + ([best] if best is not None and best.version != current.version else [])
+    comparisons = tuple(compare_with(correct, rival) for rival in rivals)
+    hits, count = int(correct.sum()), len(correct)
+    accuracy = hits / count
+    reasons = [
+        f"significantly worse than version {c.version} on the holdout: {c.lost} examples lost, {c.won} won "
+        f"(p = {c.p_value:.2g}, limit {gate.significance:g})"
+        for c in comparisons
+        if c.p_value < gate.significance
+    ]
+    top = max(rivals, key=lambda rival: int(rival.correct.sum()))
+    # In whole examples: 0.01 * 300 is 3 up to rounding, and a fall of exactly 3 passes.
+    if int(top.correct.sum()) - hits > gate.margin * count + 1e-6:
+        reasons.append(
+            f"accuracy {accuracy:.4f} is more than {gate.margin:g} below the {int(top.correct.sum()) / count:.4f} "
+            f"of version {top.version}, the best of its line"
+        )
+    if gate.minimum_accuracy is not None and accuracy < gate.minimum_accuracy:
+        reasons.append(f"accuracy {accuracy:.4f} is below the minimum of {gate.minimum_accuracy:g}")
+    for label, share in enumerate(class_accuracies):
+        if gate.minimum_class_accuracy is not None and share is not None and share < gate.minimum_class_accuracy:
+            reasons.append(
+                f"accuracy {share:.4f} of class {label} is below the floor of {gate.minimum_class_accuracy:g}"
+            )
+    if gate.maximum_calibration_error is not None and calibration_error > gate.maximum_calibration_error:
+        reasons.append(
+            f"expected calibration error {calibration_error:.4f} is above the maximum of "
+            f"{gate.maximum_calibration_error:g}"
+        )
+    return Decision(accepted=not reasons, reasons=tuple(reasons), comparisons=comparisons)

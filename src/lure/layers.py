@@ -1,0 +1,378 @@
+"""What kinds of layers there are: which weights may be forgotten, which layer is the head, in which order they stand.
+
+This is the only module that knows layer types; everything else asks it. Names are those of the inner module: wrappers
+of `torch.compile` and of data-parallel training are stripped. A tensor that two layers share counts once, under the
+name that is registered first. Frozen parameters (`requires_grad=False`) are never offered.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils import parametrize
+
+from lure.errors import InputError
+
+Scope = Literal["weights", "all"]
+
+NORM_LAYERS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNorm)
+WEIGHT_LAYERS: tuple[type[nn.Module], ...] = (
+    nn.Linear,
+    nn.Bilinear,
+    _ConvNd,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
+)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the user's own module inside `torch.compile`, `DataParallel` and `DistributedDataParallel` wrappers.
+
+    Example:
+        >>> inner = nn.Linear(2, 2)
+        >>> unwrap(DataParallel(inner)) is inner
+        True
+    """
+    while True:
+        if isinstance(model, DataParallel | DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            # Asking for the compiled module's class would import the compiler, which takes a second.
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            return model
+
+
+def refuse_unmaterialized(model: nn.Module) -> None:
+    """Raise unless every parameter has storage.
+
+    Raises:
+        InputError: for a parameter on the `meta` device, or one that a lazy layer has not shaped yet.
+    """
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise InputError(f"parameter {name!r} has no shape yet: run one batch through the model first")
+        if parameter.is_meta:
+            raise InputError(f"parameter {name!r} is on the meta device: materialise the model first (model.to_empty)")
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return name -> parameter for everything that training moves, tied tensors once."""
+    return {name: parameter for name, parameter in unwrap(model).named_parameters() if parameter.requires_grad}
+
+
+def owner(model: nn.Module, name: str) -> tuple[nn.Module, str, str]:
+    """Return the layer that a parameter belongs to, the layer's name, and the parameter's name inside it.
+
+    A parametrised tensor (weight norm, for one) belongs to the layer whose attribute it computes.
+
+    Example:
+        >>> layer, layer_name, local = owner(nn.Sequential(nn.Linear(2, 3)), "0.bias")
+        >>> layer_name, local
+        ('0', 'bias')
+    """
+    inner = unwrap(model)
+    head, marker, tail = name.partition(".parametrizations.") if "." in name else (name, "", "")
+    if not marker and name.startswith("parametrizations."):
+        head, marker, tail = "", ".", name.removeprefix("parametrizations.")
+    if marker:
+        return inner.get_submodule(head), head, tail.split(".")[0]
+    layer_name, _, local = name.rpartition(".")
+    return inner.get_submodule(layer_name), layer_name, local
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Tell whether a layer normalises (its one-dimensional scale is not a weight that is forgotten)."""
+    return isinstance(layer, NORM_LAYERS)
+
+
+def resets_itself(layer: nn.Module) -> bool:
+    """Tell whether a layer says how it initialises its own parameters."""
+    return callable(getattr(layer, "reset_parameters", None)) or callable(getattr(layer, "_reset_parameters", None))
+
+
+def forgettable(model: nn.Module, scope: Scope = "weights") -> dict[str, nn.Parameter]:
+    """Return name -> parameter for what an unlearner may redraw.
+
+    With scope "weights": tensors of two or more dimensions in linear, convolution, embedding, attention and recurrent
+    layers, and in any other layer that has `reset_parameters` and does not normalise. Biases, norm scales and free
+    parameters such as position tables stay. With scope "all": every trainable parameter.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+        >>> list(forgettable(net)), len(forgettable(net, "all"))
+        (['0.weight', '3.weight'], 6)
+    """
+    refuse_unmaterialized(model)
+    parameters = trainable(model)
+    if scope == "all":
+        return parameters
+    return {name: parameter for name, parameter in parameters.items() if _is_weight(model, name, parameter)}
+
+
+def _is_weight(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
+    layer, _, local = owner(model, name)
+    if is_norm(layer) or not (isinstance(layer, WEIGHT_LAYERS) or resets_itself(layer)):
+        return False
+    if parametrize.is_parametrized(layer, local):
+        # Weight norm splits a weight into a scale and a direction. To compute the weight and compare shapes would move
+        # the buffers of spectral norm.
+        originals = list(layer.get_submodule(f"parametrizations.{local}").parameters(recurse=False))
+        largest = max(originals, key=torch.Tensor.numel)
+        return parameter is largest and parameter.dim() >= 2
+    if local.endswith("_g") and hasattr(layer, f"{local[:-2]}_v"):
+        return False  # the scale of the older weight norm, which works by hooks
+    return parameter.dim() >= 2 and "bias" not in local
+
+
+def weight_layers(model: nn.Module) -> list[tuple[str, list[str]]]:
+    """Return (layer name, names of its forgettable weights) in depth order, which is the order of registration.
+
+    Example:
+        >>> weight_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
+        [('0', ['0.weight']), ('2', ['2.weight'])]
+    """
+    layers: dict[str, list[str]] = {}
+    for name in forgettable(model):
+        layers.setdefault(owner(model, name)[1], []).append(name)
+    return list(layers.items())
+
+
+def dense_weights(model: nn.Module) -> dict[str, int]:
+    """Return name -> number of matrices stacked in it, for weights that map inputs to outputs: (out, in, ...).
+
+    Linear layers and convolutions hold one (a convolution: one for each kernel position), attention's packed projection
+    three. Transposed convolutions, embeddings, recurrent and custom layers are not among them.
+
+    Example:
+        >>> dense_weights(nn.MultiheadAttention(4, 2))
+        {'in_proj_weight': 3, 'out_proj.weight': 1}
+    """
+    kinds = nn.Linear | _ConvNd | nn.MultiheadAttention
+    stacks = {}
+    for name in forgettable(model):
+        layer, _, local = owner(model, name)
+        if isinstance(layer, kinds) and not isinstance(layer, _ConvTransposeNd) and not local.startswith("bias"):
+            stacks[name] = 3 if local == "in_proj_weight" else 1
+    return stacks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenLayer:
+    """A layer whose units are read by exactly one other layer.
+
+    Attributes:
+        weight: name of its weight, (units, inputs, ...).
+        bias: name of its bias, (units,); None if it has none or a frozen one.
+        next_layer: name of the layer that reads its units.
+        next_weight: name of that layer's weight, (outputs, units * positions, ...).
+        positions: how many inputs of the next layer each unit gives, side by side: more than 1 for a flattened image.
+        unit_dimension: which dimension of the next layer's input counts units, from the end.
+    """
+
+    weight: str
+    bias: str | None
+    next_layer: str
+    next_weight: str
+    positions: int
+    unit_dimension: int
+
+
+def hidden_layers(model: nn.Module, run: Callable[[], Tensor]) -> list[HiddenLayer]:
+    """Find the layers whose units go, each by itself, into exactly one other layer.
+
+    Linear and ungrouped convolution layers count; activation functions, norm layers, pooling and flattening may stand
+    between. What goes anywhere else too (a residual sum, the model's output), meets other tensors on its way, is
+    mixed by a layer of another kind or is used twice is left out.
+
+    Args:
+        model: the network.
+        run: runs it once and returns a tensor that depends on all that it computed, such as the loss.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+        >>> [layer] = hidden_layers(net, lambda: net(torch.rand(1, 1, 4, 4)).sum())
+        >>> layer.weight, layer.next_weight, layer.positions
+        ('0.weight', '3.weight', 4)
+    """
+    inner = unwrap(model)
+    makers: dict[Any, str] = {}  # node of the graph -> layer whose output it is
+    reads: list[tuple[str, Any]] = []  # layer, node of the graph that made one of its inputs
+
+    def watch(name: str) -> Any:
+        def record(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+            reads.extend((name, t.grad_fn) for t in (*inputs, *keywords.values()) if isinstance(t, Tensor))
+            outputs = output if isinstance(output, tuple) else (output,)
+            makers.update({t.grad_fn: name for t in outputs if isinstance(t, Tensor)})
+
+        return record
+
+    weighty = {
+        name: layer
+        for name, layer in inner.named_modules()
+        if any(p.dim() > 1 for p in layer._parameters.values() if p is not None) or parametrize.is_parametrized(layer)
+    }
+    handles = [layer.register_forward_hook(watch(name), with_kwargs=True) for name, layer in weighty.items()]
+    try:
+        with torch.enable_grad():
+            end = run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    readers: dict[str, list[str | None]] = {}
+    alone = set()
+    for reader, node in [*reads, (None, end.grad_fn)]:
+        found, mixed = _makers_behind(node, makers)
+        for name in found:
+            readers.setdefault(name, []).append(reader)
+        if len(found) == 1 and not mixed:
+            alone.add((*found, reader))
+    parameters = trainable(model)
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    holders = _holders(inner)
+    num_reads = Counter(name for name, _ in reads)
+    result = []
+    for name, layer in weighty.items():
+        next_name = readers.get(name, [None])[0]
+        if next_name is None or len(readers[name]) > 1 or (name, next_name) not in alone or num_reads[next_name] > 1:
+            continue
+        following = weighty[next_name]
+        if not all(_is_plain(each, names, holders) for each in (layer, following)):
+            continue
+        units, inputs = layer.weight.shape[0], following.weight.shape[1]
+        flattened = isinstance(layer, _ConvNd) and isinstance(following, nn.Linear)
+        if inputs != units and not (flattened and inputs % units == 0):
+            continue
+        result.append(
+            HiddenLayer(
+                weight=names[id(layer.weight)],
+                bias=names.get(id(layer.bias)),
+                next_layer=next_name,
+                next_weight=names[id(following.weight)],
+                positions=inputs // units,
+                unit_dimension=1 - following.weight.dim(),
+            )
+        )
+    return result
+
+
+def _makers_behind(node: Any, makers: Mapping[Any, str]) -> tuple[set[str], bool]:
+    """Return the layers whose outputs a node of the graph is computed from, and whether a matrix took part directly."""
+    found, mixed, seen, open_nodes = set(), False, set(), [node]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in makers:
+            found.add(makers[node])
+            continue
+        leaf = getattr(node, "variable", None)
+        mixed = mixed or (leaf is not None and leaf.dim() > 1)
+        open_nodes.extend(following for following, _ in node.next_functions)
+    return found, mixed
+
+
+def _is_plain(layer: nn.Module, names: Mapping[int, str], holders: Mapping[int, int]) -> bool:
+    """Tell whether a layer is linear or an ungrouped convolution with a trainable weight of its own."""
+    if not isinstance(layer, nn.Linear | _ConvNd) or isinstance(layer, _ConvTransposeNd):
+        return False
+    if parametrize.is_parametrized(layer) or getattr(layer, "groups", 1) != 1:
+        return False
+    return id(layer.weight) in names and holders[id(layer.weight)] == 1
+
+
+def layer_parameters(model: nn.Module, layer_name: str) -> list[str]:
+    """Return the names of all trainable parameters that one layer owns directly: weight and bias."""
+    return [name for name in trainable(model) if owner(model, name)[1] == layer_name]
+
+
+def find_head(model: nn.Module, name: str | None = None) -> str:
+    """Return the name of the classifier: the last registered `nn.Linear` with a trainable weight of its own.
+
+    A linear layer whose weight is tied to another layer's (a language model's decoder) is no head.
+
+    Args:
+        model: the network.
+        name: the layer that the user says is the head; checked and returned.
+
+    Raises:
+        InputError: if there is no such layer, or it owns no trainable parameter.
+
+    Example:
+        >>> find_head(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
+        '2'
+    """
+    inner = unwrap(model)
+    if name is not None:
+        if name not in dict(inner.named_modules()):
+            raise InputError(f"the model has no layer named {name!r}")
+        if not any(True for _ in inner.get_submodule(name).parameters()):
+            raise InputError(f"layer {name!r} has no parameters, so it cannot be the head")
+        return name
+    holders = _holders(inner)
+    found: str | None = None
+    for layer_name, layer in inner.named_modules():
+        if isinstance(layer, nn.Linear) and _owns_weight(layer, holders):
+            found = layer_name
+    if found is None:
+        raise InputError("the model has no Linear layer with a trainable weight of its own: name the head")
+    return found
+
+
+def _holders(model: nn.Module) -> dict[int, int]:
+    """Return for each parameter, by identity, how many layers hold it."""
+    counts: dict[int, int] = {}
+    for layer in model.modules():
+        for parameter in layer._parameters.values():
+            if parameter is not None:
+                counts[id(parameter)] = counts.get(id(parameter), 0) + 1
+    return counts
+
+
+def _owns_weight(layer: nn.Linear, holders: Mapping[int, int]) -> bool:
+    if parametrize.is_parametrized(layer, "weight"):
+        return any(parameter.requires_grad for parameter in layer.get_submodule("parametrizations").parameters())
+    return layer.weight.requires_grad and holders.get(id(layer.weight), 0) == 1
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run a block with the whole model in eval mode, then give each layer the mode that it had.
+
+    A layer that its owner keeps in eval mode while the rest trains (frozen BatchNorm) stays so.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def differentiable_in_eval(model: nn.Module) -> Iterator[None]:
+    """Run a block without cuDNN if the model is recurrent: cuDNN's recurrent layers refuse gradients in eval mode."""
+    recurrent = any(isinstance(layer, nn.RNNBase) for layer in model.modules())
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = before and not recurrent
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Return a detached copy of the inner model's state dict on the CPU."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in unwrap(model).state_dict().items()}

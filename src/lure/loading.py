@@ -1,0 +1,154 @@
+"""From stored examples to batches on the device.
+
+Data that fit stay on the device as they are stored (images as uint8), and every batch is gathered, augmented and turned
+into floats there: no worker processes, no copy per epoch. Larger data are read row by row by worker processes. Which
+examples stand in which batch is decided by the caller, so both ways give the same batches.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from lure.examples import Examples
+from lure.processes import my_share, number_of_processes, process_rank
+from lure.randomness import derive_generator
+from lure.sources.augment import augment
+
+RESIDENT_BYTES = 4 * 2**30  # data sets up to this size are held on the device whole
+
+
+class _Rows(Dataset[tuple[Tensor, Tensor]]):
+    """A map-style data set whose items are whole batches, for `DataLoader` without its own batching."""
+
+    def __init__(self, examples: Examples, batches: Sequence[Tensor]) -> None:
+        self.examples, self.batches = examples, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        chosen = self.examples[self.batches[number]]
+        return chosen.inputs, chosen.labels
+
+
+class Loader:
+    """Examples placed for a device, drawn batch by batch.
+
+    Args:
+        examples: the data; uint8 inputs leave as floats in [0, 1], others as they are.
+        device: where batches are wanted.
+        channels_last: lay out image batches with the channels innermost, as convolutions like them.
+        workers: processes that read data too large for the device.
+
+    Example:
+        >>> loader = Loader(Examples(torch.full((3, 1, 2, 2), 255, dtype=torch.uint8), torch.arange(3)), "cpu")
+        >>> [(x.max().item(), y.tolist()) for x, y in loader.batches(torch.tensor([2, 0, 1]), 2)]
+        [(1.0, [2, 0, 1])]
+    """
+
+    def __init__(
+        self, examples: Examples, device: torch.device | str, channels_last: bool = False, workers: int = 0
+    ) -> None:
+        self.examples = examples
+        self.device = torch.device(device)
+        self.channels_last = channels_last and len(examples.input_shape) == 3
+        self.workers = workers
+        row_bytes = torch.Size(examples.input_shape).numel() * examples.input_dtype.itemsize
+        self.resident = len(examples) * row_bytes <= RESIDENT_BYTES
+        if self.resident:
+            self.inputs = examples.inputs.to(self.device)
+            self.labels = examples.labels.to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def batches(
+        self,
+        order: Tensor | None,
+        batch_size: int,
+        augmentation: str = "none",
+        generator: torch.Generator | None = None,
+        shared: bool = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (inputs, labels) batches on the device.
+
+        Args:
+            order: row numbers, int64; None takes all rows as they are stored.
+            batch_size: rows in each batch; the last one as `cut_batches` has it.
+            augmentation: what `lure.sources.augment` offers.
+            generator: the randomness of the augmentation.
+            shared: among several processes, yield only this one's share of each batch.
+        """
+        rows = torch.arange(len(self)) if order is None else order
+        pieces = cut_batches(rows.to(self.device) if self.resident else rows, batch_size)
+        if shared:
+            pieces = [my_share(piece) for piece in pieces]
+        for inputs, labels in self._stored(pieces):
+            if augmentation != "none":
+                inputs = augment(inputs, augmentation, generator)
+            yield self._as_floats(inputs), labels
+
+    def _stored(self, pieces: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.resident:
+            yield from ((self.inputs[piece], self.labels[piece]) for piece in pieces)
+            return
+        loader = DataLoader(
+            _Rows(self.examples, pieces),
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # its own, or it would draw from the caller's global random state
+        )
+        for inputs, labels in loader:
+            yield inputs.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def _as_floats(self, inputs: Tensor) -> Tensor:
+        layout = torch.channels_last if self.channels_last else torch.preserve_format
+        if inputs.dtype == torch.uint8:
+            return inputs.to(torch.float32, memory_format=layout).div_(255)
+        return inputs.to(memory_format=layout)
+
+
+def cut_batches(rows: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut row numbers into batches; a single left-over row joins the batch before it.
+
+    BatchNorm cannot train on one example. Among several processes, each of which takes a share of every batch, a last
+    batch of fewer than two rows a process joins the one before.
+
+    Example:
+        >>> [piece.tolist() for piece in cut_batches(torch.arange(5), 2)]
+        [[0, 1], [2, 3, 4]]
+    """
+    pieces: list[Tensor] = list(torch.split(rows, batch_size)) if len(rows) else []
+    if len(pieces) > 1 and len(pieces[-1]) < 2 * number_of_processes():
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    return pieces
+
+
+class Sample:
+    """Batches that can be iterated again and again, and that count how many examples were drawn.
+
+    The unlearner's window on the data: rows in stored order, augmented (each time alike) only if asked. Several
+    processes deal the batches out among themselves, so that the union is what one process would read.
+    """
+
+    def __init__(self, loader: Loader, batch_size: int, augmentation: str, seed: int, stage: int) -> None:
+        self.loader, self.batch_size, self.augmentation = loader, batch_size, augmentation
+        self.seed, self.stage = seed, stage
+        self.examples_drawn = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = derive_generator(self.seed, self.stage, "sample")
+        pieces = cut_batches(torch.arange(len(self.loader)), self.batch_size)
+        count = number_of_processes()
+        mine = torch.cat(pieces[process_rank() :: count] or [torch.arange(0)])
+        for number, batch in enumerate(self.loader.batches(mine, self.batch_size, self.augmentation, generator)):
+            self.examples_drawn += sum(len(piece) for piece in pieces[number * count : (number + 1) * count])
+            yield batch
+
+
+def has_convolutions(model: nn.Module) -> bool:
+    """Tell whether a model holds four-dimensional weights, for which the channels-last layout is faster."""
+    return any(parameter.dim() == 4 for parameter in model.parameters())

@@ -1,0 +1,120 @@
+"""What one update changed: layer by layer in the weights, and class by class in the answers."""
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from lure.errors import InputError
+from lure.metrics.accuracy import checked_logits
+
+
+class TensorChange(TypedDict):
+    """How far one tensor moved."""
+
+    name: str
+    entries: int
+    changed_fraction: float
+    relative_distance: float | None
+    cosine: float | None
+
+
+class ClassChange(TypedDict):
+    """How the answers for one class changed."""
+
+    label: int
+    examples: int
+    became_right: int
+    became_wrong: int
+    changed_answer: int
+
+
+def weight_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[TensorChange]:
+    """Return how far each floating tensor of a state dict moved.
+
+    Args:
+        before: name -> tensor, of the older version.
+        after: the same names and shapes, of the newer version.
+
+    Returns:
+        in the order of `before`: `name`; `entries`; `changed_fraction`, the share of entries whose value differs;
+        `relative_distance`, |after - before| / |before|; `cosine` between the two. The last two are None where a norm
+        is zero. Tensors of other types (counters) are left out.
+
+    Raises:
+        InputError: if names or shapes differ.
+
+    Example:
+        >>> weight_change({"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([3.0, 0.0])})[0]
+        {'name': 'w', 'entries': 2, 'changed_fraction': 0.5, 'relative_distance': 0.8, 'cosine': 0.6}
+    """
+    if before.keys() != after.keys():
+        other = sorted(before.keys() ^ after.keys())
+        raise InputError(f"the two versions are of different networks: only one of them has {other[0]!r}")
+    changes = []
+    for name, old in before.items():
+        new = after[name]
+        if old.shape != new.shape:
+            raise InputError(
+                f"the two versions are of different networks: {name!r} has shape {tuple(old.shape)} "
+                f"and {tuple(new.shape)}"
+            )
+        if not old.is_floating_point() or not old.numel():
+            continue
+        old, new = (tensor.detach().cpu().double().flatten() for tensor in (old, new))
+        length, other_length = float(old.norm()), float(new.norm())
+        changes.append(
+            TensorChange(
+                name=name,
+                entries=old.numel(),
+                changed_fraction=float((old != new).double().mean()),
+                relative_distance=float((new - old).norm()) / length if length else None,
+                cosine=float(old @ new) / (length * other_length) if length and other_length else None,
+            )
+        )
+    return changes
+
+
+def class_change(before: Tensor, after: Tensor, labels: Tensor) -> list[ClassChange]:
+    """Return, class by class, how many examples changed side from one version to the next.
+
+    Args:
+        before: logits (N, classes) of the older version.
+        after: logits (N, classes) of the newer version, on the same examples in the same order.
+        labels: (N,) integers in [0, classes).
+
+    Returns:
+        one dict for each class in order: `label`; `examples`; `became_right`, wrong before and right now;
+        `became_wrong`, the other way round; `changed_answer`, another class than before, right or wrong.
+
+    Raises:
+        InputError: if shapes or labels do not fit, or a logit is not finite.
+
+    Example:
+        >>> before, after = torch.eye(3)[[0, 0, 2]], torch.eye(3)[[0, 1, 1]]
+        >>> class_change(before, after, torch.tensor([0, 1, 2]))[1]
+        {'label': 1, 'examples': 1, 'became_right': 1, 'became_wrong': 0, 'changed_answer': 1}
+    """
+    before, labels = checked_logits(before, labels)
+    after, _ = checked_logits(after, labels)
+    old, new = before.argmax(dim=1), after.argmax(dim=1)
+    count = before.shape[1]
+
+    def tally(chosen: Tensor) -> list[int]:
+        counts: list[int] = torch.bincount(labels[chosen], minlength=count).tolist()
+        return counts
+
+    held = tally(torch.ones_like(labels, dtype=torch.bool))
+    right, wrong = tally((old != labels) & (new == labels)), tally((old == labels) & (new != labels))
+    moved = tally(old != new)
+    return [
+        ClassChange(
+            label=label,
+            examples=held[label],
+            became_right=right[label],
+            became_wrong=wrong[label],
+            changed_answer=moved[label],
+        )
+        for label in range(count)
+    ]

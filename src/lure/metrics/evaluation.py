@@ -1,0 +1,314 @@
+"""Everything that can be said of one model on one test set, as one dict that JSON can hold.
+
+The keys are the names of the metrics, of the corruptions and of the attacks. What is random is seeded, and does not
+depend on the model or on the size of a batch, so that two models are shown the same corrupted pictures and are attacked
+on the same examples.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lure.errors import InputError, require_within, unknown_name
+from lure.examples import Examples
+from lure.layers import evaluating, snapshot
+from lure.metrics.accuracy import accuracy, class_balanced_accuracy, error_count, per_class
+from lure.metrics.adversarial import adversarial_accuracy
+from lure.metrics.calibration import (
+    brier_score,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability,
+)
+from lure.metrics.change import class_change, weight_change
+from lure.metrics.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
+from lure.metrics.paired import mcnemar
+from lure.randomness import derive_generator
+
+Model = Callable[[Tensor], Tensor]
+
+CHUNK = 500  # random numbers are drawn for so many examples at a time, whatever the batch size
+EPSILONS: dict[str, tuple[float, ...]] = {
+    "linf": (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255),
+    "l2": (0.0, 0.125, 0.25, 0.5, 1.0, 2.0),
+}
+
+
+def evaluate(
+    model: Model,
+    examples: Examples,
+    *,
+    validation: Examples | None = None,
+    class_names: Sequence[str] = (),
+    corruptions: bool | Sequence[str] = False,
+    corrupted_files: Path | str | None = None,
+    adversarial: bool = False,
+    limit: int | None = None,
+    steps: int = 20,
+    restarts: int = 1,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Return the metrics of a model on a test set, and on demand its temperature, corruption and attack results.
+
+    Args:
+        model: inputs (batch, ...) -> logits (batch, classes), on `device`; images arrive as floats in [0, 1]. An
+            `nn.Module` is read in eval mode and comes back as it was.
+        examples: the test set.
+        validation: held-out examples that the temperature is fitted on; never the test set.
+        class_names: names for the labels, for the per-class table.
+        corruptions: all kinds (True), or the names of some.
+        corrupted_files: folder of the published CIFAR-10-C files, to be read instead of corrupting `examples`.
+        adversarial: attack with FGSM and PGD, in L-infinity and L2.
+        limit: corrupt and attack only so many examples, chosen by the seed, the same for every model.
+        steps: of PGD.
+        restarts: of PGD.
+        seed: decides what is random.
+        device: where the model is.
+
+    Returns:
+        `examples`, `error_count`, `accuracy`, `class_balanced_accuracy`, `negative_log_likelihood`, `brier_score`,
+        `expected_calibration_error`, `expected_calibration_error_equal_mass`, `reliability` (see there), `per_class`
+        (see there, with `name` where names are given), `correct` (which examples were right; see `unpack_hits`) and
+        `data_fingerprint` of the test set, by which two results can be compared example by example. With `validation`,
+        `temperature_scaling`: `temperature`, `validation_examples` and the calibration metrics after it. With
+        corruptions, `corruptions`: see `corruption_accuracy`. With attacks, `adversarial`: attack -> norm -> see
+        `adversarial_accuracy`.
+
+    Raises:
+        InputError: if there are no examples, a name is unknown, or the inputs are no images where images are needed.
+
+    Example:
+        >>> examples = Examples(torch.eye(2), torch.tensor([0, 1]))
+        >>> result = evaluate(lambda inputs: 9 * inputs, examples)
+        >>> result["accuracy"], round(result["expected_calibration_error"], 5)
+        (1.0, 0.00012)
+    """
+    with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
+        logits = compute_logits(model, examples, device)
+        labels = examples.labels
+        rows: list[dict[str, Any]] = [dict(row) for row in per_class(logits, labels)]
+        for row in rows:
+            if row["label"] < len(class_names):
+                row["name"] = class_names[row["label"]]
+        result: dict[str, Any] = {
+            "examples": len(examples),
+            "error_count": error_count(logits, labels),
+            "accuracy": accuracy(logits, labels),
+            "class_balanced_accuracy": class_balanced_accuracy(logits, labels),
+            **calibration(logits, labels),
+            "reliability": [dict(bin_) for bin_ in reliability(logits, labels)],
+            "per_class": rows,
+            "correct": pack_hits(logits.argmax(dim=1) == labels),
+            "data_fingerprint": examples.fingerprint,
+        }
+        if validation is not None and len(validation):
+            held = compute_logits(model, validation, device)
+            temperature = fit_temperature(held, validation.labels)
+            result["temperature_scaling"] = {
+                "temperature": temperature,
+                "validation_examples": len(validation),
+                **calibration(logits.double() / temperature, labels),
+            }
+        chosen = _choose(examples, limit, seed)
+        if corruptions or corrupted_files is not None:
+            kinds = list(KINDS) if corruptions in (True, False) else list(corruptions)  # type: ignore[arg-type]
+            result["corruptions"] = corruption_accuracy(model, chosen, kinds, corrupted_files, limit, seed, device)
+        if adversarial:
+            batches = [(i.to(device), t.to(device)) for i, t in _chunks(_images(chosen))]
+            result["adversarial"] = {
+                attack: {
+                    norm: adversarial_accuracy(
+                        model,
+                        batches,
+                        EPSILONS[norm],
+                        attack=attack,
+                        norm=norm,
+                        steps=steps,
+                        restarts=restarts,
+                        seed=seed,
+                    )
+                    for norm in ("linf", "l2")
+                }
+                for attack in ("fgsm", "pgd")
+            }
+    return result
+
+
+def calibration(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return the metrics of calibration under their names."""
+    return {
+        "negative_log_likelihood": negative_log_likelihood(logits, labels),
+        "brier_score": brier_score(logits, labels),
+        "expected_calibration_error": expected_calibration_error(logits, labels),
+        "expected_calibration_error_equal_mass": expected_calibration_error(logits, labels, bins="equal_mass"),
+    }
+
+
+def pack_hits(hits: Tensor) -> str:
+    """Write which examples were right, a bool vector (N,), as hexadecimal text of four examples a digit.
+
+    Example:
+        >>> pack_hits(torch.tensor([True, False, True, True, True])), unpack_hits("b8", 5).tolist()
+        ('b8', [True, False, True, True, True])
+    """
+    return np.packbits(hits.cpu().numpy()).tobytes().hex()
+
+
+def unpack_hits(text: str, count: int) -> Tensor:
+    """Read what `pack_hits` wrote for `count` examples.
+
+    Raises:
+        InputError: if the text is not of that length.
+    """
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
+    if not 0 <= len(bits) - count < 8:
+        raise InputError(f"the hits of {count} examples take {-(-count // 8)} bytes, got {len(bits) // 8}")
+    return torch.from_numpy(bits[:count].astype(bool))
+
+
+def compare_versions(
+    before: nn.Module, after: nn.Module, examples: Examples, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Return what changed from one version of a model to another, in its answers and in its weights.
+
+    Args:
+        before: the older version; read in eval mode, left as it was.
+        after: the newer version; likewise.
+        examples: the test set.
+        device: where both models are.
+
+    Returns:
+        `paired_test`: exact McNemar, the newer version first (see `mcnemar`); `per_class`: see `class_change`;
+        `weights`: see `weight_change`.
+
+    Raises:
+        InputError: if there are no examples, or the networks differ.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> before, after = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> result = compare_versions(before, after, Examples(torch.eye(2), torch.tensor([0, 1])))
+        >>> [row["name"] for row in result["weights"]], len(result["per_class"])
+        (['weight', 'bias'], 2)
+    """
+    with evaluating(before), evaluating(after):
+        old, new = (compute_logits(model, examples, device) for model in (before, after))
+    return {
+        "paired_test": dict(mcnemar(new, old, examples.labels)),
+        "per_class": [dict(row) for row in class_change(old, new, examples.labels)],
+        "weights": [dict(row) for row in weight_change(snapshot(before), snapshot(after))],
+    }
+
+
+@torch.no_grad()
+def compute_logits(model: Model, examples: Examples, device: torch.device | str = "cpu") -> Tensor:
+    """Return the logits (N, classes) of all examples on the CPU, in order; uint8 inputs as floats in [0, 1].
+
+    Raises:
+        InputError: if there are no examples.
+    """
+    if not len(examples):
+        raise InputError("there are no examples to evaluate on")
+    return torch.cat([model(inputs.to(device)).cpu() for inputs, _ in _chunks(examples)])
+
+
+def corruption_accuracy(
+    model: Model,
+    examples: Examples,
+    kinds: Sequence[str] = tuple(KINDS),
+    files: Path | str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Return the accuracy of a model under each corruption at each severity.
+
+    Args:
+        model: floats in [0, 1] -> logits; in eval mode.
+        examples: images; not needed where `files` are read, except for the accuracy without corruption.
+        kinds: names in `KINDS`.
+        files: folder of the published CIFAR-10-C files, read instead of corrupting `examples`.
+        limit: use only so many rows of each published file, chosen by the seed.
+        seed: decides what is random.
+        device: where the model is.
+
+    Returns:
+        `examples`; `clean_accuracy`; `kinds`: name -> `synthetic` (not made as published), `severities`, a list of
+        {`severity`, `accuracy`}, and their `mean_accuracy`; `mean_corruption_accuracy` over those of the 15 usual kinds
+        that were asked for (over the others where there are none), and `relative_accuracy`, that divided by
+        `clean_accuracy`, None where that is 0.
+
+    Raises:
+        InputError: for an unknown kind, inputs that are no images, or a file that is not what it should be.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise unknown_name("corruption", kind, KINDS)
+    clean = accuracy(compute_logits(model, _images(examples), device), examples.labels)
+    table: dict[str, Any] = {}
+    for kind in kinds:
+        points = []
+        for severity in SEVERITIES:
+            if files is None:
+                value = accuracy(_corrupted_logits(model, examples, kind, severity, seed, device), examples.labels)
+            else:
+                read = _choose(read_corrupted(files, kind, severity), limit, seed)
+                value = accuracy(compute_logits(model, read, device), read.labels)
+            points.append({"severity": severity, "accuracy": value})
+        table[kind] = {
+            "synthetic": files is None and KINDS[kind].synthetic,
+            "severities": points,
+            "mean_accuracy": sum(point["accuracy"] for point in points) / len(points),
+        }
+    usual = [kind for kind in kinds if kind not in EXTRA] or list(kinds)
+    mean = sum(table[kind]["mean_accuracy"] for kind in usual) / len(usual)
+    return {
+        "examples": len(examples),
+        "clean_accuracy": clean,
+        "kinds": table,
+        "mean_corruption_accuracy": mean,
+        "relative_accuracy": mean / clean if clean else None,
+    }
+
+
+@torch.no_grad()
+def _corrupted_logits(
+    model: Model, examples: Examples, kind: str, severity: int, seed: int, device: torch.device | str
+) -> Tensor:
+    pieces = []
+    for number, (inputs, _) in enumerate(_chunks(examples)):
+        corrupted = corrupt(inputs.to(device), kind, severity, corruption_generator(seed, kind, severity, number))
+        pieces.append(model(corrupted).cpu())
+    return torch.cat(pieces)
+
+
+def _chunks(examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(examples), CHUNK):
+        piece = examples[start : start + CHUNK]
+        inputs = piece.inputs
+        yield inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs, piece.labels
+
+
+def _choose(examples: Examples, limit: int | None, seed: int) -> Examples:
+    if limit is None or limit >= len(examples):
+        return examples
+    require_within("limit", limit, 1)
+    order = torch.randperm(len(examples), generator=derive_generator(seed, 0, "evaluate"))
+    return examples[order[:limit].sort().values]
+
+
+def _images(examples: Examples) -> Examples:
+    if len(examples.input_shape) != 3 or examples.input_dtype != torch.uint8:
+        kind = str(examples.input_dtype).removeprefix("torch.")
+        raise InputError(
+            f"corruptions and attacks need uint8 images (channels, height, width), got {kind} of shape "
+            f"{examples.input_shape}"
+        )
+    return examples

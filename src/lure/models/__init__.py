@@ -1,0 +1,111 @@
+"""Networks, one file for each family, and the table of their builders.
+
+A builder is a function (num_classes, input_shape, mean=None, std=None, *, options) -> `nn.Module`. The network takes
+floats (images in [0, 1]) and normalises them itself. A builder of the user's own is named `package.module:function`.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from lure.choices import read_choice, split_choice
+from lure.errors import InputError
+from lure.models.cifar_resnet import cifar_resnet, resnet20s, resnet32s, resnet44s, resnet56s
+from lure.models.convnet import convnet
+from lure.models.mlp import mlp
+from lure.models.resnet import resnet18, resnet34, resnet50, resnet101, wide_resnet50_2, wide_resnet101_2
+from lure.models.vgg import vgg16_bn
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "convnet": convnet,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "wide_resnet50_2": wide_resnet50_2,
+    "wide_resnet101_2": wide_resnet101_2,
+    "cifar-resnet": cifar_resnet,
+    "resnet20s": resnet20s,
+    "resnet32s": resnet32s,
+    "resnet44s": resnet44s,
+    "resnet56s": resnet56s,
+    "vgg16_bn": vgg16_bn,
+}
+
+
+def build_model(
+    choice: str,
+    num_classes: int,
+    input_shape: Sequence[int],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> nn.Module:
+    """Return a freshly initialised network, drawn from torch's global random state.
+
+    Args:
+        choice: a name of `MODELS`, or `package.module:function` for a builder of the user's own, with options:
+            "resnet18:width=16:stem=strided". A user's builder gets those of the other four arguments that it takes by
+            name; its options are its keyword-only arguments.
+        num_classes: number of logits, at least 1.
+        input_shape: shape of one input, (channels, height, width) or (features,).
+        mean: per channel or feature, of images in [0, 1]; None for no normalisation.
+        std: as `mean`.
+
+    Raises:
+        InputError: for an unknown name or option, a value out of range, a network that does not fit the inputs, or a
+            user's builder that cannot be imported, cannot be called so, or returns no `nn.Module`.
+
+    Example:
+        >>> type(build_model("convnet:width=4", 10, (3, 32, 32))).__name__
+        'ConvNet'
+        >>> build_model("resnet19", 10, (3, 32, 32))
+        Traceback (most recent call last):
+        lure.errors.InputError: unknown model 'resnet19': did you mean 'resnet18'? (valid: cifar-resnet, convnet, ...)
+    """
+    if num_classes < 1:
+        raise InputError(f"num_classes must be at least 1, got {num_classes}")
+    given = {"num_classes": num_classes, "input_shape": tuple(input_shape), "mean": mean, "std": std}
+    name, _ = split_choice(choice)
+    if ":" not in name:
+        maker, options = read_choice("model", choice, MODELS)
+        return maker(**given, **options)
+    maker, options = read_choice("model", choice, {name: _import_builder(name)})
+    parameters = inspect.signature(maker).parameters.values()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    arguments = {key: value for key, value in given.items() if takes_all or key in named} | options
+    missing = [p.name for p in parameters if p.name in named - set(arguments) and p.default is p.empty]
+    if missing:
+        raise InputError(
+            f"model builder {name} needs {', '.join(missing)}: lure passes num_classes, input_shape, mean and std, "
+            f"and keyword-only arguments are options ({name}:width=64)"
+        )
+    model = maker(**arguments)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model builder {name} must return a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _import_builder(name: str) -> Callable[..., nn.Module]:
+    """Import `package.module:function`; modules of the current directory are found as well."""
+    module_name, _, function = name.partition(":")
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        builder = getattr(importlib.import_module(module_name), function, None)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"cannot import model builder {name}: {reason}") from error
+    finally:
+        sys.path.remove(here)
+    if not callable(builder):
+        raise InputError(f"cannot import model builder {name}: module {module_name} has no function {function!r}")
+    return builder  # type: ignore[no-any-return]
+
+
+__all__ = ["MODELS", "build_model", *sorted(maker.__name__ for maker in MODELS.values())]

@@ -1,0 +1,273 @@
+"""Fresh weights: the only module that draws new ones.
+
+The redraw law: a fresh value comes from a newly built model of the same architecture where a builder (`draw`) is at
+hand, and otherwise from the layer's own `reset_parameters`, run on a copy. The two differ where a network initialises
+its layers itself: a convolution's `reset_parameters` is Kaiming-uniform with a = sqrt(5), our ResNets' own
+initialisation is not. What can be redrawn by neither raises; nothing is skipped silently.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lure.errors import InputError
+from lure.layers import forgettable, owner, refuse_unmaterialized, trainable, unwrap
+from lure.randomness import forked_rng
+
+
+def fresh_parameters(
+    model: nn.Module,
+    names: Iterable[str],
+    generator: torch.Generator | None = None,
+    draw: Callable[[], nn.Module] | None = None,
+) -> dict[str, Tensor]:
+    """Draw new values for the named parameters, leaving the model alone.
+
+    Args:
+        model: the network whose architecture counts; its weights are not read.
+        names: parameters to draw, named as in `named_parameters()` of the inner module.
+        generator: the source of randomness; None means seed 0.
+        draw: builds a freshly initialised model of the same architecture; called once, under a forked global random
+            state. Without it each layer's own `reset_parameters` draws.
+
+    Returns:
+        name -> tensor of the parameter's shape and type, on its device.
+
+    Raises:
+        InputError: if a parameter can be drawn by neither, or the built model has another architecture.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+        >>> fresh = fresh_parameters(net, ["1.weight"])
+        >>> list(fresh), fresh["1.weight"].shape, bool((fresh["1.weight"] != net[1].weight).all())
+        (['1.weight'], torch.Size([2, 3]), True)
+    """
+    refuse_unmaterialized(model)
+    parameters = dict(unwrap(model).named_parameters())
+    wanted = list(names)
+    if not wanted:
+        return {}
+    with forked_rng(generator):
+        source = _built_parameters(model, draw) if draw else _reset_copy(unwrap(model), wanted)
+    fresh = {}
+    for name in wanted:
+        target, value = parameters[name], source.get(name)
+        if value is None or value.shape != target.shape:
+            found = "has no such parameter" if value is None else f"has shape {tuple(value.shape)} there"
+            raise InputError(f"cannot redraw {name!r} of shape {tuple(target.shape)}: the freshly built model {found}")
+        fresh[name] = value.detach().to(device=target.device, dtype=target.dtype)
+    return fresh
+
+
+def _built_parameters(model: nn.Module, draw: Callable[[], nn.Module]) -> dict[str, nn.Parameter]:
+    built = dict(unwrap(draw()).named_parameters())
+    own = {id(parameter) for parameter in model.parameters()}
+    if any(id(parameter) in own for parameter in built.values()):
+        raise InputError("draw must build a new model at each call, but it returned the model's own parameters")
+    return built
+
+
+def _copy_on_cpu(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model).requires_grad_(False).cpu()
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"the model cannot be copied to redraw its layers ({str(error).splitlines()[0]}); "
+            f"pass draw=, a function that builds a fresh model"
+        ) from error
+
+
+def _reset_copy(model: nn.Module, wanted: list[str]) -> dict[str, Tensor]:
+    """Return the named parameters of a copy of the model after every layer in it has reset itself.
+
+    Layers reset from the inside out, so that an outer layer which initialises its children (attention, a custom block)
+    has the last word, and a tied tensor ends as its first holder draws it.
+    """
+    plain = _copy_on_cpu(model)
+    computed = {}
+    for layer_name, layer in list(plain.named_modules()):
+        if parametrize.is_parametrized(layer):
+            for local in _make_plain(layer):
+                prefix = f"{layer_name}.parametrizations.{local}.".removeprefix(".")
+                if any(name.startswith(prefix) for name in wanted):
+                    computed[prefix] = layer_name, local
+    # NaN marks what no layer touches: a reset that resets nothing must not pass for one.
+    for tensor in plain.parameters():
+        if tensor.is_floating_point() or tensor.is_complex():
+            tensor.fill_(math.nan)
+    for layer in reversed(list(plain.modules())):
+        reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+        if callable(reset):
+            reset()
+    values: dict[str, Tensor] = dict(plain.named_parameters())
+    if computed:
+        values.update(_parametrised_values(model, plain, computed))
+    for name in wanted:
+        value = values.get(name)
+        if value is None or bool(torch.isnan(value).any()):
+            layer, layer_name, _ = owner(model, name)
+            raise InputError(
+                f"cannot redraw {name!r}: layer {layer_name or 'the model'!r} ({type(layer).__name__}) does not "
+                f"reset it; pass draw=, a function that builds a fresh model"
+            )
+    return values
+
+
+def _make_plain(layer: nn.Module) -> list[str]:
+    """Turn what a layer's parametrisations compute into ordinary parameters; return their names.
+
+    `remove_parametrizations` would take the attribute from the class, which the copy shares with the user's own layer.
+    """
+    names = list(layer.parametrizations)  # type: ignore[arg-type]
+    values = {local: getattr(layer, local).detach().clone() for local in names}
+    layer.__class__ = parametrize.type_before_parametrizations(layer)
+    del layer.parametrizations
+    for local, value in values.items():
+        layer.register_parameter(local, nn.Parameter(value, requires_grad=False))
+    return names
+
+
+def _parametrised_values(
+    model: nn.Module, plain: nn.Module, computed: Mapping[str, tuple[str, str]]
+) -> dict[str, Tensor]:
+    """Return the original tensors behind parametrised weights such that they compute the freshly drawn weights."""
+    rebuilt = _copy_on_cpu(model)
+    began = {name: buffer.clone() for name, buffer in rebuilt.named_buffers()}
+    values: dict[str, Tensor] = {}
+    for prefix, (layer_name, local) in computed.items():
+        layer = rebuilt.get_submodule(layer_name)
+        weight = plain.get_submodule(layer_name).get_parameter(local).detach()
+        if bool(torch.isnan(weight).any()):
+            continue  # its layer does not reset it, which is said where it is asked for
+        try:
+            setattr(layer, local, weight)
+        except (RuntimeError, NotImplementedError) as error:
+            raise InputError(
+                f"cannot redraw the {local} of layer {layer_name!r}: its parametrisation has no right_inverse; "
+                f"pass draw=, a function that builds a fresh model"
+            ) from error
+        originals = layer.get_submodule(f"parametrizations.{local}").named_parameters(recurse=False)
+        values.update({f"{prefix}{original}": tensor for original, tensor in originals})
+    for name, buffer in rebuilt.named_buffers():
+        if not torch.equal(buffer, began[name]):
+            raise InputError(
+                f"cannot redraw a parametrised weight that is partly kept in the buffer {name!r}; "
+                f"pass draw=, a function that builds a fresh model"
+            )
+    return values
+
+
+@torch.no_grad()
+def kaiming_uniform_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of the model with every parameter uniform in [-b, b], b = 1/sqrt(fan in); a builder for `draw`.
+
+    This is Kaiming-uniform with a = sqrt(5), whatever each layer's own initialisation is. Fan in is the number of
+    entries of one output; of a vector it is 1, so biases and norm scales are uniform in [-1, 1]. The released code of
+    LURE draws so. The global random state draws: call it inside `forked_rng`.
+
+    Example:
+        >>> copied = kaiming_uniform_copy(nn.Linear(100, 3))
+        >>> bool((copied.weight.abs() <= 0.1).all()), bool((copied.weight.abs() > 0.05).any())
+        (True, True)
+    """
+    copied = copy.deepcopy(unwrap(model)).requires_grad_(False).cpu()
+    for parameter in copied.parameters():
+        fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+        parameter.uniform_(-(fan_in**-0.5), fan_in**-0.5)
+    return copied
+
+
+@torch.no_grad()
+def reinitialize_(
+    model: nn.Module,
+    forget_mask: Mapping[str, Tensor],
+    generator: torch.Generator | None = None,
+    draw: Callable[[], nn.Module] | None = None,
+) -> None:
+    """Give fresh values to the entries where the mask is True; nothing else moves by a single bit.
+
+    Args:
+        model: the network, changed in place.
+        forget_mask: parameter name -> bool tensor of the parameter's shape, True = forget. Absent names stay whole.
+        generator: the source of randomness; None means seed 0.
+        draw: builds a freshly initialised model of the same architecture; without it `reset_parameters` draws.
+
+    Raises:
+        InputError: for an unknown or frozen parameter, a mask of another shape or type, or what cannot be redrawn; the
+            model is then unchanged.
+
+    Example:
+        >>> net = nn.Linear(2, 2)
+        >>> before = net.weight.detach().clone()
+        >>> reinitialize_(net, {"weight": torch.tensor([[True, False], [False, False]])})
+        >>> (net.weight != before).tolist()
+        [[True, False], [False, False]]
+    """
+    parameters = trainable(model)
+    for name, mask in forget_mask.items():
+        if name not in parameters:
+            raise InputError(f"the model has no trainable parameter named {name!r}")
+        if mask.dtype != torch.bool or mask.shape != parameters[name].shape:
+            raise InputError(
+                f"the mask of {name!r} must be bool of shape {tuple(parameters[name].shape)}, "
+                f"got {mask.dtype} of shape {tuple(mask.shape)}"
+            )
+    wanted = [name for name, mask in forget_mask.items() if bool(mask.any())]
+    for name, value in fresh_parameters(model, wanted, generator, draw).items():
+        mask = forget_mask[name].to(value.device)
+        parameters[name].copy_(torch.where(mask, value, parameters[name]))
+
+
+@torch.no_grad()
+def redraw_all_(
+    model: nn.Module,
+    generator: torch.Generator | None = None,
+    draw: Callable[[], nn.Module] | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Redraw every trainable parameter, and put the buffers back to where they began.
+
+    Buffers come from `initial` where it is given, else from a freshly built model, else from the layers' own resets
+    (BatchNorm resets its statistics); buffers that none of them touches stay.
+
+    Args:
+        model: the network, changed in place.
+        generator: the source of randomness; None means seed 0.
+        draw: builds a freshly initialised model of the same architecture.
+        initial: a state dict from before the first training.
+
+    Raises:
+        InputError: if a parameter cannot be redrawn; the model is then unchanged.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        >>> _ = net(torch.randn(8, 2))
+        >>> redraw_all_(net)
+        >>> net[1].num_batches_tracked.item(), net[1].running_mean.tolist()
+        (0, [0.0, 0.0])
+    """
+    inner = unwrap(model)
+    fresh = fresh_parameters(model, forgettable(model, "all"), generator, draw)
+    buffers = dict(inner.named_buffers())
+    if initial is not None:
+        began: Mapping[str, Tensor] = initial
+    elif draw is not None:
+        with forked_rng(generator):
+            began = dict(unwrap(draw()).named_buffers())
+    else:
+        template = copy.deepcopy(inner).cpu()
+        for layer in template.modules():
+            reset = getattr(layer, "reset_running_stats", None)
+            if callable(reset):
+                reset()
+        began = dict(template.named_buffers())
+    parameters = trainable(model)
+    for name, value in fresh.items():
+        parameters[name].copy_(value)
+    for name, buffer in buffers.items():
+        if name in began:
+            buffer.copy_(began[name])

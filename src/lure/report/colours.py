@@ -1,0 +1,61 @@
+"""One colour and one mark for each policy, the same in every picture.
+
+The colours are those of Okabe and Ito, and of Paul Tol, which people with any of the usual forms of colour blindness
+can tell apart; the marks help where two colours are close, and in print. Options do not change a policy's colour: two
+settings of one method differ by their line style.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from lure.choices import split_choice
+
+# policy -> (colour, mark); fixed, so that a new policy never changes the colour of an old one.
+FIXED: dict[str, tuple[str, str]] = {
+    "warm-start": ("#E69F00", "o"),
+    "scratch": ("#4D4D4D", "s"),
+    "lure": ("#0072B2", "D"),
+    "random-reset": ("#56B4E9", "v"),
+    "magnitude-reset": ("#332288", "^"),
+    "fisher-reset": ("#6699CC", "<"),
+    "shrink-perturb": ("#009E73", "P"),
+    "head-reset": ("#CC79A7", ">"),
+    "later-layers": ("#882255", "h"),
+    "knowledge-evolution": ("#999933", "p"),
+    "dash": ("#D55E00", "X"),
+    "fire": ("#AA4499", "*"),
+    "redo": ("#44AA99", "d"),
+}
+OTHERS = (("#117733", "8"), ("#661100", "H"), ("#888888", "."), ("#DDCC77", "D"))
+LINE_STYLES = ("-", "--", ":", "-.")
+
+
+def colour(policy: str) -> tuple[str, str]:
+    """Return (colour as #RRGGBB, matplotlib mark) of a policy, whatever its options.
+
+    A policy that is not in the table gets one of four other pairs by a hash of its name, so it too keeps its colour.
+
+    Example:
+        >>> colour("lure:forget_fraction=0.3") == colour("lure")
+        True
+    """
+    name = split_choice(policy)[0]
+    if name in FIXED:
+        return FIXED[name]
+    return OTHERS[hashlib.sha256(name.encode()).digest()[0] % len(OTHERS)]
+
+
+def line_styles(policies: Iterable[str]) -> dict[str, str]:
+    """Return policy -> line style: solid for the first of each method, dashed and dotted for its other settings.
+
+    Example:
+        >>> line_styles(["dash", "lure", "lure:forget_fraction=0.3"])
+        {'dash': '-', 'lure': '-', 'lure:forget_fraction=0.3': '--'}
+    """
+    seen: dict[str, int] = {}
+    styles = {}
+    for policy in policies:
+        name = split_choice(policy)[0]
+        styles[policy] = LINE_STYLES[seen.get(name, 0) % len(LINE_STYLES)]
+        seen[name] = seen.get(name, 0) + 1
+    return styles

@@ -1,0 +1,193 @@
+"""Which runs may be compared, and the numbers that a comparison shows.
+
+Runs belong together if their recipes are equal in everything but seed and unlearner. Only within such a group are
+runs averaged, over seeds, and only runs of the same seed are subtracted from one another: they saw the same data in
+the same order, so that most of the noise cancels.
+"""
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lure.choices import split_choice
+from lure.errors import InputError
+from lure.report.records import RunRecord
+from lure.unlearners import UNLEARNERS
+
+VARIED = ("seed", "unlearner")
+
+# What a comparison shows of each run, in this order.
+MEASURES = (
+    "final_accuracy",
+    "mean_error_rate",
+    "cumulative_error_count",
+    "expected_calibration_error",
+    "seconds",
+    "examples_seen",
+    "flops",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and sample standard deviation of one number over `count` seeds; no deviation where there is one seed."""
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunGroup:
+    """Runs that may be compared: equal recipes, equal numbers of stages.
+
+    Attributes:
+        recipe: the fields that all runs share.
+        distinct: those of them in which this group differs from the other groups; empty where it is the only one.
+        policies: policy -> its runs by rising seed; policies in the order of the table of unlearners.
+        left_out: one sentence for each run that is not counted, and why.
+    """
+
+    recipe: dict[str, Any]
+    distinct: dict[str, Any]
+    policies: dict[str, list[RunRecord]]
+    left_out: list[str]
+
+    @property
+    def label(self) -> str:
+        """What sets this group apart: "augment = none, epochs = 20"; empty where it is the only one."""
+        return ", ".join(f"{name} = {'unset' if value is None else value}" for name, value in self.distinct.items())
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """All runs that are counted, policy by policy."""
+        return [run for runs in self.policies.values() for run in runs]
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Return mean and standard deviation; None where nothing is known.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0])
+        Spread(mean=2.0, deviation=1.0, count=3)
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+
+
+def stage_cost(stage: dict[str, Any], measure: str) -> float:
+    """Return what one stage cost in "flops" or "seconds": training and unlearning together."""
+    return float(stage[f"train_{measure}"] or 0) + float(stage.get(f"unlearn_{measure}") or 0)
+
+
+def totals(run: RunRecord) -> dict[str, float | None]:
+    """Return one number for each of `MEASURES`: final accuracy and calibration after the last stage, the rest over all.
+
+    `seconds` and `flops` are those of training and unlearning together. What the ledger does not know is None, and so
+    is every error where there was no test set.
+    """
+    last = run.stages[-1]
+    errors = cumulative_errors(run)
+    return {
+        "final_accuracy": last["accuracy"],
+        "mean_error_rate": None if errors is None else errors[-1] / (len(errors) * last["test_examples"]),
+        "cumulative_error_count": None if errors is None else errors[-1],
+        "expected_calibration_error": finite(last.get("expected_calibration_error")),
+        "seconds": math.fsum(stage_cost(stage, "seconds") for stage in run.stages),
+        "examples_seen": sum(stage["examples_seen"] for stage in run.stages),
+        "flops": math.fsum(stage_cost(stage, "flops") for stage in run.stages),
+    }
+
+
+def cumulative_errors(run: RunRecord) -> list[int] | None:
+    """Return the errors summed up to each stage; None without a test set.
+
+    The learner's own sum is taken where there is one: it counts the version in use, which after a refused update is an
+    older one.
+    """
+    if any(stage["error_count"] is None for stage in run.stages):
+        return None
+    sums = itertools.accumulate(stage["error_count"] for stage in run.stages)
+    return [stage.get("cumulative_errors") or total for stage, total in zip(run.stages, sums, strict=True)]
+
+
+def finite(value: Any) -> float | None:
+    """Return a number as it is, and None for what is not one or not finite."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def paired_differences(runs: Sequence[RunRecord], others: Sequence[RunRecord]) -> dict[int, float]:
+    """Return seed -> final accuracy of `runs` minus that of `others`, for the seeds that both were tested with."""
+    ours, theirs = (
+        {run.seed: run.stages[-1]["accuracy"] for run in side if run.stages[-1]["accuracy"] is not None}
+        for side in (runs, others)
+    )
+    return {seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs}
+
+
+def policy_order(policy: str) -> tuple[int, str]:
+    """Return the sorting key of a policy: the table of unlearners first, then what users add, by name."""
+    names = list(UNLEARNERS)
+    name = split_choice(policy)[0]
+    return (names.index(name) if name in names else len(names), policy)
+
+
+def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
+    """Sort runs into groups that may be compared.
+
+    Within a group a run is left out, with a sentence that says so, if another run has the same policy and seed, or if
+    it has fewer committed stages than the others.
+
+    Raises:
+        InputError: if there is no run, or two runs of one recipe and seed saw different data.
+    """
+    by_recipe: dict[str, list[RunRecord]] = {}
+    recipes: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        recipe = {name: value for name, value in sorted(run.recipe.items()) if name not in VARIED}
+        by_recipe.setdefault(repr(recipe), []).append(run)
+        recipes[repr(recipe)] = recipe
+    if not recipes:
+        raise InputError("there is no run to report")
+    names = sorted({name for recipe in recipes.values() for name in recipe})
+    differing = [name for name in names if len({repr(recipe.get(name)) for recipe in recipes.values()}) > 1]
+    return [
+        _build_group(recipes[key], {name: recipes[key].get(name) for name in differing}, members)
+        for key, members in by_recipe.items()
+    ]
+
+
+def _build_group(recipe: dict[str, Any], distinct: dict[str, Any], runs: list[RunRecord]) -> RunGroup:
+    num_stages = max(len(run.stages) for run in runs)
+    kept: dict[tuple[str, int], RunRecord] = {}
+    left_out = []
+    for run in sorted(runs, key=lambda run: (policy_order(run.policy), run.seed, str(run.directory))):
+        if len(run.stages) < num_stages:
+            left_out.append(f"{run.directory} is left out: it has {len(run.stages)} of {num_stages} stages.")
+        elif (run.policy, run.seed) in kept:
+            first = kept[run.policy, run.seed].directory
+            left_out.append(f"{run.directory} is left out: {first} has the same policy and seed.")
+        else:
+            kept[run.policy, run.seed] = run
+    _refuse_unequal_data(list(kept.values()))
+    policies: dict[str, list[RunRecord]] = {}
+    for run in kept.values():
+        policies.setdefault(run.policy, []).append(run)
+    return RunGroup(recipe, distinct, policies, left_out)
+
+
+def _refuse_unequal_data(runs: Sequence[RunRecord]) -> None:
+    seen: dict[tuple[int, int], RunRecord] = {}
+    for run in runs:
+        for number, stage in enumerate(run.stages):
+            first = seen.setdefault((run.seed, number), run)
+            if first.stages[number].get("data_fingerprint") != stage.get("data_fingerprint"):
+                raise InputError(
+                    f"{first.directory} and {run.directory} have the same recipe and seed but other data at stage "
+                    f"{number + 1}: report them apart"
+                )

@@ -1,0 +1,88 @@
+"""What an evaluation came to, as tables for a terminal."""
+
+from typing import Any
+
+from rich.table import Table
+
+CALIBRATION = {
+    "negative_log_likelihood": "negative log-likelihood",
+    "brier_score": "Brier score",
+    "expected_calibration_error": "ECE %",
+    "expected_calibration_error_equal_mass": "ECE %, bins of equal mass",
+}
+
+
+def evaluation_tables(result: dict[str, Any], reliability: bool = False) -> list[tuple[str, Table]]:
+    """Return (title, table) pairs: the whole set, each class, and what was corrupted or attacked.
+
+    Args:
+        result: what `lure.evaluation.evaluate_version` returned.
+        reliability: a table of the reliability diagram, too.
+    """
+    tables = [_summary(result), _classes(result)]
+    if reliability:
+        tables.append(_reliability(result))
+    if "corruptions" in result:
+        tables.append(_corruptions(result["corruptions"]))
+    tables += [_attack(values) for norms in result.get("adversarial", {}).values() for values in norms.values()]
+    return tables
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(columns[0])
+    for name in columns[1:]:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _number(key: str, value: float) -> str:
+    return f"{100 * value:.2f}" if "calibration_error" in key else f"{value:.4f}"
+
+
+def _summary(result: dict[str, Any]) -> tuple[str, Table]:
+    scaled = result.get("temperature_scaling")
+    heading = [f"temperature {scaled['temperature']:.2f}"] if scaled else []
+    table = _table("measure", "value", *heading)
+    for key, name in (("accuracy", "accuracy %"), ("class_balanced_accuracy", "class-balanced accuracy %")):
+        table.add_row(name, f"{100 * result[key]:.2f}")
+    for key, name in CALIBRATION.items():
+        table.add_row(name, _number(key, result[key]), *([_number(key, scaled[key])] if scaled else []))
+    return f"version {result['version']}, {result['examples']} examples", table
+
+
+def _classes(result: dict[str, Any]) -> tuple[str, Table]:
+    table = _table("class", "examples", "accuracy %", "precision %")
+    for row in result["per_class"]:
+        shares = ("-" if row.get(key) is None else f"{100 * row[key]:.1f}" for key in ("accuracy", "precision"))
+        table.add_row(str(row.get("name", row["label"])), str(row["examples"]), *shares)
+    return "by class", table
+
+
+def _reliability(result: dict[str, Any]) -> tuple[str, Table]:
+    table = _table("confidence from", "to", "examples", "mean confidence %", "accuracy %")
+    for row in result["reliability"]:
+        shares = ("-" if row.get(key) is None else f"{100 * row[key]:.1f}" for key in ("confidence", "accuracy"))
+        table.add_row(f"{row['low']:.3f}", f"{row['high']:.3f}", str(row["examples"]), *shares)
+    return "reliability", table
+
+
+def _corruptions(corruptions: dict[str, Any]) -> tuple[str, Table]:
+    title = (
+        f"corruptions, {corruptions['examples']} examples: mean accuracy "
+        f"{100 * corruptions['mean_corruption_accuracy']:.1f} % (clean {100 * corruptions['clean_accuracy']:.1f} %)"
+    )
+    table = _table("kind", "mean %", *(f"severity {s}" for s in range(1, 6)))
+    for kind, values in corruptions["kinds"].items():
+        name = f"{kind} (synthetic)" if values["synthetic"] else kind
+        by_severity = {row["severity"]: f"{100 * row['accuracy']:.1f}" for row in values["severities"]}
+        table.add_row(name, f"{100 * values['mean_accuracy']:.1f}", *(by_severity.get(s, "-") for s in range(1, 6)))
+    return title, table
+
+
+def _attack(values: dict[str, Any]) -> tuple[str, Table]:
+    table = _table("epsilon", "accuracy %")
+    for point in values["curve"]:
+        table.add_row(f"{point['epsilon']:.4f}", f"{100 * point['accuracy']:.1f}")
+    title = f"{values['attack']} in {values['norm']}, {values['examples']} examples"
+    return title + (f" (warning: {values['warning']})" if values["warning"] else ""), table

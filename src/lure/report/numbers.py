@@ -1,0 +1,200 @@
+"""Every number that a report shows, gathered from the records in one dict that JSON can hold."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from lure.metrics.evaluation import unpack_hits
+from lure.metrics.paired import mcnemar_of_hits, paired_seeds
+from lure.report.comparison import MEASURES, RunGroup, finite, group_runs, spread, stage_cost, totals
+from lure.report.plots import pareto_front
+from lure.report.records import RunRecord
+from lure.report.verdict import verdict
+
+Data = dict[str, Any]
+
+# Of an evaluation, what says where a number belongs and is no number to average; and what is kept run by run only.
+PLACES = ("attack", "epsilon", "label", "name", "norm", "severity", "synthetic", "steps", "restarts", "warning")
+SINGLE = ("change", "correct", "data_fingerprint", "reliability", "seed", "unlearner", "version")
+
+
+def page_data(runs: Iterable[RunRecord]) -> Data:
+    """Return every number of the report; what is not finite becomes None.
+
+    Args:
+        runs: what `read_runs` returns.
+
+    Returns:
+        `groups`, one for each recipe, each with `label` and `differing_fields` (empty for a single recipe), `recipe`,
+        `left_out`, `verdict`, `policies` and `paired_tests`. A spread is `mean`, `standard_deviation` (None with one
+        seed) and `seeds`. A policy has `seeds`; `measures`: name -> spread; `difference_from_scratch` (see
+        `paired_seeds`; None for scratch itself, or without it); `on_pareto_front`; `over_stages`: for each stage the
+        spreads of `accuracy`, `cumulative_flops` and `cumulative_seconds`; `evaluation`: the spreads of all that
+        `evaluate` measured on the last version, with one pooled `reliability` diagram, None where nothing was
+        evaluated; and `runs`: directory, seed, result, stages and evaluations as stored. `paired_tests` compares the
+        last versions of two policies on one seed by exact McNemar, where both were evaluated on the same test set.
+
+    Raises:
+        InputError: if there is no run, or two runs of one recipe and seed saw different data.
+    """
+    return {"groups": [group_data(group) for group in group_runs(runs)]}
+
+
+def group_data(group: RunGroup) -> Data:
+    """Return the numbers of one group of comparable runs; see `page_data`."""
+    policies = {policy: _policy_data(group, policy) for policy in group.policies}
+    points = {policy: (data["cost"], data["measures"]["final_accuracy"]) for policy, data in policies.items()}
+    known = {policy: (cost, accuracy["mean"]) for policy, (cost, accuracy) in points.items() if accuracy}
+    front = pareto_front(known.values())
+    for policy, data in policies.items():
+        data["on_pareto_front"] = known.get(policy) in front
+    return {
+        "label": group.label,
+        "differing_fields": sorted(group.distinct),
+        "recipe": _plain(group.recipe),
+        "left_out": group.left_out,
+        "verdict": verdict(group.runs),
+        "policies": policies,
+        "paired_tests": _paired_tests(group),
+    }
+
+
+def _policy_data(group: RunGroup, policy: str) -> Data:
+    runs = group.policies[policy]
+    numbers = [totals(run) for run in runs]
+    measures = {name: _spread_data(number[name] for number in numbers) for name in MEASURES}
+    costs = measures["flops"], measures["seconds"]
+    return {
+        "seeds": [run.seed for run in runs],
+        "measures": measures,
+        "cost": next((cost["mean"] for cost in costs if cost and cost["mean"] > 0), 0.0),
+        "difference_from_scratch": _difference_from_scratch(group, policy),
+        "over_stages": _over_stages(runs),
+        "evaluation": _merged_evaluation([result for run in runs if (result := last_evaluation(run))]),
+        "runs": [
+            {
+                "directory": str(run.directory),
+                "seed": run.seed,
+                "result": _plain(run.result),
+                "stages": _plain(run.stages),
+                "evaluations": _plain(run.evaluations),
+            }
+            for run in runs
+        ],
+    }
+
+
+def _difference_from_scratch(group: RunGroup, policy: str) -> Data | None:
+    scratch = {run.seed: run.stages[-1]["accuracy"] for run in group.policies.get("scratch", [])}
+    ours = {run.seed: run.stages[-1]["accuracy"] for run in group.policies[policy]}
+    seeds = [seed for seed in ours if ours[seed] is not None and scratch.get(seed) is not None]
+    if policy == "scratch" or not seeds:
+        return None
+    return dict(paired_seeds([ours[seed] for seed in seeds], [scratch[seed] for seed in seeds]))
+
+
+def _over_stages(runs: Sequence[RunRecord]) -> list[Data]:
+    rows = []
+    for number in range(len(runs[0].stages)):
+        row: Data = {
+            "stage": number + 1,
+            "accuracy": _spread_data(run.stages[number]["accuracy"] for run in runs),
+        }
+        for measure in ("flops", "seconds"):
+            row[f"cumulative_{measure}"] = _spread_data(
+                math.fsum(stage_cost(stage, measure) for stage in run.stages[: number + 1]) for run in runs
+            )
+        rows.append(row)
+    return rows
+
+
+def last_evaluation(run: RunRecord) -> Data | None:
+    """Return the evaluation of a run's newest version; None where it has none."""
+    return run.evaluations.get(run.stages[-1].get("version", len(run.stages)))
+
+
+def _merged_evaluation(results: Sequence[Data]) -> Data | None:
+    if not results:
+        return None
+    merged: Data = _merge([{key: result[key] for key in result if key not in SINGLE} for result in results])
+    merged["reliability"] = pool_bins([result.get("reliability", []) for result in results])
+    return merged
+
+
+def _merge(values: Sequence[Any]) -> Any:
+    """Merge results of equal form over seeds: numbers become spreads, what says where they belong stays."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    first = known[0]
+    if isinstance(first, Mapping):
+        keys = {key: None for value in known for key in value}
+        return {
+            key: next((value[key] for value in known if value.get(key) is not None), None)
+            if key in PLACES
+            else _merge([value.get(key) for value in known])
+            for key in keys
+        }
+    if isinstance(first, list):
+        return [
+            _merge([value[place] for value in known if place < len(value)]) for place in range(max(map(len, known)))
+        ]
+    return _spread_data(known)
+
+
+def pool_bins(diagrams: Sequence[Sequence[Data]]) -> list[Data]:
+    """Pool reliability diagrams of equal bins, as if all examples had been counted together.
+
+    Example:
+        >>> one = {"low": 0.5, "high": 1.0, "examples": 10, "confidence": 0.7, "accuracy": 0.6}
+        >>> two = {"low": 0.5, "high": 1.0, "examples": 30, "confidence": 0.9, "accuracy": 1.0}
+        >>> (row,) = pool_bins([[one], [two]])
+        >>> row["examples"], round(row["confidence"], 2), round(row["accuracy"], 2)
+        (40, 0.85, 0.9)
+    """
+    pooled: dict[float, Data] = {}
+    for row in (row for diagram in diagrams for row in diagram):
+        old = pooled.get(row["low"])
+        if old is None:
+            pooled[row["low"]] = dict(row)
+            continue
+        count = old["examples"] + row["examples"]
+        for key in ("confidence", "accuracy"):
+            old[key] = (old[key] * old["examples"] + row[key] * row["examples"]) / count
+        old["examples"] = count
+    return [pooled[low] for low in sorted(pooled)]
+
+
+def _paired_tests(group: RunGroup) -> list[Data]:
+    """Compare the last versions of any two policies on one seed, where both were evaluated on the same test set."""
+    by_seed: dict[int, list[tuple[str, Data]]] = {}
+    for run in group.runs:
+        result = last_evaluation(run)
+        if result and "correct" in result:
+            by_seed.setdefault(run.seed, []).append((run.policy, result))
+    tests = []
+    for seed, evaluated in sorted(by_seed.items()):
+        for (policy, one), (other, two) in combinations(evaluated, 2):
+            if one["data_fingerprint"] == two["data_fingerprint"]:
+                hits = (unpack_hits(result["correct"], result["examples"]) for result in (one, two))
+                tests.append({"seed": seed, "first": policy, "second": other, **mcnemar_of_hits(*hits)})
+    return tests
+
+
+def _spread_data(values: Iterable[Any]) -> Data | None:
+    value = spread(finite(value) for value in values)
+    if value is None:
+        return None
+    return {"mean": value.mean, "standard_deviation": value.deviation, "seeds": value.count}
+
+
+def _plain(value: Any) -> Any:
+    """Return the value with None for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,308 @@
+"""Pictures of a comparison: accuracy over stages, and accuracy against what it cost.
+
+Drawn without pyplot, so no global state is touched and no display is needed. Names stand beside the lines instead of
+in a legend. The kind of file follows from its ending: .png, .svg or .pdf.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from lure.errors import InputError
+from lure.report.colours import colour, line_styles
+from lure.report.comparison import RunGroup, Spread, group_runs, spread, totals
+from lure.report.records import RunRecord
+from lure.report.table import short_number
+
+Points = Mapping[str, tuple[float, float]]  # policy -> where its name belongs, in the units of the axes
+
+INK, FAINT = "#222222", "#D9D9D9"
+SETTINGS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.edgecolor": "#808080",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "text.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lure",
+}
+SIZE = (6.8, 4.2)  # of one panel, in inches
+LABEL_GAP = 1.35  # between two labels, in heights of their letters
+NEAR = 0.3  # points closer than this share of the width have their names in one column
+
+
+def plot_accuracy_over_stages(runs: Iterable[RunRecord], file: Path | str) -> None:
+    """Draw test accuracy after each stage, a line for each policy: mean over seeds, band ± one standard deviation.
+
+    Runs of several recipes get a panel each.
+
+    Args:
+        runs: what `read_runs` returns.
+        file: where to write; .png, .svg or .pdf.
+
+    Raises:
+        InputError: if there is no run or no test set, or the file cannot be written.
+    """
+    groups = group_runs(runs)
+    paint([(group.label, partial(draw_stages, group)) for group in groups], file)
+
+
+def plot_accuracy_against_cost(runs: Iterable[RunRecord], file: Path | str) -> None:
+    """Draw final accuracy against the FLOPs of all stages, training and unlearning together, a mark for each policy.
+
+    Bars show ± one standard deviation over seeds. The grey line is the Pareto front: left of it and above it there is
+    no policy. Where no run counted its FLOPs, seconds take their place. Runs of several recipes get a panel each.
+
+    Args:
+        runs: what `read_runs` returns.
+        file: where to write; .png, .svg or .pdf.
+
+    Raises:
+        InputError: if there is no run or no test set, or the file cannot be written.
+    """
+    groups = group_runs(runs)
+    paint([(group.label, partial(draw_cost, group)) for group in groups], file)
+
+
+def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points (cost, accuracy) that no other point beats in one and equals or beats in the other, by cost.
+
+    Example:
+        >>> pareto_front([(1.0, 0.5), (2.0, 0.4), (3.0, 0.9), (3.0, 0.8)])
+        [(1.0, 0.5), (3.0, 0.9)]
+    """
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front
+
+
+def paint(
+    panels: Sequence[tuple[str, Callable[[Axes], Points]]],
+    file: Path | str | BinaryIO,
+    size: tuple[float, float] = SIZE,
+) -> None:
+    """Draw panels side by side, on one vertical scale, and write them.
+
+    Args:
+        panels: for each its title, and what draws it and returns where its names belong.
+        file: where to write; a stream gets SVG.
+        size: of one panel, in inches.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(size[0] * len(panels), size[1]), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        named = []
+        for (title, draw), axes in zip(panels, row, strict=True):
+            axes.set_title(title)
+            named.append((axes, draw(axes)))
+        # Only now is the common scale known, and with it which names would overlap.
+        for axes, points in named:
+            _label(axes, points)
+        vector = not isinstance(file, str | Path) or str(file).endswith(".svg")
+        kind = None if isinstance(file, str | Path) else "svg"
+        try:
+            # Without a date the same runs give the same file.
+            figure.savefig(file, format=kind, metadata={"Date": None} if vector else None)
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot write the picture {file}: {error}") from None
+
+
+def draw_lines(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[Spread]]]) -> Points:
+    """Draw a line with a band for each policy, (positions, shares in [0, 1]), in percent; return the lines' ends."""
+    styles = line_styles(lines)
+    for policy, (positions, points) in lines.items():
+        shade, mark = colour(policy)
+        means = [100 * point.mean for point in points]
+        axes.plot(
+            positions,
+            means,
+            color=shade,
+            linestyle=styles[policy],
+            marker=mark,
+            markersize=5,
+            linewidth=1.6,
+            clip_on=False,
+        )
+        if any(point.deviation for point in points):
+            widths = [100 * (point.deviation or 0) for point in points]
+            low = [mean - width for mean, width in zip(means, widths, strict=True)]
+            high = [mean + width for mean, width in zip(means, widths, strict=True)]
+            axes.fill_between(positions, low, high, color=shade, alpha=0.15, linewidth=0)
+    first = min(positions[0] for positions, _ in lines.values())
+    last = max(positions[-1] for positions, _ in lines.values())
+    reach = last - first or 1.0
+    axes.set_xlim(first - 0.03 * reach, last if last > first else last + 0.5)
+    return {policy: (positions[-1], 100 * points[-1].mean) for policy, (positions, points) in lines.items()}
+
+
+def draw_stages(group: RunGroup, axes: Axes) -> Points:
+    """Draw test accuracy after each stage; return the lines' ends."""
+    axes.set_xlabel("stage")
+    axes.set_ylabel("test accuracy, %")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    lines = {}
+    for policy, runs in group.policies.items():
+        stages = range(1, len(runs[0].stages) + 1)
+        lines[policy] = stages, [_known(spread(run.stages[stage - 1]["accuracy"] for run in runs)) for stage in stages]
+    return draw_lines(axes, lines)
+
+
+def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]], axes: Axes) -> Points:
+    """Draw accuracy against confidence: policy -> bins of a reliability diagram; return the lines' ends.
+
+    On the grey line a model is honest. The larger a mark, the more examples there are in its bin.
+    """
+    axes.plot([0, 100], [0, 100], color="#B0B0B0", linewidth=1.2, zorder=1)
+    axes.set_xlabel("confidence, %")
+    axes.set_ylabel("accuracy, %")
+    styles = line_styles(diagrams)
+    ends = {}
+    for policy, bins in diagrams.items():
+        shade, mark = colour(policy)
+        confidences, accuracies = ([100 * bin_[key] for bin_ in bins] for key in ("confidence", "accuracy"))
+        total = sum(bin_["examples"] for bin_ in bins)
+        axes.plot(confidences, accuracies, color=shade, linestyle=styles[policy], linewidth=1.2, alpha=0.7)
+        sizes = [4 + 220 * bin_["examples"] / total for bin_ in bins]
+        axes.scatter(confidences, accuracies, s=sizes, color=shade, marker=mark, zorder=3, clip_on=False)
+        ends[policy] = (confidences[-1], accuracies[-1])
+    axes.set_xlim(0, 101)
+    axes.set_ylim(0, 103)
+    return ends
+
+
+def _known(value: Spread | None) -> Spread:
+    if value is None:
+        raise InputError("there is no test set, so there are no accuracies to draw")
+    return value
+
+
+def draw_cost(group: RunGroup, axes: Axes) -> Points:
+    """Draw final accuracy against cost, and the Pareto front; return the points."""
+    measure = "flops" if any((totals(run)["flops"] or 0) > 0 for run in group.runs) else "seconds"
+    points: dict[str, tuple[Spread, Spread]] = {}
+    for policy, runs in group.policies.items():
+        costs = _known(spread(totals(run)[measure] for run in runs))
+        points[policy] = costs, _known(spread(run.stages[-1]["accuracy"] for run in runs))
+    front = pareto_front((cost.mean, 100 * accuracy.mean) for cost, accuracy in points.values())
+    dearest = max(cost.mean for cost, _ in points.values())
+    right = 1.45 * dearest or 1.0
+    lowest = min(100 * (accuracy.mean - (accuracy.deviation or 0)) for _, accuracy in points.values())
+    steps = [(front[0][0], lowest), front[0]]
+    for (_, before), after in pairwise(front):
+        steps += [(after[0], before), after]
+    axes.plot(*zip(*steps, (right, front[-1][1]), strict=True), color="#B0B0B0", linewidth=1.2, zorder=1)
+    for policy, (cost, accuracy) in points.items():
+        shade, mark = colour(policy)
+        axes.errorbar(
+            cost.mean,
+            100 * accuracy.mean,
+            xerr=cost.deviation or None,
+            yerr=100 * (accuracy.deviation or 0) or None,
+            color=shade,
+            marker=mark,
+            markersize=7,
+            elinewidth=1.2,
+        )
+    axes.annotate(
+        "Pareto front",
+        (right, front[-1][1]),
+        (0, 3),
+        textcoords="offset points",
+        color="#707070",
+        ha="right",
+        fontsize=8,
+    )
+    axes.set_xlim(0, right)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axes.set_xlabel("FLOPs of all stages, unlearning included" if measure == "flops" else "seconds of all stages")
+    axes.set_ylabel("final test accuracy, %")
+    return {policy: (cost.mean, 100 * accuracy.mean) for policy, (cost, accuracy) in points.items()}
+
+
+def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
+    """Move positions as little as possible (least squares) so that neighbours are at least `gap` apart, in order.
+
+    Example:
+        >>> spread_apart([1.0, 1.0, 5.0], 2.0)
+        [0.0, 2.0, 5.0]
+    """
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    blocks: list[tuple[float, int]] = []  # (mean of position minus its place in the row, number of members)
+    for place, index in enumerate(order):
+        mean, count = positions[index] - place * gap, 1
+        while blocks and blocks[-1][0] > mean:
+            before, members = blocks.pop()
+            mean, count = (mean * count + before * members) / (count + members), count + members
+        blocks.append((mean, count))
+    moved = [0.0] * len(positions)
+    starts = [mean for mean, count in blocks for _ in range(count)]
+    for place, (index, start) in enumerate(zip(order, starts, strict=True)):
+        moved[index] = start + place * gap
+    return moved
+
+
+def _label(axes: Axes, points: Points) -> None:
+    """Write each policy's name right of its point; where another point stands in the way, right of that one."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    to_points = 72 / figure.dpi
+    places = {name: [to_points * number for number in axes.transData.transform(xy)] for name, xy in points.items()}
+    width = to_points * axes.get_window_extent().width
+    columns: list[list[str]] = []
+    for name in sorted(places, key=lambda name: places[name][0]):
+        if columns and places[name][0] - places[columns[-1][-1]][0] < NEAR * width:
+            columns[-1].append(name)
+        else:
+            columns.append([name])
+    size = float(SETTINGS["font.size"])
+    for column in columns:
+        heights = spread_apart([places[name][1] for name in column], LABEL_GAP * size)
+        for name, height in zip(column, heights, strict=True):
+            shade, _ = colour(name)
+            x, y = places[name]
+            low, high = min(y, height) - size, max(y, height) + size
+            edge = 16 + max(places[other][0] for other in column if other == name or low < places[other][1] < high)
+            axes.annotate(
+                name,
+                points[name],
+                (max(edge - x, 16), height - y),
+                textcoords="offset points",
+                color=shade,
+                va="center",
+                annotation_clip=False,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": shade,
+                    "linewidth": 0.7,
+                    "shrinkA": 0,
+                    "shrinkB": 5,
+                    "relpos": (0, 0.5),
+                },
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            )

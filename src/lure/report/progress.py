@@ -1,0 +1,63 @@
+"""A progress bar for people: on a terminal only, on standard error, one line that says where the training stands."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lure.training import Moment
+
+
+class StageProgress:
+    """Show the running stage: epoch, accuracy and time left. Shows nothing where standard error is no terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(file=sys.stderr)
+        self._progress: Progress | None = None
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+                TextColumn("{task.fields[accuracy]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+        self._shown: tuple[str, int] | None = None
+
+    def __enter__(self) -> Self:
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def show(self, label: str, moment: Moment) -> None:
+        """Bring the bar to where a fit stands; `label` names the run ("lure, seed 0")."""
+        if self._progress is None:
+            return
+        if self._shown != (label, moment.stage):
+            for task in list(self._progress.task_ids):
+                self._progress.remove_task(task)
+            self._progress.add_task(
+                f"{label}, stage {moment.stage}",
+                total=moment.epochs * moment.steps,
+                epoch=moment.epoch,
+                epochs=moment.epochs,
+                accuracy="",
+            )
+            self._shown = label, moment.stage
+        accuracy = "" if moment.accuracy is None else f"accuracy {100 * moment.accuracy:.1f} %"
+        self._progress.update(
+            self._progress.task_ids[-1],
+            completed=(moment.epoch - 1) * moment.steps + moment.step,
+            epoch=moment.epoch,
+            accuracy=accuracy,
+        )

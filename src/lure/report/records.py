@@ -1,0 +1,151 @@
+"""Finished and running runs as plain records, read from their directories.
+
+A run is a directory with `recipe.toml`, `ledger.jsonl` (one JSON object for each committed stage), `result.json` once
+the stream is done, and `evaluations/` where versions were evaluated. Reports read these files and nothing else: no
+model is loaded, and nothing is written.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lure.errors import InputError
+
+LEDGER, RECIPE, RESULT, EVALUATIONS = "ledger.jsonl", "recipe.toml", "result.json", "evaluations"
+
+# What every report needs; of these, what takes a test set is null in a run without one. Other fields are optional.
+NUMBERS = ("stage", "seed", "test_examples", "error_count", "accuracy", "train_seconds", "examples_seen", "train_flops")
+TESTED = ("error_count", "accuracy")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run: its policy, its seed, and what each committed stage brought.
+
+    Attributes:
+        directory: where it lies.
+        policy: the unlearner, as it is written in recipes ("lure:forget_fraction=0.3").
+        seed: the run's seed.
+        stages: the ledger's lines in order; costs in a line are those of its stage alone.
+        recipe: the resolved recipe, field -> value.
+        result: what `result.json` holds; empty while the run is not complete.
+        evaluations: version -> what `lure.metrics.evaluate` said of it, from `evaluations/VERSION.json`; beside that it
+            may hold `change`, what `compare_versions` said of it and the version before.
+    """
+
+    directory: Path
+    policy: str
+    seed: int
+    stages: tuple[dict[str, Any], ...]
+    recipe: dict[str, Any]
+    result: dict[str, Any]
+    evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_run(directory: Path | str) -> RunRecord:
+    """Read one run directory.
+
+    A last line of the ledger without a line end was being written when the run stopped: it was never committed, and is
+    ignored.
+
+    Raises:
+        InputError: if this is no run, no stage is committed yet, or a file is damaged; names the file and the line.
+    """
+    directory = Path(directory)
+    if not (directory / LEDGER).is_file():
+        raise InputError(f"{directory} is not a run with a committed stage: it has no {LEDGER}")
+    stages = _read_ledger(directory / LEDGER)
+    result = _read_json(directory / RESULT) if (directory / RESULT).is_file() else {}
+    return RunRecord(
+        directory=directory,
+        policy=stages[-1]["unlearner"],
+        seed=stages[-1]["seed"],
+        stages=tuple(stages),
+        recipe=_read_recipe(directory / RECIPE),
+        result=result,
+        evaluations={
+            int(path.stem): _read_json(path) for path in sorted((directory / EVALUATIONS).glob("[0-9]*.json"))
+        },
+    )
+
+
+def read_runs(paths: Iterable[Path | str]) -> list[RunRecord]:
+    """Read all runs in these directories: each is a run, or holds runs at any depth below it.
+
+    A run that is found twice (its directory and a parent of it were given) is read once. Below a given directory, what
+    has no ledger yet is passed over.
+
+    Raises:
+        InputError: if a directory does not exist or holds no run, or a file in one is damaged.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise InputError(f"there is no directory {path}")
+        ledgers = [path / LEDGER] if (path / LEDGER).is_file() else sorted(path.rglob(LEDGER))
+        if not ledgers:
+            raise InputError(f"there is no run with a committed stage in {path}: no {LEDGER} in it or below it")
+        for ledger in ledgers:
+            found.setdefault(ledger.parent.resolve(), ledger.parent)
+    return [read_run(directory) for directory in found.values()]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: byte {error.start} is not UTF-8") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _read_ledger(path: Path) -> list[dict[str, Any]]:
+    lines = _read_text(path).split("\n")[:-1]
+    if not lines:
+        raise InputError(f"{path} holds no committed stage yet")
+    stages: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        where = f"{path} line {number}"
+        stage = _parse_object(line, where)
+        if stage.pop("event", "stage") != "stage":
+            continue  # a version accepted by hand, a rollback, a pruning
+        for name in NUMBERS:
+            value = stage.get(name)
+            if value is None and name in TESTED:
+                stage[name] = None
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                raise InputError(f"{where} is damaged: {name!r} must be a number, got {value!r}")
+        if not isinstance(stage.get("unlearner"), str):
+            raise InputError(f"{where} is damaged: 'unlearner' must be a name, got {stage.get('unlearner')!r}")
+        if stage["stage"] != len(stages) + 1:
+            raise InputError(
+                f"{where} is damaged: stage {len(stages) + 1} should stand there, got stage {stage['stage']}"
+            )
+        stages.append(stage)
+    return stages
+
+
+def _parse_object(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where} is damaged: {error.msg} at character {error.pos + 1}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is damaged: it must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return _parse_object(_read_text(path), str(path))
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is damaged: {error}") from None

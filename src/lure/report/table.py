@@ -1,0 +1,189 @@
+"""Tables for a terminal: policies side by side, and one run stage by stage.
+
+Both are readable at 80 columns. On a pipe there is no width to ask for, so `report_console` takes 120 there.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lure.report.comparison import (
+    RunGroup,
+    Spread,
+    cumulative_errors,
+    finite,
+    group_runs,
+    paired_differences,
+    spread,
+    stage_cost,
+    totals,
+)
+from lure.report.records import RunRecord
+
+MISSING = "-"
+WIDE = 100
+PIPE_WIDTH = 120
+
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "final_accuracy": ("final\naccuracy\n%", lambda value: f"{100 * value:.1f}"),
+    "mean_error_rate": ("mean\nerror\nrate %", lambda value: f"{100 * value:.1f}"),
+    "cumulative_error_count": ("CER", lambda value: f"{value:.0f}"),
+    "expected_calibration_error": ("ECE\n%", lambda value: f"{100 * value:.1f}"),
+    "seconds": ("training\nseconds", lambda value: f"{value:.1f}" if value < 100 else f"{value:.0f}"),
+    "examples_seen": ("examples\nseen", lambda value: short_number(value)),
+    "flops": ("FLOPs", lambda value: short_number(value)),
+}
+
+STAGE_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "stage": ("stage", lambda value: f"{value:.0f}"),
+    "train_examples": ("training\nexamples", lambda value: f"{value:.0f}"),
+    "accuracy": ("test\naccuracy\n%", lambda value: f"{100 * value:.1f}"),
+    "train_accuracy": ("training\naccuracy\n%", lambda value: f"{100 * value:.1f}"),
+    "cumulative_errors": ("CER", lambda value: f"{value:.0f}"),
+    "expected_calibration_error": ("ECE\n%", lambda value: f"{100 * value:.1f}"),
+    "changed_fraction": ("weights\nchanged\n%", lambda value: f"{100 * value:.1f}"),
+    "seconds": ("seconds", lambda value: f"{value:.1f}"),
+    "flops": ("FLOPs", lambda value: short_number(value)),
+}
+
+
+def report_console(stream: TextIO | None = None) -> Console:
+    """Return a console for results: as wide as the terminal, and 120 columns on a pipe.
+
+    Args:
+        stream: where to write; None means standard output.
+    """
+    stream = stream or sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def short_number(value: float) -> str:
+    """Write a count in three digits and a unit: k, M, G, T, P, E.
+
+    Example:
+        >>> short_number(950), short_number(150_000), short_number(12_345_678_901_234)
+        ('950', '150k', '12.3T')
+    """
+    unit = min(int(math.log10(value) / 3), 6) if value >= 1 else 0
+    scaled = value / 1000**unit
+    digits = max(0, 2 - int(math.log10(scaled))) if unit and scaled >= 1 else 0
+    if round(scaled, digits) >= 1000 and unit < 6:
+        return short_number(1000.0 ** (unit + 1))
+    text = f"{scaled:.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if digits else text) + ("", "k", "M", "G", "T", "P", "E")[unit]
+
+
+def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
+    """Return the table over policies: each number as mean ± standard deviation over seeds, and the way from scratch.
+
+    The last column is final accuracy minus that of scratch with the same seed, in percentage points. Runs of several
+    recipes stand in sections of their own, never averaged together; a section's title says what sets it apart.
+
+    Args:
+        runs: what `read_runs` returns.
+        width: columns of the terminal; below 100 the deviations stand under the means.
+
+    Raises:
+        InputError: if there is no run, or two runs of one recipe and seed saw different data.
+    """
+    groups = group_runs(runs)
+    table = _empty_table()
+    table.add_column("policy", overflow="fold")
+    for heading, _ in COLUMNS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("points\nfrom\nscratch", justify="right", no_wrap=True)
+    counts = {len(members) for group in groups for members in group.policies.values()}
+    for group in groups:
+        if group.label:
+            table.add_row(Text(group.label, style="bold"))
+        for policy, members in group.policies.items():
+            label = policy if len(counts) == 1 else f"{policy} ({len(members)})"
+            cells = _policy_cells(group, policy)
+            table.add_row(label, *(cell if width >= WIDE else cell.replace("±", "\n±") for cell in cells))
+        table.add_section()
+    table.caption = _caption(groups, counts)
+    return table
+
+
+def _empty_table() -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True, caption_justify="left")
+
+
+def _policy_cells(group: RunGroup, policy: str) -> list[str]:
+    members = group.policies[policy]
+    numbers = [totals(run) for run in members]
+    cells = [
+        format_spread(spread(number[measure] for number in numbers), write) for measure, (_, write) in COLUMNS.items()
+    ]
+    if policy == "scratch" or "scratch" not in group.policies:
+        return [*cells, MISSING]
+    differences = paired_differences(members, group.policies["scratch"])
+    return [*cells, format_spread(spread(differences.values()), lambda value: f"{100 * value:.1f}", sign=True)]
+
+
+def _caption(groups: list[RunGroup], counts: set[int]) -> str:
+    if counts == {1}:
+        first = "One seed each."
+    elif len(counts) == 1:
+        first = f"Mean ± standard deviation over {counts.pop()} seeds."
+    else:
+        first = "Mean ± standard deviation over seeds; how many stands behind the policy's name."
+    notes = [note for group in groups for note in group.left_out]
+    if len(groups) > 1:
+        notes.insert(0, f"The runs follow {len(groups)} different recipes and are not averaged over them.")
+    return "\n".join([first, *notes])
+
+
+def format_spread(value: Spread | None, write: Callable[[float], str], sign: bool = False) -> str:
+    """Write mean±deviation; the deviation is left out where one seed has none, or where all seeds agree exactly.
+
+    Args:
+        value: what to write; None where nothing is known.
+        write: number -> text.
+        sign: put a plus sign before what is not negative.
+
+    Example:
+        >>> format_spread(spread([0.725, 0.735]), lambda value: f"{100 * value:.1f}")
+        '73.0±0.7'
+    """
+    if value is None:
+        return MISSING
+    text = ("+" if sign and value.mean >= 0 else "") + write(value.mean)
+    return text + (f"±{write(value.deviation)}" if value.deviation else "")
+
+
+def run_table(run: RunRecord) -> Table:
+    """Return the table of one run, a row for each stage: how good, how calibrated, what was forgotten, at what cost.
+
+    Readable at 80 columns.
+
+    Args:
+        run: what `read_run` returns.
+    """
+    table = _empty_table()
+    table.title = f"{run.policy}, seed {run.seed}"
+    for heading, _ in STAGE_COLUMNS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    refused = any(stage.get("accepted") is False for stage in run.stages)
+    if refused:
+        table.add_column("accepted")
+    errors = cumulative_errors(run)
+    for number, stage in enumerate(run.stages):
+        numbers = stage | {"cumulative_errors": errors[number] if errors else None}
+        numbers |= {measure: stage_cost(stage, measure) for measure in ("seconds", "flops")}
+        cells = [_cell(numbers.get(name), write) for name, (_, write) in STAGE_COLUMNS.items()]
+        if refused:
+            cells.append("no" if stage.get("accepted") is False else "yes")
+        table.add_row(*cells)
+    return table
+
+
+def _cell(value: Any, write: Callable[[float], str]) -> str:
+    number = finite(value)
+    return MISSING if number is None else write(number)

@@ -1,0 +1,182 @@
+"""One sentence on a comparison: the cheapest policy that is not worse than the best, if the seeds decide it.
+
+How it is decided. The best policy is the one with the highest mean final accuracy over the seeds that all policies
+have. The others are ordered by cost, and the walk starts at the cheapest. For each policy the final accuracy of the
+best minus its own is taken seed by seed, and Student's t gives a 90 % interval of the mean difference (5 % on either
+side):
+
+- upper end at most one percentage point: the policy is *not worse*, and is named;
+- else, lower end above zero: it is *worse*, and the walk goes on to the next, dearer one;
+- else the seeds do not decide, and the walk ends.
+
+Reaching the best itself names it. As the order does not depend on the accuracies and the walk ends at the first
+open question, each test may use the whole 5 % (fixed-sequence testing). A margin is needed because no number of seeds
+can show that two accuracies are equal. A spread below one test example is taken as one test example, so that two
+seeds that happen to agree do not pass for certainty. One seed decides nothing. The best is chosen from the same seeds,
+which flatters it a little; with few seeds and policies that lie close together, read the table, not the sentence.
+
+Costs count as equal within 5 % of FLOPs (training and unlearning together), then of seconds; policies that are equal
+in both are ordered by accuracy, the best first: nothing speaks for the worse of two that cost the same.
+
+Reference: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure and the Power Approach for Assessing the
+Equivalence of Average Bioavailability", Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from scipy import special
+
+from lure.report.comparison import RunGroup, group_runs, paired_differences, totals
+from lure.report.records import RunRecord
+
+MARGIN = 0.01  # a loss of one percentage point of accuracy is tolerated
+LEVEL = 0.95  # one-sided
+TIE = 0.05  # costs this close to one another count as equal
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean difference and the 90 % interval around it."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def difference_interval(differences: Sequence[float], resolution: float) -> Interval:
+    """Return mean and 90 % interval of paired differences, by Student's t.
+
+    Args:
+        differences: one for each seed, at least two.
+        resolution: the smallest spread that is believed, such as 1 / (number of test examples).
+
+    Example:
+        >>> interval = difference_interval([0.02, 0.03, 0.04], resolution=0.001)
+        >>> round(interval.low, 4), round(interval.high, 4)  # 0.03 -+ 2.92 * 0.01 / sqrt(3)
+        (0.0131, 0.0469)
+    """
+    count = len(differences)
+    mean = statistics.fmean(differences)
+    deviation = max(statistics.stdev(differences), resolution)
+    half = float(special.stdtrit(count - 1, LEVEL)) * deviation / math.sqrt(count)
+    return Interval(mean, mean - half, mean + half)
+
+
+def verdict(runs: Iterable[RunRecord]) -> str:
+    """Return one sentence that names the cheapest policy that is not worse than the best, or says why none is named.
+
+    Runs of several recipes give one sentence for each recipe, on lines of their own that begin with what sets it apart.
+
+    Raises:
+        InputError: if there is no run, or two runs of one recipe and seed saw different data.
+    """
+    groups = group_runs(runs)
+    return "\n".join((f"{group.label}: " if group.label else "") + _group_verdict(group) for group in groups)
+
+
+def order_by_cost(policies: Iterable[str], measures: Sequence[Callable[[str], float]]) -> list[str]:
+    """Order policies by the first measure of cost; those within 5 % of one another by the next, and so on.
+
+    Args:
+        policies: what to order; those that are equal in all measures stay in this order.
+        measures: policy -> number, most important first; lower comes first.
+
+    Example:
+        >>> flops = {"a": 100.0, "b": 103.0, "c": 50.0}.__getitem__
+        >>> seconds = {"a": 9.0, "b": 7.0, "c": 8.0}.__getitem__
+        >>> order_by_cost("abc", [flops, seconds])
+        ['c', 'b', 'a']
+    """
+    given = list(policies)
+    if not measures:
+        return given
+    cost, tiers = measures[0], list[list[str]]()
+    for policy in sorted(given, key=cost):
+        if tiers and cost(policy) <= (1 + TIE) * cost(tiers[-1][0]):
+            tiers[-1].append(policy)
+        else:
+            tiers.append([policy])
+    return [policy for tier in tiers for policy in order_by_cost(sorted(tier, key=given.index), measures[1:])]
+
+
+def _group_verdict(group: RunGroup) -> str:
+    policies = list(group.policies)
+    if len(policies) == 1:
+        return f"There is only one policy, {policies[0]}, so there is nothing to compare."
+    if any(run.stages[-1]["accuracy"] is None for run in group.runs):
+        return "Without a test set there are no accuracies, so the policies cannot be compared."
+    seeds = set.intersection(*({run.seed for run in runs} for runs in group.policies.values()))
+    if not seeds:
+        return "The policies have no seed in common, so they cannot be compared in pairs."
+    paired = {policy: [run for run in runs if run.seed in seeds] for policy, runs in group.policies.items()}
+    means = {policy: statistics.fmean(run.stages[-1]["accuracy"] for run in runs) for policy, runs in paired.items()}
+
+    def cost(measure: str) -> Callable[[str], float]:
+        costs = {p: statistics.fmean(totals(run)[measure] or 0.0 for run in runs) for p, runs in paired.items()}
+        return costs.__getitem__
+
+    best = max(policies, key=lambda policy: means[policy])
+    by_accuracy = sorted(policies, key=lambda policy: -means[policy])
+    ordered = order_by_cost(by_accuracy, [cost("flops"), cost("seconds")])
+    over = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    if len(seeds) == 1:
+        ends = f"{best} has the best final accuracy ({percent(means[best])})"
+        if ordered[0] == best:
+            ends += " and costs least"
+        else:
+            ends += f", {ordered[0]} costs least ({percent(means[ordered[0]])})"
+        return f"One seed does not decide which policy to take: {ends}; compare at least three seeds."
+    if ordered[0] == best:
+        return f"{best} has the best final accuracy ({percent(means[best])}, mean of {over}), and no policy is cheaper."
+    resolution = 1 / min(run.stages[-1]["test_examples"] for run in group.runs)
+    for policy in ordered:
+        if policy == best:
+            break
+        differences = list(paired_differences(paired[best], paired[policy]).values())
+        interval = difference_interval(differences, resolution)
+        share = _cost_share(cost, policy, best)
+        points = (
+            f"{100 * interval.mean:.1f} points below {best} in final accuracy "
+            f"(90 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}, {over}) at {share}"
+        )
+        if interval.high <= MARGIN:
+            return f"{policy} is the cheapest policy that is not worse than the best: {points}."
+        if interval.low <= 0:
+            return (
+                "The seeds do not decide which policy is the cheapest that is not worse than the best: "
+                f"{policy} is {points}."
+            )
+    return (
+        f"{best} is the cheapest policy that is not worse than the best: it has the best final accuracy itself "
+        f"({percent(means[best])}, mean of {over}), and all that cost less are worse."
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage.
+
+    Example:
+        >>> percent(0.7312)
+        '73.1 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def _cost_share(cost: Callable[[str], Callable[[str], float]], policy: str, best: str) -> str:
+    """Say what one policy costs beside another, in FLOPs, or in seconds where the FLOPs are equal.
+
+    Example:
+        >>> costs = {"flops": {"a": 40.0, "b": 100.0}, "seconds": {"a": 1.0, "b": 1.0}}
+        >>> _cost_share(lambda measure: costs[measure].__getitem__, "a", "b")
+        '40 % of its FLOPs'
+    """
+    flops = cost("flops")
+    if flops(best) > (1 + TIE) * flops(policy):
+        return f"{100 * flops(policy) / flops(best):.0f} % of its FLOPs"
+    seconds = cost("seconds")
+    if seconds(best) > 0:
+        return f"{100 * seconds(policy) / seconds(best):.0f} % of its seconds"
+    return "the same cost"

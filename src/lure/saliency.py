@@ -1,0 +1,322 @@
+"""How much each weight matters: SNIP saliency, Fisher information, magnitude, and the choice of the least of them.
+
+Gradients are taken in eval mode, so neither dropout nor BatchNorm's running statistics take part; the model comes back
+as it was: modes, buffers, `.grad` and the global random state.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lure.errors import InputError, require_within
+from lure.layers import differentiable_in_eval, evaluating, refuse_unmaterialized, trainable, unwrap
+from lure.randomness import forked_rng
+
+Batch: TypeAlias = Any  # what the loss understands: usually a pair (inputs, labels)
+Loss: TypeAlias = Callable[[nn.Module, Batch], Tensor]
+
+PIECE = 2**18  # entries that are looked at in one go when a threshold is searched
+
+
+def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy of a batch (inputs, labels); inputs (batch, ...), labels (batch,) int64.
+
+    Raises:
+        InputError: if the batch is not a pair; pass a `loss` of your own for dicts and the like.
+    """
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise InputError(
+            f"a batch must be a pair (inputs, labels), got {type(batch).__name__}: pass loss=lambda model, batch: ..."
+        )
+    inputs, labels = batch
+    return F.cross_entropy(model(inputs), labels)
+
+
+def join_examples(batches: Iterable[Batch], size: int) -> Batch:
+    """Join the first examples of some batches into a single batch.
+
+    Args:
+        batches: tensors, or tuples, lists or dicts of tensors, whose first dimension counts examples.
+        size: number of examples; fewer if there are not so many.
+
+    Raises:
+        InputError: if there is no batch, or one holds something else.
+
+    Example:
+        >>> batches = [(torch.rand(2, 5), torch.tensor([0, 1])), (torch.rand(2, 5), torch.tensor([2, 3]))]
+        >>> inputs, labels = join_examples(batches, 3)
+        >>> inputs.shape, labels.tolist()
+        (torch.Size([3, 5]), [0, 1, 2])
+    """
+    taken: list[Batch] = []
+    num_taken = 0
+    for batch in batches:
+        taken.append(batch)
+        num_taken += len(_first_tensor(batch))
+        if num_taken >= size:
+            break
+    if not taken:
+        raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
+    return _join(taken, size)
+
+
+def _first_tensor(batch: Batch) -> Tensor:
+    while not isinstance(batch, Tensor):
+        if not isinstance(batch, tuple | list | Mapping) or not batch:
+            raise InputError(f"cannot count the examples of a batch of type {type(batch).__name__}")
+        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
+    return batch
+
+
+def _join(batches: list[Batch], size: int) -> Batch:
+    first = batches[0]
+    if isinstance(first, Tensor):
+        return torch.cat(batches)[:size]
+    if isinstance(first, Mapping):
+        return {key: _join([batch[key] for batch in batches], size) for key in first}
+    return [_join(list(parts), size) for parts in zip(*batches, strict=True)]
+
+
+def accumulate_gradients(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: Loss,
+    fold: Callable[[list[Tensor], list[Tensor]], None],
+) -> dict[str, Tensor]:
+    """Fold the gradient of every batch's mean loss into one running tensor for each trainable parameter.
+
+    Where several processes train together, the sums of all ranks are added, so that each rank goes on with the same.
+
+    Args:
+        model: the network; read in eval mode, without its DDP and compile wrappers, and left as it was.
+        batches: what `loss` understands; at least one.
+        loss: (model, batch) -> scalar, the mean over the batch.
+        fold: called as fold(running, gradients) for each batch; updates `running` in place. Both lists go parameter by
+            parameter; `running` starts at zero. A parameter that the loss does not reach has gradient zero.
+
+    Returns:
+        name -> running tensor, of the parameter's shape, in float32 at least.
+
+    Raises:
+        InputError: if there is no batch, or the loss is not finite (the message says at which batch).
+    """
+    refuse_unmaterialized(model)
+    inner, parameters = unwrap(model), trainable(model)
+    tensors = list(parameters.values())
+    running = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in tensors]
+    num_batches = 0
+    with evaluating(inner), differentiable_in_eval(inner), forked_rng(None), torch.enable_grad():
+        for num_batches, batch in enumerate(batches, start=1):
+            value = loss(inner, batch)
+            if not bool(torch.isfinite(value)):
+                raise InputError(
+                    f"the loss of saliency batch {num_batches} is {value.item()}: the model or the data are not finite"
+                )
+            gradients = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+            with torch.no_grad():
+                fold(running, [g.to(r.dtype) for g, r in zip(gradients, running, strict=True)])
+            del gradients, value  # or the next batch's would stand beside them
+    read = torch.tensor(float(num_batches), device=running[0].device if running else None)
+    sum_over_ranks([read, *running])
+    if read == 0:
+        raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
+    return dict(zip(parameters, running, strict=True))
+
+
+def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
+    """Add up each tensor over all processes of `torch.distributed`, in place; alone, do nothing."""
+    if dist.is_available() and dist.is_initialized():
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def snip_saliency(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss) -> dict[str, Tensor]:
+    """Return the SNIP saliency of every trainable parameter: how much the loss would notice its removal.
+
+    s = |w| * sum over batches of |gradient of the batch's mean loss|. The absolute value is taken for each batch before
+    the sum, as the released code of LURE does; the SNIP paper reads a single batch, for which the two are the same.
+
+    Args:
+        model: the network; left as it was.
+        batches: re-iterable or not; pairs (inputs, labels), or what `loss` understands.
+        loss: (model, batch) -> mean loss of the batch; cross-entropy by default.
+
+    Returns:
+        name -> scores >= 0, of the parameter's shape, in float32 at least.
+
+    Raises:
+        InputError: if there is no batch, or a loss is not finite.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Linear(2, 2, bias=False)
+        >>> scores = snip_saliency(net, [(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))])
+        >>> scores["weight"][:, 1].tolist()  # the second feature is always zero, so its weights do not matter
+        [0.0, 0.0]
+
+    Reference:
+        Lee, Ajanthan, Torr, "SNIP: Single-shot Network Pruning based on Connection Sensitivity", ICLR 2019, eq. 4;
+        Ramkumar, Arani, Zonooz, "Learn, Unlearn and Relearn", TMLR 2023.
+    """
+
+    def add_absolute(running: list[Tensor], gradients: list[Tensor]) -> None:
+        torch._foreach_abs_(gradients)
+        torch._foreach_add_(running, gradients)
+
+    scores = accumulate_gradients(model, batches, loss, add_absolute)
+    parameters = trainable(model)
+    with torch.no_grad():
+        for name, score in scores.items():
+            score.mul_(parameters[name].abs())
+    return scores
+
+
+def fisher(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss) -> dict[str, Tensor]:
+    """Return the mean over batches of the squared gradient of the batch's mean loss, for every trainable parameter.
+
+    This is the diagonal of the empirical Fisher information at the granularity of batches (labels as given); with
+    batches of one example it is the usual empirical Fisher.
+
+    Args:
+        model: the network; left as it was.
+        batches: pairs (inputs, labels), or what `loss` understands.
+        loss: (model, batch) -> mean loss of the batch.
+
+    Returns:
+        name -> values >= 0, of the parameter's shape, in float32 at least.
+
+    Raises:
+        InputError: if there is no batch, or a loss is not finite.
+
+    Example:
+        >>> net = nn.Linear(2, 2, bias=False)
+        >>> values = fisher(net, [(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))])
+        >>> bool((values["weight"][:, 0] > 0).all()), values["weight"][:, 1].tolist()
+        (True, [0.0, 0.0])
+    """
+    num_batches = 0
+
+    def add_square(running: list[Tensor], gradients: list[Tensor]) -> None:
+        nonlocal num_batches
+        num_batches += 1
+        torch._foreach_addcmul_(running, gradients, gradients)
+
+    sums = accumulate_gradients(model, batches, loss, add_square)
+    count = torch.tensor(float(num_batches), device=next(iter(sums.values())).device) if sums else torch.ones(())
+    sum_over_ranks([count])
+    torch._foreach_div_(list(sums.values()), float(count))
+    return sums
+
+
+def magnitude(model: nn.Module) -> dict[str, Tensor]:
+    """Return |w| for every trainable parameter.
+
+    Example:
+        >>> net = nn.Linear(1, 1, bias=False)
+        >>> with torch.no_grad():
+        ...     _ = net.weight.fill_(-2.0)
+        >>> magnitude(net)["weight"].tolist()
+        [[2.0]]
+    """
+    return {name: parameter.detach().abs() for name, parameter in trainable(model).items()}
+
+
+def lowest_fraction(
+    scores: Mapping[str, Tensor],
+    fraction: float,
+    generator: torch.Generator | None = None,
+    *,
+    ties: Literal["random", "all"] = "random",
+) -> dict[str, Tensor]:
+    """Choose the lowest-scoring share of all entries, ranked over all tensors together.
+
+    Exactly round(fraction * total) entries are chosen. Ties at the threshold (dead units all score 0) are broken at
+    random, so that no layer is preferred. The threshold is found by counting, not by sorting, a piece of a tensor at a
+    time: time is linear, and no copy of the scores is made.
+
+    Args:
+        scores: name -> scores of any shapes; lower means less important.
+        fraction: share to choose, in [0, 1].
+        generator: breaks ties; None means seed 0.
+        ties: "random" chooses among equals by chance; "all" takes whatever scores as low as the last one chosen, which
+            may be more than was asked for (as the released code of LURE does).
+
+    Returns:
+        name -> bool tensor of the scores' shape, True = forget.
+
+    Raises:
+        InputError: if `fraction` is out of range, or a score is NaN (the tensor is named).
+
+    Example:
+        >>> masks = lowest_fraction({"a": torch.tensor([3.0, 1.0]), "b": torch.tensor([[2.0], [0.5]])}, 0.5)
+        >>> masks["a"].tolist(), masks["b"].tolist()
+        ([False, True], [[False], [True]])
+    """
+    require_within("fraction", fraction, 0, 1)
+    for name, score in scores.items():
+        if bool(torch.isnan(score).any()):
+            raise InputError(f"the scores of {name!r} hold NaN: the model or its gradients are not finite")
+    total = sum(score.numel() for score in scores.values())
+    count = round(fraction * total)
+    if count in (0, total):
+        return {name: torch.full_like(score, count > 0, dtype=torch.bool) for name, score in scores.items()}
+    kinds = {score.dtype for score in scores.values()}
+    if len(kinds) > 1:
+        # A threshold must not be rounded when it is compared with scores of a coarser type.
+        widest = functools.reduce(torch.promote_types, kinds)
+        scores = {name: score.to(widest) for name, score in scores.items()}
+    if ties == "all":
+        threshold = _smallest(scores.values(), count)
+        return {name: score <= threshold for name, score in scores.items()}
+    return _choose(scores, count, generator or torch.Generator().manual_seed(0))
+
+
+def _choose(scores: Mapping[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return masks of exactly `count` lowest scores, 0 < count <= total; equal ones draw lots."""
+    threshold = _smallest(scores.values(), count)
+    chosen = {name: score < threshold for name, score in scores.items()}
+    equal = {name: score == threshold for name, score in scores.items()}
+    missing = count - sum(int(mask.sum()) for mask in chosen.values())
+    num_equal = {name: int(mask.sum()) for name, mask in equal.items()}
+    if missing == sum(num_equal.values()):
+        return {name: mask.logical_or_(equal[name]) for name, mask in chosen.items()}
+    # Lots of one byte tie too, but 256 times less often at each round; permutations of so many ties would not be small.
+    device, byte = generator.device, torch.uint8
+    lots = {n: torch.randint(256, (k,), generator=generator, device=device, dtype=byte) for n, k in num_equal.items()}
+    for name, drawn in _choose(lots, missing, generator).items():
+        chosen[name].masked_scatter_(equal[name], drawn.to(equal[name].device))
+    return chosen
+
+
+def _smallest(scores: Iterable[Tensor], count: int) -> Tensor:
+    """Return the count-th smallest entry of all tensors together (none is NaN), counted from 1, on the CPU.
+
+    Entries are counted by the upper 16 bits of their floating-point form, which tell sign, exponent and the first
+    digits. That leaves the few entries that share those bits with the one looked for, and among them it is selected.
+    """
+    pieces = [piece for score in scores for piece in torch.split(score.detach().flatten(), PIECE) if len(piece)]
+    dtype = functools.reduce(torch.promote_types, {piece.dtype for piece in pieces}, torch.float32)
+    counts = torch.zeros(2**16, dtype=torch.int64)
+    for piece in pieces:
+        counts += torch.bincount(_upper_bits(piece.to(dtype)), minlength=2**16).cpu()
+    cumulative = counts.cumsum(0)
+    level = int(torch.searchsorted(cumulative, count))
+    rank = count - int(cumulative[level] - counts[level])
+    matching = [piece[_upper_bits(piece.to(dtype)) == level].cpu() for piece in pieces]
+    candidates = [torch.unique(piece, return_counts=True) for piece in matching]
+    values, order = torch.cat([value for value, _ in candidates]).sort()
+    cumulative = torch.cat([repeats for _, repeats in candidates])[order].cumsum(0)
+    return values[torch.searchsorted(cumulative, rank)]
+
+
+def _upper_bits(values: Tensor) -> Tensor:
+    """Return the upper 16 bits of floats as integers in [0, 65535] that are ordered as the floats are."""
+    integer, bits = (torch.int64, 64) if values.dtype == torch.float64 else (torch.int32, 32)
+    upper = values.view(integer) >> (bits - 16)
+    # The patterns of negative floats grow as the floats fall.
+    return torch.where(upper < 0, -1 - upper, upper + 2**15)

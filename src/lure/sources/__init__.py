@@ -1,0 +1,52 @@
+"""Data sets by name, and files on disk, as `Examples`. One file for each format; images are stored as uint8.
+
+A loader is a function (path, download, *, options) -> `Dataset`, and stands in the table `SOURCES`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lure.choices import read_choice
+from lure.sources.cifar import cifar10, cifar100
+from lure.sources.dataset import Dataset, reading
+from lure.sources.fashion_mnist_sample import fashion_mnist_sample
+from lure.sources.files import load_examples, own_files, read_class_names
+from lure.sources.hugging_face import hugging_face
+from lure.sources.idx import fashion_mnist, mnist
+from lure.sources.restricted_imagenet import restricted_imagenet
+
+SOURCES: dict[str, Callable[..., Dataset]] = {
+    "fashion-mnist-sample": fashion_mnist_sample,
+    "fashion-mnist": fashion_mnist,
+    "mnist": mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "restricted-imagenet": restricted_imagenet,
+    "hugging-face": hugging_face,
+    "file": own_files,
+}
+
+
+def load_dataset(choice: str, path: Path | str | None = None, download: bool = False) -> Dataset:
+    """Return a named data set.
+
+    Args:
+        choice: a name of `SOURCES` with its options, such as "cifar100:labels=coarse".
+        path: the layout's folder or its parent; None for the embedded sample.
+        download: where the files are missing, fetch the official ones to `path` and check their checksums.
+
+    Raises:
+        InputError: for an unknown name or option, and for missing or damaged files.
+
+    Example:
+        >>> dataset = load_dataset("fashion-mnist-sample")
+        >>> len(dataset.train), len(dataset.test), dataset.class_names[:2]
+        (3000, 1000, ('T-shirt/top', 'trouser'))
+    """
+    loader, options = read_choice("data set", choice, SOURCES)
+    place = None if path is None else Path(path)
+    with reading(place):
+        return loader(place, download, **options)
+
+
+__all__ = ["SOURCES", "Dataset", "load_dataset", "load_examples", "read_class_names"]

@@ -1,0 +1,125 @@
+"""Anybody's own data: a `.npz` file, a folder of images for each class, Parquet, or a saved Hugging Face table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lure.errors import InputError, require_within
+from lure.examples import Examples
+from lure.sources.arrays import load_npz
+from lure.sources.dataset import Dataset, reading
+from lure.sources.hugging_face import open_parquet, open_saved, table_class_names, table_examples
+from lure.sources.image_folder import class_folders, load_image_folder
+
+
+def load_examples(
+    path: Path | str,
+    class_names: Sequence[str] | None = None,
+    input_shape: Sequence[int] | None = None,
+    *,
+    size: int | None = None,
+    labelled: bool = True,
+) -> Examples:
+    """Load labelled examples from disk.
+
+    Args:
+        path: a `.npz` file with `inputs` (N, H, W), (N, C, H, W), (N, H, W, C) or (N, features) and integer `labels`; a
+            folder with a folder of images for each class; a `.parquet` file or a folder of such; or what `save_to_disk`
+            of Hugging Face's `datasets` wrote.
+        class_names: the known classes in order of their labels, for data whose labels are names (folders, say). None
+            takes the data's own; see `read_class_names`.
+        input_shape: what the model takes. Encoded images are scaled to it, and made grey or RGB; arrays must have it.
+        size: height and width to scale encoded images to, where `input_shape` is None; None takes the first image's.
+        labelled: False if labels are not needed: they are then all 0.
+
+    Returns:
+        Examples in file order. Large data stay in their files.
+
+    Raises:
+        InputError: if there is nothing at `path`, or it is damaged or holds what cannot be used.
+
+    Example:
+        >>> import tempfile, numpy
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     numpy.savez(f"{folder}/new.npz", inputs=numpy.zeros((3, 8, 8), numpy.uint8), labels=[0, 1, 0])
+        ...     load_examples(f"{folder}/new.npz").input_shape
+        (1, 8, 8)
+    """
+    path = Path(path)
+    if size is not None:
+        require_within("size", size, 1)
+    with reading(path):
+        kind = _kind(path)
+        if kind == "npz":
+            examples = load_npz(path, labelled)
+        elif kind == "folder":
+            examples = load_image_folder(path, class_names, input_shape, size, labelled)
+        else:
+            table = _open_table(path, kind)
+            examples = table_examples(table, str(path), class_names, input_shape, size, labelled)
+    if input_shape is not None and examples.input_shape != tuple(input_shape):
+        raise InputError(
+            f"{path} holds inputs of shape {examples.input_shape}, the model takes {tuple(map(int, input_shape))}"
+        )
+    return examples
+
+
+def read_class_names(path: Path | str) -> tuple[str, ...]:
+    """Return the names of the classes that data on disk declare, in order of their labels; () if they have none.
+
+    Raises:
+        InputError: as `load_examples`.
+    """
+    path = Path(path)
+    with reading(path):
+        kind = _kind(path)
+        if kind == "npz":
+            return ()
+        if kind == "folder":
+            return class_folders(path)
+        return table_class_names(_open_table(path, kind), None, str(path))
+
+
+def _open_table(path: Path, kind: str) -> Any:
+    return open_parquet(path) if kind == "parquet" else open_saved(path)
+
+
+def _kind(path: Path) -> str:
+    """Tell what lies at a path: "npz", "parquet", "saved" (by Hugging Face's library) or "folder"."""
+    if path.is_dir():
+        if any(path.glob("*.parquet")):
+            return "parquet"
+        saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+        return "saved" if saved else "folder"
+    if not path.exists():
+        raise InputError(f"there is nothing at {path}: it should be a .npz or .parquet file, or a folder of images")
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: pipes and devices are not read")
+    if path.suffix.lower() not in (".npz", ".parquet"):
+        raise InputError(f"cannot tell what {path} holds: it should be a .npz or .parquet file, or a folder of images")
+    return path.suffix[1:].lower()
+
+
+def own_files(path: Path | None, download: bool, *, size: int | None = None) -> Dataset:
+    """Load a folder that holds both parts of a data set, each in any of the forms that `load_examples` reads.
+
+    Args:
+        path: holds `train` and `test`: each a folder, or a file with the ending .npz or .parquet.
+        download: has no effect.
+        size: height and width to scale encoded images to; None takes the first training image's.
+
+    Raises:
+        InputError: if a part is missing, or as `load_examples`.
+    """
+    if path is None:
+        raise InputError("'file' needs a folder that holds train and test (--data DIR)")
+    parts = []
+    for part in ("train", "test"):
+        found = [path / f"{part}{ending}" for ending in (".npz", ".parquet", "") if (path / f"{part}{ending}").exists()]
+        if not found:
+            raise InputError(f"{path} lacks {part}: a folder {part}, {part}.npz or {part}.parquet")
+        parts.append(found[0])
+    class_names = read_class_names(parts[0])
+    train = load_examples(parts[0], size=size)
+    test = load_examples(parts[1], class_names or None, train.input_shape)
+    return Dataset(train, test, class_names)

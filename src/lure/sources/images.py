@@ -1,0 +1,192 @@
+"""Images as they are stored (PNG, JPEG and whatever else pillow reads), decoded when a row is asked for."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lure.errors import InputError
+
+# The brightest value of the modes that do not count from 0 to 255.
+BRIGHTEST = {"I": 65535, "I;16": 65535, "I;16L": 65535, "I;16B": 65535, "F": 1}
+
+
+class ImageReader(Protocol):
+    """Gives the encoded bytes of images by number."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, row: int) -> str:
+        """Return the name for messages."""
+
+    def key(self, row: int) -> str:
+        """Return what stands for the place of the image in the fingerprint: a name that does not depend on the disk."""
+
+    def read(self, row: int) -> bytes:
+        """Return the encoded image."""
+
+
+class EncodedImages:
+    """Rows of images that are decoded on demand; an `InputStore` of uint8 (rows, channels, height, width).
+
+    Args:
+        reader: gives the encoded images.
+        row_shape: (channels, height, width) of every decoded image; channels are 1 (grey) or 3 (red, green, blue). An
+            image of another size is scaled, after cutting off evenly what does not fit the aspect ratio.
+
+    Raises:
+        InputError: if pillow is missing, or, when rows are asked for, an image cannot be decoded.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, reader: ImageReader, row_shape: tuple[int, int, int]) -> None:
+        import_pillow()
+        self.reader = reader
+        self.row_shape = row_shape
+        self.shape = torch.Size((len(reader), *row_shape))
+        self._digests: dict[int, bytes] = {}
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Decode the rows with these numbers."""
+        images = torch.empty((len(rows), *self.row_shape), dtype=torch.uint8)
+        for position, row in enumerate(rows.tolist()):
+            images[position] = decode_image(self.reader.read(row), self.reader.name(row), self.row_shape)
+        return images
+
+    def hash_rows(self, rows: Tensor) -> bytes:
+        """Return bytes that stand for the content of these rows without decoding them: part of a fingerprint."""
+        return b"".join(self._digest(row) for row in rows.tolist())
+
+    def _digest(self, row: int) -> bytes:
+        if row not in self._digests:
+            content = self.reader.read(row)
+            self._digests[row] = hashlib.sha256(f"{self.reader.key(row)} ".encode() + content).digest()
+        return self._digests[row]
+
+
+def decode_image(content: bytes, name: str, shape: tuple[int, int, int]) -> Tensor:
+    """Decode one image of any mode to uint8 (channels, height, width).
+
+    Args:
+        content: the encoded image.
+        name: its name for messages.
+        shape: (channels, height, width) that is wanted, channels being 1 or 3.
+
+    Raises:
+        InputError: if it cannot be decoded, or claims more pixels than pillow takes for sane.
+    """
+    from PIL import Image, ImageOps
+
+    channels, height, width = shape
+    with _decoding(name), Image.open(io.BytesIO(content)) as image:
+        plain = _to_bytes(image).convert("L" if channels == 1 else "RGB")
+        if plain.size != (width, height):
+            plain = ImageOps.fit(plain, (width, height), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(plain, dtype=np.uint8))
+    return pixels.view(height, width, channels).permute(2, 0, 1)
+
+
+def measure_image(content: bytes, name: str) -> tuple[int, int]:
+    """Return (height, width) of an encoded image.
+
+    Raises:
+        InputError: if it is no image, or pillow is missing.
+    """
+    with _decoding(name), import_pillow().open(io.BytesIO(content)) as image:
+        return image.height, image.width
+
+
+def row_shape(
+    reader: ImageReader, input_shape: Sequence[int] | None, size: int | None, place: str
+) -> tuple[int, int, int]:
+    """Return what images are decoded to: the model's shape, else RGB squares of `size`, else RGB like the first image.
+
+    Raises:
+        InputError: if the model takes no images, or none of 1 or 3 channels.
+    """
+    if input_shape is None:
+        height, width = (size, size) if size is not None else measure_image(reader.read(0), reader.name(0))
+        return 3, height, width
+    if len(input_shape) != 3 or input_shape[0] not in (1, 3):
+        raise InputError(
+            f"{place} holds images (3 channels, or 1 for grey), the model takes inputs of shape {tuple(input_shape)}"
+        )
+    return input_shape[0], input_shape[1], input_shape[2]
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    Image = import_pillow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except Exception as error:  # a damaged image can fail in any way
+        reason = str(error).partition("\n")[0]
+        reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else reason
+        raise InputError(f"cannot decode the image {name}: {reason}") from error
+
+
+def _to_bytes(image: Any) -> Any:
+    """Scale the modes with more than 8 bits, which pillow would cut off at 255."""
+    from PIL import Image
+
+    if image.mode not in BRIGHTEST:
+        return image
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64) / BRIGHTEST[image.mode])
+    return Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def import_pillow() -> Any:
+    """Return the module PIL.Image.
+
+    Raises:
+        InputError: if pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise InputError("reading images needs pillow: pip install 'lure-torch[data]'") from error
+    return Image
+
+
+class FolderReader:
+    """Image files under one folder.
+
+    Args:
+        root: the folder.
+        names: the files' paths in it, with forward slashes.
+    """
+
+    def __init__(self, root: Path, names: list[str]) -> None:
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        """Return the path of the file."""
+        return str(self.root / self.names[row])
+
+    def key(self, row: int) -> str:
+        """Return the path inside the folder."""
+        return self.names[row]
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of the file.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
+        try:
+            return (self.root / self.names[row]).read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read the image {self.name(row)}: {error.strerror}") from error

@@ -1,0 +1,86 @@
+"""Restricted ImageNet, balanced: 14 groups of animals and plants over 69 ImageNet classes.
+
+Reference: Tsipras, Santurkar, Engstrom, Turner, Madry, "Robustness May Be at Odds with Accuracy", ICLR 2019;
+Russakovsky and others, "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from lure.errors import InputError, require_within
+from lure.examples import Examples
+from lure.sources.cifar import CIFAR10
+from lure.sources.dataset import Dataset
+from lure.sources.image_folder import image_files
+from lure.sources.images import EncodedImages, FolderReader
+
+# Name of the group, and the WordNet ids of its classes, which are the names of the folders.
+GROUPS = {
+    "bird": "n01530575 n01531178 n01532829 n01534433 n01537544",
+    "turtle": "n01664065 n01665541 n01667114 n01667778 n01669191",
+    "lizard": "n01687978 n01688243 n01689811 n01692333 n01693334",
+    "spider": "n01773157 n01773549 n01773797 n01774384 n01774750",
+    "crab or lobster": "n01978287 n01978455 n01980166 n01981276 n01983481",
+    "dog": "n02097474 n02097658 n02098105 n02098286 n02098413",
+    "cat": "n02123045 n02123159 n02123394 n02123597 n02124075",
+    "big cat": "n02125311 n02127052 n02128385 n02128757 n02128925",
+    "beetle": "n02167151 n02168699 n02169497 n02172182 n02174001",
+    "butterfly": "n02277742 n02279972 n02280649 n02281406 n02281787",
+    "monkey": "n02486261 n02486410 n02487347 n02488291",
+    "fish": "n02607072 n02640242 n02641379 n02643566 n02655020",
+    "fruit": "n07742313 n07745940 n07747607 n07749582 n07753113",
+    "fungus": "n12998815 n13037406 n13040303 n13044778 n13052670",
+}
+FOLDERS = [(label, folder) for label, folders in enumerate(GROUPS.values()) for folder in folders.split()]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def restricted_imagenet(
+    path: Path | None, download: bool, *, size: int = 224, statistics: Literal["imagenet", "cifar10"] = "imagenet"
+) -> Dataset:
+    """Load the 69 classes from an ImageNet tree; images stay in their files and are decoded when they are needed.
+
+    Args:
+        path: the folder with `train` and `val`, each with a folder for each class, named by its WordNet id. Other
+            classes are ignored.
+        download: has no effect: ImageNet cannot be fetched without an account.
+        size: height and width that images are scaled to, after cutting them square.
+        statistics: whose mean and standard deviation normalise the images; the released code of LURE takes CIFAR-10's.
+
+    Raises:
+        InputError: if a part or a class is missing, or pillow is.
+
+    Example:
+        >>> len(GROUPS), len(FOLDERS), FOLDERS[-1]
+        (14, 69, (13, 'n13052670'))
+    """
+    require_within("size", size, 1)
+    if path is None:
+        raise InputError(
+            "restricted-imagenet needs an ImageNet tree: pass the folder that holds train and val (--data DIR)"
+        )
+    train, test = (_load_part(path / part, size) for part in ("train", "val"))
+    mean, std = (MEAN, STD) if statistics == "imagenet" else (CIFAR10.mean, CIFAR10.std)
+    return Dataset(train, test, tuple(GROUPS), mean, std)
+
+
+def _load_part(path: Path, size: int) -> Examples:
+    if not path.is_dir():
+        raise InputError(f"restricted-imagenet lacks {path}: it should hold a folder for each class, such as n01530575")
+    names: list[str] = []
+    labels: list[int] = []
+    missing = []
+    for label, folder in FOLDERS:
+        files = image_files(path / folder) if (path / folder).is_dir() else []
+        if not files:
+            missing.append(folder)
+        names += [f"{folder}/{file}" for file in files]
+        labels += [label] * len(files)
+    if missing:
+        raise InputError(
+            f"restricted-imagenet lacks images of {len(missing)} of its {len(FOLDERS)} classes in {path}: "
+            f"{', '.join(missing)}"
+        )
+    return Examples(EncodedImages(FolderReader(path.resolve(), names), (3, size, size)), torch.tensor(labels))

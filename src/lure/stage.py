@@ -1,0 +1,164 @@
+"""Records of a stage: what one round came to, and the task that the first mega-batch fixes for ever."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from lure.errors import InputError
+from lure.examples import Examples
+from lure.models import build_model
+from lure.recipe import Recipe
+from lure.run_directory import RunDirectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What one round came to; one line of the ledger.
+
+    Counts are of this stage alone, except `cumulative_errors`, which sums the errors of the version in use after each
+    stage. Rates and fractions lie in [0, 1]. What needs a test set (or a validation split) is None without one; with a
+    gate the holdout is the test set. `generalization_gap` is train minus validation accuracy, or train minus test
+    accuracy where nothing is held out for validation. FLOPs count a multiply-add as two; those of unlearning are its
+    gradient passes over the sample.
+
+    `parent` is the version that training went on from (0: none), `taken_in` the stages whose chunks this one admitted:
+    its own, and those that were let in by hand since. `stopped_by` says which limit ended the training. `exact` is
+    False where the same command need not give the same bits: after a budget in seconds, on an accelerator, or once
+    torch was changed. `arrival`, `decision` and `independent` (accuracy on the set that decides nothing) are None
+    without a gate.
+    """
+
+    stage: int
+    version: int
+    parent: int
+    unlearner: str
+    seed: int
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    error_count: int | None
+    accuracy: float | None
+    error_rate: float | None
+    cumulative_errors: int | None
+    train_accuracy: float
+    validation_accuracy: float | None
+    generalization_gap: float | None
+    expected_calibration_error: float | None
+    negative_log_likelihood: float | None
+    changed_fraction: float
+    relative_distance: float
+    unlearn_seconds: float
+    train_seconds: float
+    examples_seen: int
+    train_flops: int
+    unlearn_flops: int
+    epochs_run: int
+    kept_epoch: int
+    data_fingerprint: str
+    data_examples: int
+    data_validation: int | None
+    data_stored: bool
+    taken_in: list[int]
+    stopped_by: str
+    exact: bool
+    accepted: bool
+    arrival: dict[str, Any] | None
+    decision: dict[str, Any] | None
+    independent: dict[str, Any] | None
+    committed_at: str
+    environment: dict[str, str]
+    files: dict[str, str]
+
+
+def as_stage(line: Mapping[str, Any], directory: RunDirectory) -> Stage:
+    """Return a stage line of the ledger as a record."""
+    try:
+        return Stage(**line)
+    except TypeError as error:
+        raise InputError(
+            f"{directory.path} was written by another version of lure: stage {line['stage']} does not fit ({error})"
+        ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the first mega-batch fixes for ever: classes, the shape of an input, and how inputs are normalised."""
+
+    num_classes: int
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the task that `dataclasses.asdict` made plain."""
+        plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
+        return cls(**plain)
+
+    def check_augmentation(self, augment: str) -> None:
+        """Raise if inputs that are no images are to be augmented like images.
+
+        Raises:
+            InputError: naming the recipe's field.
+        """
+        if augment != "none" and (len(self.input_shape) != 3 or self.input_dtype != "uint8"):
+            raise InputError(f"augment = {augment} needs images (uint8, 3 dimensions): use augment = none")
+
+    def check(self, examples: Examples) -> None:
+        """Raise unless examples fit the task.
+
+        Raises:
+            InputError: for another shape or type of input, or a label that names no known class.
+        """
+        found = str(examples.input_dtype).removeprefix("torch.")
+        if examples.input_shape != self.input_shape or found != self.input_dtype:
+            raise InputError(
+                f"the inputs are {found} of shape {examples.input_shape}, "
+                f"but the model takes {self.input_dtype} of shape {self.input_shape}"
+            )
+        if len(examples) and int(examples.labels.max()) >= self.num_classes:
+            known = ", ".join(self.class_names) or f"0 to {self.num_classes - 1}"
+            raise InputError(f"label {int(examples.labels.max())} is not one of the known classes: {known}")
+
+
+def build_network(recipe: Recipe, task: Task, builder: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """Build a freshly initialised network from torch's global random state: the user's own, or the recipe's."""
+    if builder is not None:
+        return builder()
+    return build_model(recipe.model, task.num_classes, task.input_shape, task.mean or None, task.std or None)
+
+
+def channel_statistics(examples: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel or feature; images count in [0, 1]; () for what is no float.
+
+    A constant channel gets standard deviation 1.
+
+    Example:
+        >>> channel_statistics(Examples(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([0, 1])))
+        ((2.0, 5.0), (1.0, 1.0))
+    """
+    dtype = examples.input_dtype
+    if not (dtype.is_floating_point or dtype == torch.uint8):
+        return (), ()
+    channels = examples.input_shape[0]
+    total, squares, count = torch.zeros(channels).double(), torch.zeros(channels).double(), 0
+    for start in range(0, len(examples), 1024):
+        values = examples[start : start + 1024].inputs.double().transpose(0, 1).reshape(channels, -1)
+        total, squares, count = total + values.sum(1), squares + values.square().sum(1), count + values.shape[1]
+    scale = 255 if dtype == torch.uint8 else 1
+    mean, variance = total / count / scale, squares / count / scale**2 - (total / count / scale).square()
+    std = variance.clamp(min=0).sqrt()
+    return tuple(mean.tolist()), tuple(torch.where(std > 1e-8, std, 1.0).tolist())
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Return the versions and the device that a stage was made with."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"python": sys.version.split()[0], "torch": torch.__version__, "lure": version("lure-torch"), "device": name}

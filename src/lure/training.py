@@ -1,0 +1,435 @@
+"""The only optimisation loop, and the evaluation that reads a model's logits once.
+
+Each epoch's data order, augmentation and dropout come from generators derived from (seed, stage, purpose, epoch), so a
+fit that was stopped goes on from the last checkpoint exactly as if nothing had happened.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lure.averaging import HareTortoise
+from lure.errors import InputError
+from lure.layers import evaluating, trainable
+from lure.loading import Loader, cut_batches
+from lure.penalty import l2_init_penalty
+from lure.processes import (
+    agree_on_buffers,
+    check_sharing,
+    in_parallel,
+    number_of_processes,
+    process_rank,
+    share_weight,
+    total,
+)
+from lure.randomness import derive_generator, forked_rng
+from lure.recipe import Recipe
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a fit stands; what progress bars show. `accuracy` is None until the first epoch has ended."""
+
+    stage: int
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    accuracy: float | None
+
+
+Watch = Callable[[Moment], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch came to; what experiment trackers log.
+
+    `train_loss` and `train_accuracy` are means over the epoch's own (augmented) batches; `validation_accuracy` is None
+    where no epoch is chosen by it.
+    """
+
+    stage: int
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_accuracy: float | None
+    learning_rate: float
+
+
+OnEpoch = Callable[[Epoch], None]
+
+
+@dataclass
+class FitState:
+    """What a fit has reached: enough, with model and optimiser, to go on exactly.
+
+    Attributes:
+        epoch: epochs finished.
+        kept_epoch: the epoch whose weights are kept so far; 0 before the first.
+        kept_accuracy: its validation accuracy; -1 before the first, and where there is no validation set.
+        kept: tensors of model ("model.NAME") and optimiser ("optimizer.KEY.NAME") at the kept epoch, on the CPU; empty
+            where the last epoch is always the one kept.
+        train_accuracy: running accuracy on the (augmented) batches of the last epoch.
+        seconds: time spent in training, checkpoints and interruptions not counted.
+        steps: optimiser steps taken.
+        examples: examples trained on, repeats counted.
+        stopped_by: what ended the fit: "epochs", or the budget ("max_steps", "max_seconds", "target_accuracy").
+        average: the running average of the weights on the CPU, where the recipe keeps one.
+    """
+
+    epoch: int = 0
+    kept_epoch: int = 0
+    kept_accuracy: float = -1.0
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    train_accuracy: float = 0.0
+    seconds: float = 0.0
+    steps: int = 0
+    examples: int = 0
+    stopped_by: str = ""
+    average: dict[str, Tensor] = field(default_factory=dict)
+
+
+def reached(recipe: Recipe, state: FitState) -> str:
+    """Return which limit of the recipe a fit has reached; "" for none.
+
+    Example:
+        >>> reached(Recipe(epochs=9, max_steps=100), FitState(epoch=3, steps=100))
+        'max_steps'
+    """
+    if state.epoch >= recipe.epochs:
+        return "epochs"
+    if recipe.max_steps is not None and state.steps >= recipe.max_steps:
+        return "max_steps"
+    if recipe.max_seconds is not None and state.seconds >= recipe.max_seconds:
+        return "max_seconds"
+    if recipe.target_accuracy is not None and state.epoch and state.train_accuracy >= recipe.target_accuracy:
+        return "target_accuracy"
+    return ""
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return a new optimiser over the trainable parameters, as the recipe says."""
+    parameters = list(trainable(model).values())
+    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=fused
+        )
+    maker = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return maker(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
+
+
+def learning_rate(recipe: Recipe, epoch: int, step: int, steps: int, stage: int = 1) -> float:
+    """Return the learning rate of one step: warm-up, then a factor `gamma` at each milestone passed.
+
+    Args:
+        recipe: its lr, later_lr, warmup, milestones and gamma count.
+        epoch: from 1.
+        step: from 1, within the epoch.
+        steps: steps in an epoch.
+        stage: from 1; `later_lr` counts from stage 2 on.
+
+    Example:
+        >>> recipe = Recipe(lr=1.0, milestones=(2,), gamma=0.1, warmup=1)
+        >>> [learning_rate(recipe, epoch, step, 2) for epoch in (1, 2, 3) for step in (1, 2)]
+        [0.5, 1.0, 1.0, 1.0, 0.1, 0.1]
+    """
+    rate = recipe.lr if stage == 1 or recipe.later_lr is None else recipe.later_lr
+    for milestone in recipe.milestones:
+        if epoch > milestone:
+            rate *= recipe.gamma
+    done = (epoch - 1) * steps + step
+    return rate * min(1.0, done / (recipe.warmup * steps)) if recipe.warmup else rate
+
+
+def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return copies of all tensors of a model and its optimiser on the CPU, under names that survive a restart."""
+    tensors = {f"model.{name}": _stored(value) for name, value in model.state_dict().items()}
+    for name, parameter in trainable(model).items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{key}.{name}"] = _stored(value)
+    return tensors
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+@torch.no_grad()
+def restore_training(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `training_tensors` gave; values only, so the memory layout of the model stays.
+
+    Raises:
+        InputError: if the tensors are not those of this model.
+    """
+    restore_model(model, _of_model(tensors))
+    restore_optimizer(model, optimizer, tensors)
+
+
+def _of_model(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+
+
+def restore_model(model: nn.Module, values: dict[str, Tensor]) -> None:
+    """Copy a state dict into a model.
+
+    Raises:
+        InputError: if names or shapes are not those of this model.
+    """
+    try:
+        model.load_state_dict(values)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())
+        raise InputError(f"the stored weights do not fit the model: {detail}") from None
+
+
+def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Copy the optimiser's tensors back, each to its parameter's device and layout."""
+    for name, parameter in trainable(model).items():
+        state = {}
+        for key in {name.split(".", 2)[1] for name in tensors if name.startswith("optimizer.")}:
+            stored = tensors.get(f"optimizer.{key}.{name}")
+            if stored is None:
+                continue
+            if stored.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, dtype=stored.dtype, requires_grad=False).copy_(stored)
+            else:
+                state[key] = stored.to(parameter.device)
+        optimizer.state[parameter] = state
+        if not state:
+            del optimizer.state[parameter]
+
+
+@contextmanager
+def arithmetic(recipe: Recipe) -> Iterator[None]:
+    """Run a block with the recipe's number of threads and TF32 setting, then restore the caller's."""
+    threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    cudnn_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.tf32
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32, cudnn_tf32
+
+
+def mixed_precision(recipe: Recipe, device: torch.device | str) -> torch.autocast:
+    """Return the context in which forward passes run."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bf16")
+
+
+def fit(
+    model: nn.Module,
+    train: Loader,
+    validation: Loader,
+    recipe: Recipe,
+    *,
+    stage: int = 1,
+    optimizer: torch.optim.Optimizer | None = None,
+    state: FitState | None = None,
+    checkpoint: Callable[[FitState], None] | None = None,
+    watch: Watch | None = None,
+    on_epoch: OnEpoch | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+) -> FitState:
+    """Train a model for the recipe's epochs or budget, and leave it with the weights of the epoch that is kept.
+
+    Equal to the loop `for epoch: for batch: loss.backward(); optimizer.step()`, plus the schedule, the choice of the
+    epoch by validation accuracy (the first of equals), and the chance to stop between epochs and go on. A budget of
+    steps or seconds may end it inside an epoch, which then counts as one.
+
+    Args:
+        model: trained in place; left in training mode.
+        train: what to train on.
+        validation: chooses the epoch when the recipe keeps the best; may be empty, and then the last epoch is kept.
+        recipe: epochs, batch size, optimiser, schedule, augmentation, precision, seed.
+        stage: names the generators, and the place in error messages.
+        optimizer: a carried one, over this model's parameters; a new one is built when it is None.
+        state: where an interrupted fit stood; model and optimiser must already be as they were then.
+        checkpoint: called after each epoch; may write model, optimiser and state down.
+        watch: called after the first step of each epoch and every 20th, for progress bars.
+        on_epoch: called with what each epoch came to, for experiment trackers.
+        initial: state dict from before stage 1, for a recipe that pulls towards it (`l2_init`).
+
+    Returns:
+        What the fit reached: `epoch` of `kept_epoch`, seconds.
+
+    Raises:
+        InputError: if the loss becomes NaN or infinite; the message says stage, epoch and step.
+    """
+    state = state or FitState()
+    optimizer = optimizer or build_optimizer(model, recipe)
+    check_sharing(recipe.batch_size, recipe.max_seconds)
+    runner: Callable[..., Tensor] = in_parallel(model)
+    if recipe.compile:
+        runner = torch.compile(runner)
+    choose = recipe.keep == "best" and len(validation) > 0
+    beside = _Beside(model, recipe, initial, state.average)
+    accuracy: float | None = None
+    while not (limit := reached(recipe, state)):
+        began = time.perf_counter()
+        state.epoch += 1
+        model.train()
+        with forked_rng(derive_generator(recipe.seed, stage, "model", state.epoch, process_rank())):
+            loss = _train_epoch(runner, train, recipe, stage, state, optimizer, beside, watch, accuracy)
+        state.average = beside.tensors()
+        agree_on_buffers(model)
+        accuracy = state.train_accuracy
+        if choose:
+            augmentation = recipe.augment if recipe.validation_augmented else "none"
+            generator = derive_generator(recipe.seed, stage, "validate", state.epoch)
+            logits, labels = predict(model, validation, recipe, augmentation, generator)
+            accuracy = float((logits.argmax(1) == labels).double().mean())
+            if accuracy > state.kept_accuracy:
+                state.kept_epoch, state.kept_accuracy = state.epoch, accuracy
+                state.kept = training_tensors(model, optimizer) if state.epoch < recipe.epochs else {}
+        else:
+            state.kept_epoch = state.epoch
+        state.seconds += time.perf_counter() - began
+        if on_epoch:
+            rate = optimizer.param_groups[0]["lr"]
+            on_epoch(Epoch(stage, state.epoch, loss, state.train_accuracy, accuracy if choose else None, rate))
+        if checkpoint:
+            checkpoint(state)
+    if state.kept_epoch != state.epoch:
+        if recipe.carry_as_released:
+            restore_model(model, _of_model(state.kept))
+        else:
+            restore_training(model, optimizer, state.kept)
+    state.kept, state.average, state.stopped_by = {}, {}, limit
+    return state
+
+
+def _train_epoch(
+    runner: Callable[..., Tensor],
+    train: Loader,
+    recipe: Recipe,
+    stage: int,
+    state: FitState,
+    optimizer: torch.optim.Optimizer,
+    beside: "_Beside",
+    watch: Watch | None,
+    accuracy: float | None,
+) -> float:
+    """Train the epoch that `state` names, or as much of it as the budget allows, and count; return the mean loss."""
+    epoch = state.epoch
+    last_step = None if recipe.max_steps is None else recipe.max_steps - state.steps
+    deadline = None if recipe.max_seconds is None else time.perf_counter() + recipe.max_seconds - state.seconds
+    order = torch.randperm(len(train), generator=derive_generator(recipe.seed, stage, "shuffle", epoch))
+    generator = derive_generator(recipe.seed, stage, "augment", epoch, process_rank())
+    pieces = cut_batches(order, recipe.batch_size)
+    counts, weights = [len(piece) for piece in pieces], [share_weight(piece) for piece in pieces]
+    steps = len(pieces)
+    # Losses and hits stay on the device until the epoch has ended: reading one would make every step wait for it.
+    losses = torch.zeros(steps, device=train.device)
+    hits = torch.zeros((), dtype=torch.int64, device=train.device)
+    batches = train.batches(order, recipe.batch_size, recipe.augment, generator, shared=True)
+    step = seen = 0
+    for step, (inputs, labels) in enumerate(batches, start=1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, epoch, step, steps, stage)
+        with mixed_precision(recipe, train.device):
+            logits = runner(inputs)
+            loss = F.cross_entropy(logits, labels)
+        if weights[step - 1] != 1:  # among several processes the shares of a batch may differ by a row
+            loss = loss * weights[step - 1]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        beside.pull()
+        optimizer.step()
+        beside.average()
+        losses[step - 1] = loss.detach()
+        hits += (logits.detach().argmax(1) == labels).sum()
+        seen += counts[step - 1]
+        if watch and step % 20 == 1:
+            watch(Moment(stage, epoch, recipe.epochs, step, steps, accuracy))
+        if step == last_step or (deadline is not None and time.perf_counter() >= deadline):
+            break
+    losses = total(losses) / number_of_processes()
+    broken = torch.nonzero(~torch.isfinite(losses)).flatten()
+    if len(broken):
+        first = int(broken[0])
+        raise InputError(
+            f"the loss became {float(losses[first])} at stage {stage}, epoch {epoch}, step {first + 1}: "
+            f"lower the learning rate (lr = {recipe.lr:g}) or look for bad values in the data"
+        )
+    state.steps, state.examples = state.steps + step, state.examples + seen
+    state.train_accuracy = int(total(hits)) / seen
+    return float(losses[:step].mean())
+
+
+class _Beside:
+    """What acts beside the loss while training: the pull towards the initial weights, and the running average."""
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, initial: Mapping[str, Tensor] | None, average: Mapping[str, Tensor]
+    ) -> None:
+        self._model, self._strength, self._initial = model, recipe.l2_init, dict[str, Tensor]()
+        if recipe.l2_init:
+            if initial is None:
+                raise InputError("l2_init needs the initial weights: pass initial=, the state dict before stage 1")
+            self._initial = {name: initial[name].to(p.device) for name, p in trainable(model).items()}
+        self._tortoise = None
+        if recipe.average_interval is not None:
+            self._tortoise = HareTortoise(model, decay=recipe.average_decay, interval=recipe.average_interval)
+            if average:
+                self._tortoise.load_state_dict(average)
+
+    def pull(self) -> None:
+        """Add the gradient of the penalty to that of the loss."""
+        if self._strength:
+            l2_init_penalty(self._model, self._initial, self._strength).backward()  # type: ignore[no-untyped-call]
+
+    def average(self) -> None:
+        """Take an optimiser step into the average; may set the model back to it."""
+        if self._tortoise is not None:
+            self._tortoise.step(self._model)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return copies of the average for a checkpoint."""
+        return {name: _stored(t) for name, t in self._tortoise.state_dict().items()} if self._tortoise else {}
+
+
+def predict(
+    model: nn.Module,
+    examples: Loader,
+    recipe: Recipe,
+    augmentation: str = "none",
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the logits (N, classes), float32, and the labels (N,) of all examples, on the CPU, in stored order.
+
+    The model is read in eval mode and comes back as it was. `augmentation` and its `generator` are those of
+    `Loader.batches`.
+    """
+    logits, labels = [], []
+    with evaluating(model), torch.inference_mode(), mixed_precision(recipe, examples.device):
+        for inputs, targets in examples.batches(None, EVALUATION_BATCH, augmentation, generator):
+            logits.append(model(inputs).float().cpu())
+            labels.append(targets.cpu())
+    return torch.cat(logits), torch.cat(labels)
+
+
+def count_flops(model: nn.Module, loader: Loader) -> int:
+    """Return the floating-point operations of one forward and backward pass over one example.
+
+    Counted by torch's own counter on a batch of two (matrix products, convolutions, attention; a multiply-add is two).
+    """
+    inputs, labels = next(loader.batches(torch.arange(min(2, len(loader))), 2))
+    parameters = list(trainable(model).values())
+    with evaluating(model), forked_rng(None), torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        loss = F.cross_entropy(model(inputs), labels)
+        torch.autograd.grad(loss, parameters, allow_unused=True)
+    return int(counter.get_total_flops()) // len(labels)

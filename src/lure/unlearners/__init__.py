@@ -1,0 +1,83 @@
+"""Unlearners: one file for each published method, one contract (`contract.py`), one table of names.
+
+A new method is a new file and one line in `UNLEARNERS`; the contract suite of the tests then covers it.
+"""
+
+from collections.abc import Callable
+
+from lure.choices import build_choice, format_choice
+from lure.unlearners.contract import Context, Unlearner
+from lure.unlearners.dash import Dash
+from lure.unlearners.fire import Fire
+from lure.unlearners.fisher_reset import FisherReset
+from lure.unlearners.head_reset import HeadReset
+from lure.unlearners.knowledge_evolution import KnowledgeEvolution
+from lure.unlearners.later_layers import LaterLayers
+from lure.unlearners.lure import Lure
+from lure.unlearners.magnitude_reset import MagnitudeReset
+from lure.unlearners.random_reset import RandomReset
+from lure.unlearners.redo import Redo
+from lure.unlearners.scratch import Scratch
+from lure.unlearners.shrink_perturb import ShrinkPerturb
+from lure.unlearners.warm_start import WarmStart
+
+UNLEARNERS: dict[str, Callable[..., Unlearner]] = {
+    "warm-start": WarmStart,
+    "scratch": Scratch,
+    "lure": Lure,
+    "random-reset": RandomReset,
+    "magnitude-reset": MagnitudeReset,
+    "fisher-reset": FisherReset,
+    "shrink-perturb": ShrinkPerturb,
+    "head-reset": HeadReset,
+    "later-layers": LaterLayers,
+    "knowledge-evolution": KnowledgeEvolution,
+    "dash": Dash,
+    "fire": Fire,
+    "redo": Redo,
+}
+
+
+def build_unlearner(choice: str) -> Unlearner:
+    """Return the unlearner that a choice names, such as "lure" or "lure:forget_fraction=0.3".
+
+    Raises:
+        InputError: for an unknown name or option, or a value out of range.
+
+    Example:
+        >>> build_unlearner("shrink-perturb:shrink=0.3")
+        ShrinkPerturb(shrink=0.3, perturb=0.1)
+    """
+    return build_choice("unlearner", choice, UNLEARNERS)
+
+
+def name_unlearner(unlearner: Unlearner) -> str:
+    """Return the choice that names a registered unlearner; the inverse of `build_unlearner`.
+
+    Example:
+        >>> name_unlearner(Lure(forget_fraction=0.3))
+        'lure:forget_fraction=0.3'
+    """
+    return format_choice(unlearner, UNLEARNERS)
+
+
+__all__ = [
+    "UNLEARNERS",
+    "Context",
+    "Dash",
+    "Fire",
+    "FisherReset",
+    "HeadReset",
+    "KnowledgeEvolution",
+    "LaterLayers",
+    "Lure",
+    "MagnitudeReset",
+    "RandomReset",
+    "Redo",
+    "Scratch",
+    "ShrinkPerturb",
+    "Unlearner",
+    "WarmStart",
+    "build_unlearner",
+    "name_unlearner",
+]

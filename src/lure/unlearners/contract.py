@@ -1,0 +1,60 @@
+"""The contract of an unlearner: it acts once, before a fit, on the weights, in place."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lure.errors import InputError
+from lure.saliency import Batch, Loss, classification_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """All that an unlearner may look at.
+
+    Attributes:
+        batches: the sample of data; can be iterated again and again. Drawn from the new mega-batch, or from all data
+            (the recipe's `sample`).
+        loss: (model, batch) -> mean loss of the batch; cross-entropy of (inputs, labels) by default.
+        initial: detached CPU state dict from before stage 1, never updated; None where nobody kept it.
+        draw: builds a freshly initialised model of the same architecture; None where there is no builder.
+        generator: the only source of randomness; None means seed 0.
+        all_batches: batches over all that the replay regime offers, in order of arrival; None where unknown.
+    """
+
+    batches: Iterable[Batch]
+    loss: Loss = classification_loss
+    initial: Mapping[str, Tensor] | None = None
+    draw: Callable[..., nn.Module] | None = None
+    generator: torch.Generator | None = None
+    all_batches: Iterable[Batch] | None = None
+
+
+class Unlearner(Protocol):
+    """Prepares a model in place for the next fit.
+
+    Implementations are frozen keyword-only dataclasses whose fields are all hyperparameters with defaults.
+    """
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Change `model` in place; leave mode, `.grad`, buffers not named in the docstring, and global state alone."""
+
+
+def sample_batches(context: Context, sample: Literal["new", "all"]) -> Iterable[Batch]:
+    """Return the batches that a method asks for: the given sample, or all data so far in order of arrival.
+
+    Raises:
+        InputError: if all data are asked for and the context does not have them.
+
+    Example:
+        >>> sample_batches(Context(batches=["new"], all_batches=["old", "new"]), "all")
+        ['old', 'new']
+    """
+    if sample == "new":
+        return context.batches
+    if context.all_batches is None:
+        raise InputError("this method reads all data so far: give the context all_batches, or ask for sample='new'")
+    return context.all_batches

@@ -1,0 +1,83 @@
+"""FIRE: move every weight matrix to the nearest one that stretches nothing."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lure.errors import InputError, require_within
+from lure.layers import dense_weights, trainable
+from lure.unlearners.contract import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fire:
+    """Replace each weight matrix by its orthogonal polar factor, rescaled: W <- sqrt(d_out / d_in) / k * polar(W).
+
+    Among all isometries the polar factor is the nearest to W, so that much is kept while all directions learn equally
+    fast again. It is computed by Newton-Schulz steps X <- 1.5 X - 0.5 X X' X from X = W / ||W||, which need no
+    decomposition; each step multiplies small singular values by 1.5, so after ten steps those below about a fiftieth of
+    the largest are not at 1 yet. d_out and d_in are the first two sizes of the weight tensor; k is the number of kernel
+    positions of a convolution, each position being a matrix of its own.
+
+    Changed: weights of linear layers, convolutions and attention projections (packed ones as three matrices). Kept:
+    embeddings, transposed convolutions and recurrent layers, all biases, norm scales and BatchNorm statistics. Nothing
+    is drawn and no data are read: the result depends on the weights alone. A matrix of zeros stays.
+
+    Differences from the authors' code: theirs treats linear and 2-d convolution layers only, and in a vision
+    transformer the query and key projections only; ours computes in float32 at least.
+
+    Args:
+        iterations: number of Newton-Schulz steps, at least 1; 10 in the authors' code.
+
+    Raises:
+        InputError: if the model has no such weight.
+
+    Example:
+        >>> net = nn.Linear(30, 30)
+        >>> Fire(iterations=30)(net, Context(batches=[]))
+        >>> torch.allclose(net.weight @ net.weight.T, torch.eye(30), atol=1e-3)
+        True
+
+    Reference:
+        Han, Park, Oh, Kim, Lee, Kim, "FIRE: Frobenius-Isometry Reinitialization for Balancing the Stability-Plasticity
+        Tradeoff", ICLR 2026.
+    """
+
+    iterations: int = 10
+
+    def __post_init__(self) -> None:
+        require_within("iterations", self.iterations, 1)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Orthogonalise the weight matrices in place."""
+        stacks = dense_weights(model)
+        if not stacks:
+            raise InputError("the model has no trainable linear, convolution or attention weight")
+        parameters = trainable(model)
+        for name, stacked in stacks.items():
+            for weight in parameters[name].chunk(stacked):
+                width, depth = weight.shape[:2]
+                matrices = weight.flatten(2).movedim(2, 0) if weight.dim() > 2 else weight[None]
+                wide = torch.promote_types(weight.dtype, torch.float32)
+                polar = polar_factor(matrices.to(wide), self.iterations)
+                polar *= math.sqrt(width / depth) / len(matrices)
+                weight.copy_(polar.movedim(0, 2).reshape(weight.shape))
+
+
+def polar_factor(matrices: Tensor, iterations: int) -> Tensor:
+    """Return the orthogonal polar factor of each matrix, approximately: (count, rows, columns) to the same shape.
+
+    Example:
+        >>> polar_factor(torch.diag(torch.tensor([3.0, 2.0]))[None], 30)
+        tensor([[[1., 0.],
+                 [0., 1.]]])
+    """
+    tall = matrices.shape[-2] >= matrices.shape[-1]
+    factor = matrices if tall else matrices.mT
+    factor = factor / factor.norm(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(factor.dtype).tiny)
+    for _ in range(iterations):
+        factor = torch.baddbmm(factor, factor, factor.mT @ factor, beta=1.5, alpha=-0.5)
+    return factor if tall else factor.mT

@@ -1,0 +1,53 @@
+"""Fisher reset: forget the weights to which the loss is flattest."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from lure.errors import require_within
+from lure.layers import forgettable
+from lure.reinit import reinitialize_
+from lure.saliency import fisher, lowest_fraction
+from lure.unlearners.contract import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class FisherReset:
+    """Redraw the share of weights with the lowest Fisher information: w <- w0 where mean g^2 is lowest.
+
+    g is the gradient of a batch's mean loss; its mean square is the diagonal of the empirical Fisher information at the
+    granularity of batches. Unlike SNIP saliency it does not look at the weight itself, so a large weight that the loss
+    ignores is forgotten here and there alike, and a small weight that the loss leans on is kept only here.
+
+    Kept: the other weights, all biases, norm scales and BatchNorm statistics. Redrawn: the lowest `forget_fraction` of
+    the weights of linear, convolution, embedding and attention layers, ranked over all of them together.
+
+    Args:
+        forget_fraction: share of the weights to redraw, in [0, 1]; 0.2 as for LURE, so that the two compare.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Linear(2, 2, bias=False)
+        >>> before = net.weight.detach().clone()
+        >>> batch = torch.tensor([[1.0, 0.0]]), torch.tensor([0])  # the second feature is always zero
+        >>> FisherReset(forget_fraction=0.5)(net, Context(batches=[batch]))
+        >>> (net.weight != before).tolist()
+        [[False, True], [False, True]]
+
+    Reference:
+        An ablation of Ramkumar, Arani, Zonooz, "Learn, Unlearn and Relearn", TMLR 2023, and of later work of its
+        authors; Fisher information of weights: Kirkpatrick et al., "Overcoming catastrophic forgetting in neural
+        networks", PNAS 2017.
+    """
+
+    forget_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        require_within("forget_fraction", self.forget_fraction, 0, 1)
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Redraw the least informed weights in place."""
+        information = fisher(model, context.batches, context.loss)
+        scores = {name: information[name] for name in forgettable(model)}
+        mask = lowest_fraction(scores, self.forget_fraction, context.generator)
+        reinitialize_(model, mask, context.generator, context.draw)

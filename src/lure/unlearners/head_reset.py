@@ -1,0 +1,52 @@
+"""Head reset: forget the classifier, keep the features."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lure.errors import InputError
+from lure.layers import find_head, trainable
+from lure.reinit import reinitialize_
+from lure.unlearners.contract import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadReset:
+    """Redraw the classifier layer, weight and bias: w <- w0 in the head.
+
+    Fresh, unspecific gradients of a new head keep the features below it moving. RIFLE does this several times within a
+    fit; here it happens once, before it.
+
+    Kept: everything below the head, with all norm layers and BatchNorm statistics. Redrawn: all parameters of the head,
+    bias included. (The released code of LURE looks for a layer that none of its networks has, and so resets nothing.)
+
+    Args:
+        head: name of the layer to redraw, as in `model.named_modules()`; all parameters under it are. None: the last
+            registered `nn.Linear` that owns an untied weight.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> before = [p.detach().clone() for p in net.parameters()]
+        >>> HeadReset()(net, Context(batches=[]))
+        >>> [bool((p != b).all()) for p, b in zip(net.parameters(), before)]
+        [False, False, True, True]
+
+    Reference:
+        Li, Xiong, An, Xu, Dou, "RIFLE: Backpropagation in Depth for Deep Transfer Learning through Re-Initializing the
+        Fully-connected LayEr", ICML 2020.
+    """
+
+    head: str | None = None
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Redraw the head in place."""
+        head = find_head(model, self.head)
+        mask = {
+            name: torch.ones_like(parameter, dtype=torch.bool)
+            for name, parameter in trainable(model).items()
+            if name.startswith(f"{head}." if head else "")
+        }
+        if not mask:
+            raise InputError(f"all parameters of the head {head!r} are frozen, so it cannot be redrawn")
+        reinitialize_(model, mask, context.generator, context.draw)

@@ -1,0 +1,64 @@
+"""Knowledge evolution: keep the same half of the weights for ever, redraw the other half at every stage."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lure.errors import require_within
+from lure.layers import forgettable
+from lure.reinit import reinitialize_
+from lure.unlearners.contract import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnowledgeEvolution:
+    """Redraw all weights outside a fixed random mask: w <- w0 where the weight is not in the fit hypothesis.
+
+    The kept part carries the knowledge from one generation to the next; the redrawn rest gives it new chances. The mask
+    has no memory: it is a pure function of (mask_seed, parameter name, shape), so every stage has the same one.
+
+    Kept: in each weight tensor exactly `keep_fraction` of the entries; all biases, norm scales and BatchNorm
+    statistics. Redrawn: the other entries of the weights of linear, convolution, embedding and attention layers.
+
+    This is the authors' weight-level split; they also have a kernel-level one, which keeps the first filters and so
+    allows a smaller network to be cut out at the end. Their code redraws from Kaiming-uniform(sqrt 5) and draws each
+    entry of the mask by itself, so that its count is not exact.
+
+    Args:
+        keep_fraction: share of each weight tensor that is kept, in [0, 1]; the authors' split rate, 0.5 or 0.8.
+        mask_seed: chooses the mask; the run's seed does not.
+
+    Example:
+        >>> net = nn.Linear(4, 3)
+        >>> before = net.weight.detach().clone()
+        >>> KnowledgeEvolution()(net, Context(batches=[]))
+        >>> kept = net.weight == before
+        >>> KnowledgeEvolution()(net, Context(batches=[], generator=torch.Generator().manual_seed(1)))
+        >>> int(kept.sum()), torch.equal(net.weight == before, kept)
+        (6, True)
+
+    Reference:
+        Taha, Shrivastava, Davis, "Knowledge Evolution in Neural Networks", CVPR 2021.
+    """
+
+    keep_fraction: float = 0.5
+    mask_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_within("keep_fraction", self.keep_fraction, 0, 1)
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Redraw the part outside the fixed mask in place."""
+        mask = {name: self.forget_mask(name, weight.shape) for name, weight in forgettable(model).items()}
+        reinitialize_(model, mask, context.generator, context.draw)
+
+    def forget_mask(self, name: str, shape: torch.Size) -> Tensor:
+        """Return the mask of one tensor, True = forget, on the CPU; always the same for this name and shape."""
+        digest = hashlib.sha256(f"{self.mask_seed}/{name}/{tuple(shape)}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        mask = torch.zeros(shape.numel(), dtype=torch.bool)
+        order = torch.randperm(shape.numel(), generator=generator)
+        mask[order[round(self.keep_fraction * shape.numel()) :]] = True
+        return mask.view(shape)

@@ -1,0 +1,66 @@
+"""Later-layer forgetting: keep the early features, redraw the rest of the depth."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lure.errors import InputError, require_within, unknown_name
+from lure.layers import layer_parameters, trainable, weight_layers
+from lure.reinit import reinitialize_
+from lure.unlearners.contract import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterLayers:
+    """Redraw all layers from some depth on: w <- w0 in the later layers.
+
+    Early layers learn general features, later ones are where examples are memorised. Depth is the order of registration
+    of the linear, convolution, embedding and attention layers.
+
+    Kept: the early layers, and in the later ones norm scales and BatchNorm statistics. Redrawn: weights and biases of
+    the later layers. (The released code of LURE redraws their weights only, by the names that they have in ResNet-18.)
+
+    Args:
+        forget_fraction: share of the layers to redraw, counted from the end and rounded up, in [0, 1]. Where to cut is
+            a choice for each network; half is ours.
+        first_layer: name of the first layer to redraw, as in `model.named_modules()`; overrides the fraction.
+
+    Raises:
+        InputError: if the model has no such layer with weights.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+        >>> before = [layer.weight.detach().clone() for layer in net]
+        >>> LaterLayers(first_layer="1")(net, Context(batches=[]))
+        >>> [bool((layer.weight != b).all()) for layer, b in zip(net, before)]
+        [False, True, True]
+
+    Reference:
+        Zhou, Vani, Larochelle, Courville, "Fortuitous Forgetting in Connectionist Networks", ICLR 2022.
+    """
+
+    forget_fraction: float = 0.5
+    first_layer: str | None = None
+
+    def __post_init__(self) -> None:
+        require_within("forget_fraction", self.forget_fraction, 0, 1)
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Redraw the later layers in place."""
+        names = [layer_name for layer_name, _ in weight_layers(model)]
+        if not names:
+            raise InputError("the model has no layer with trainable weights")
+        first = len(names) - math.ceil(round(self.forget_fraction * len(names), 9))
+        if self.first_layer is not None:
+            if self.first_layer not in names:
+                raise unknown_name("layer with weights", self.first_layer, names)
+            first = names.index(self.first_layer)
+        parameters = trainable(model)
+        mask = {
+            name: torch.ones_like(parameters[name], dtype=torch.bool)
+            for layer_name in names[first:]
+            for name in layer_parameters(model, layer_name)
+        }
+        reinitialize_(model, mask, context.generator, context.draw)

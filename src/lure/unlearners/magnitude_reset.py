@@ -1,0 +1,53 @@
+"""Magnitude reset: forget the smallest weights."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from lure.errors import require_within
+from lure.layers import forgettable
+from lure.reinit import reinitialize_
+from lure.saliency import lowest_fraction, magnitude
+from lure.unlearners.contract import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class MagnitudeReset:
+    """Redraw the share of weights with the smallest absolute value: w <- w0 where |w| is lowest.
+
+    The importance score that needs no data: LURE with |w| in place of |w * dL/dw|. Layers whose weights are small
+    throughout (wide ones) give most of what is forgotten.
+
+    Kept: the larger weights, all biases, norm scales and BatchNorm statistics. Redrawn: the lowest `forget_fraction`
+    of the weights of linear, convolution, embedding and attention layers, ranked over all of them together.
+
+    Args:
+        forget_fraction: share of the weights to redraw, in [0, 1]; 0.2 as for LURE, so that the two compare.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Linear(4, 1)
+        >>> with torch.no_grad():
+        ...     _ = net.weight.copy_(torch.tensor([[3.0, -0.1, 2.0, -4.0]]))
+        >>> MagnitudeReset(forget_fraction=0.25)(net, Context(batches=[]))
+        >>> [round(w, 1) for i, w in enumerate(net.weight[0].tolist()) if i != 1]
+        [3.0, 2.0, -4.0]
+        >>> net.weight[0, 1].item() != -0.1
+        True
+
+    Reference:
+        An ablation of Ramkumar, Arani, Zonooz, "Learn, Unlearn and Relearn", TMLR 2023, and of later work of its
+        authors on data-aware re-initialisation.
+    """
+
+    forget_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        require_within("forget_fraction", self.forget_fraction, 0, 1)
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Redraw the smallest weights in place."""
+        sizes = magnitude(model)
+        scores = {name: sizes[name] for name in forgettable(model)}
+        mask = lowest_fraction(scores, self.forget_fraction, context.generator)
+        reinitialize_(model, mask, context.generator, context.draw)

@@ -1,0 +1,51 @@
+"""Random reset: forget weights chosen by chance. LURE's control."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lure.errors import require_within
+from lure.layers import forgettable
+from lure.reinit import reinitialize_
+from lure.saliency import lowest_fraction
+from lure.unlearners.contract import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomReset:
+    """Redraw a random share of the weights: w <- w0 with probability `forget_fraction`, the count being exact.
+
+    What LURE gains over this, its saliency gains; what it does not, any redraw of that size would have given.
+
+    Kept: the other weights, all biases, norm scales and BatchNorm statistics. Redrawn: weights of linear, convolution,
+    embedding and attention layers, each entry as likely as any other. No data are read.
+
+    Args:
+        forget_fraction: share of the weights to redraw, in [0, 1]; 0.2 as for LURE, so that the two compare.
+
+    Example:
+        >>> net = nn.Linear(10, 5)
+        >>> before = net.weight.detach().clone()
+        >>> RandomReset(forget_fraction=0.3)(net, Context(batches=[]))
+        >>> int((net.weight != before).sum())
+        15
+
+    Reference:
+        The control of Ramkumar, Arani, Zonooz, "Learn, Unlearn and Relearn", TMLR 2023.
+    """
+
+    forget_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        require_within("forget_fraction", self.forget_fraction, 0, 1)
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Redraw a random share of the weights in place."""
+        generator = context.generator or torch.Generator().manual_seed(0)
+        scores = {
+            name: torch.rand(weight.shape, generator=generator, device=generator.device).to(weight.device)
+            for name, weight in forgettable(model).items()
+        }
+        mask = lowest_fraction(scores, self.forget_fraction, generator)
+        reinitialize_(model, mask, generator, context.draw)

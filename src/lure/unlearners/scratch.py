@@ -1,0 +1,52 @@
+"""Scratch: forget everything. The expensive baseline."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lure.errors import InputError
+from lure.layers import trainable, unwrap
+from lure.reinit import redraw_all_
+from lure.unlearners.contract import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """Redraw every trainable parameter: w <- w0.
+
+    Weights, biases and norm scales are drawn afresh by the redraw law; BatchNorm statistics and other buffers go back
+    to `context.initial`, or to a fresh model's where that is not given. Frozen parameters stay.
+
+    Args:
+        reload: go back to `context.initial` altogether, so that every stage starts from the same weights, as in the
+            released code of LURE; otherwise each stage draws anew.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        >>> before = net[0].weight.detach().clone()
+        >>> Scratch()(net, Context(batches=[]))
+        >>> bool((net[0].weight != before).all())
+        True
+        >>> initial = {name: torch.ones_like(tensor) for name, tensor in net.state_dict().items()}
+        >>> Scratch(reload=True)(net, Context(batches=[], initial=initial))
+        >>> net[0].weight.tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
+
+    Reference:
+        The baseline of Ash, Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020.
+    """
+
+    reload: bool = False
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Redraw the whole model in place."""
+        if not self.reload:
+            redraw_all_(model, context.generator, context.draw, context.initial)
+            return
+        if context.initial is None:
+            raise InputError("scratch:reload=true needs initial=, a state dict from before the first training")
+        with torch.no_grad():
+            for name, tensor in {**trainable(model), **dict(unwrap(model).named_buffers())}.items():
+                if name in context.initial:
+                    tensor.copy_(context.initial[name])

@@ -1,0 +1,367 @@
+"""One line for anybody's training loop: `unlearn_` prepares a model for its next fit, and reports what it did.
+
+What an unlearner did is measured here, for all alike, by comparing the weights before and after; no method counts for
+itself. The comparison also says which entries of the optimiser's state belong to weights that are no more: the momentum
+of a redrawn weight would drag its fresh value to where the old one was going, so it is cleared, and no other is.
+"""
+
+import inspect
+import io
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from lure.choices import read_choice
+from lure.errors import InputError, unknown_name
+from lure.layers import refuse_unmaterialized, trainable, unwrap
+from lure.saliency import Batch, Loss, classification_loss
+from lure.unlearners import UNLEARNERS, Context, Unlearner, name_unlearner
+
+# Per-entry state of optimisers by the name it is kept under, where a parameter that was never stepped has zero.
+ZERO_AT_START = {
+    "momentum_buffer",
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "exp_inf",
+    "square_avg",
+    "grad_avg",
+    "acc_delta",
+    "variance",
+    "prev",
+}
+
+
+@dataclass(frozen=True)
+class TensorChange:
+    """What happened to one parameter tensor.
+
+    Attributes:
+        name: the parameter's name in the inner module.
+        count: number of entries.
+        changed: number of entries whose value changed.
+        distance: Euclidean norm of (after - before).
+        norm: Euclidean norm of the tensor before.
+    """
+
+    name: str
+    count: int
+    changed: int
+    distance: float
+    norm: float
+
+    @property
+    def changed_fraction(self) -> float:
+        """Share of the entries whose value changed, in [0, 1]."""
+        return self.changed / self.count if self.count else 0.0
+
+    @property
+    def relative_distance(self) -> float:
+        """||after - before|| / ||before||: 0 where nothing moved, infinite where zeros moved."""
+        return _ratio(self.distance, self.norm)
+
+
+@dataclass(frozen=True)
+class UnlearnReport:
+    """What an unlearner did to a model; `print` shows it as a table.
+
+    Attributes:
+        method: the unlearner as a choice: "lure:forget_fraction=0.3".
+        tensors: one entry for each trainable parameter, in order.
+        seconds: time that the unlearner itself took.
+    """
+
+    method: str
+    tensors: tuple[TensorChange, ...]
+    seconds: float
+
+    @property
+    def count(self) -> int:
+        """Number of trainable entries."""
+        return sum(tensor.count for tensor in self.tensors)
+
+    @property
+    def changed_count(self) -> int:
+        """Number of trainable entries whose value changed."""
+        return sum(tensor.changed for tensor in self.tensors)
+
+    @property
+    def changed_fraction(self) -> float:
+        """Share of all trainable entries whose value changed, in [0, 1]."""
+        return self.changed_count / self.count if self.count else 0.0
+
+    @property
+    def relative_distance(self) -> float:
+        """||after - before|| / ||before|| over all trainable entries together."""
+        distance = math.hypot(*(tensor.distance for tensor in self.tensors))
+        return _ratio(distance, math.hypot(*(tensor.norm for tensor in self.tensors)))
+
+    def __str__(self) -> str:
+        table = Table("tensor", box=None, pad_edge=False)
+        for heading in ("entries", "changed", "share %", "relative distance"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        rows = [(t.name, t.count, t.changed, t.changed_fraction, t.relative_distance) for t in self.tensors]
+        rows.append(("total", self.count, self.changed_count, self.changed_fraction, self.relative_distance))
+        for name, count, changed, fraction, distance in rows:
+            table.add_row(name, f"{count:,}", f"{changed:,}", f"{100 * fraction:.1f}", f"{distance:.3f}")
+        text = io.StringIO()
+        width = 60 + max(len(row[0]) for row in rows)
+        Console(file=text, width=width, color_system=None, markup=False, highlight=False, emoji=False).print(table)
+        lines = [line.rstrip() for line in text.getvalue().splitlines()]
+        return "\n".join([f"{self.method}: {self.seconds:.3f} seconds", *lines])
+
+
+def _ratio(distance: float, norm: float) -> float:
+    if norm:
+        return distance / norm
+    return math.inf if distance else 0.0
+
+
+def unlearn_(
+    model: nn.Module,
+    loader: Iterable[Batch] | None,
+    method: str | Unlearner = "lure",
+    optimizer: torch.optim.Optimizer | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+    initial: Mapping[str, Tensor] | None = None,
+    draw: Callable[..., nn.Module] | None = None,
+    **hyperparameters: Any,
+) -> UnlearnReport:
+    """Prepare a model in place for its next fit, by any method of the registry, and say what was done.
+
+    Equal to building the unlearner and calling `unlearner(model, Context(batches=loader, ...))`, with the batches moved
+    to the model's device. Put it before each fit but the first:
+
+        for chunk, loader in enumerate(loaders):
+            if chunk:
+                lure.unlearn_(model, loader, optimizer=optimizer, seed=chunk)
+            fit(model, loader, optimizer)
+
+    Args:
+        model: the network, changed in place; may be wrapped by DDP or `torch.compile`.
+        loader: the data that the method may look at: anything that yields tuples, lists or dicts of tensors. Which data
+            these are, the new chunk or all so far, is yours to choose. None for a method that reads no data.
+        method: a name in `lure.UNLEARNERS`, with options or without ("lure:forget_fraction=0.3"), or an unlearner.
+        optimizer: its per-entry state (momentum, Adam's moments) is cleared where weights changed, and nowhere else.
+            Step counts are kept for each tensor, not each entry, so they stay: Adam no longer corrects the bias of the
+            cleared moments, and under a steady gradient a fresh weight's first updates are 3 to 7 times those of a new
+            Adam. Make a new optimiser instead if that is too much.
+        loss: (model, batch) -> mean loss of the batch; cross-entropy of pairs (inputs, labels) by default.
+        seed: decides the method's random choices; torch's global random state is left alone. Give another one at each
+            call: the same seed draws the same fresh weights again.
+        initial: state dict from before the first training, for methods that go back to it.
+        draw: builds a freshly initialised model of the same architecture. Without it each layer's own
+            `reset_parameters` draws the fresh weights.
+        **hyperparameters: those of the method, such as forget_fraction=0.3.
+
+    Returns:
+        The report: entries changed, in number and share, relative distance and seconds.
+
+    Raises:
+        InputError: for an unknown method or hyperparameter, a method that lacks what it needs (the message says what to
+            pass), or an optimiser whose state cannot be cleared by entries. Model and optimiser are then unchanged.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 2))
+        >>> loader = [(torch.rand(8, 4), torch.randint(2, (8,)))]
+        >>> report = unlearn_(net, loader, forget_fraction=0.5)
+        >>> report.method, report.changed_count
+        ('lure:forget_fraction=0.5', 30)
+    """
+    if isinstance(method, str):
+        method = _build(method, hyperparameters)
+    elif hyperparameters:
+        raise InputError(
+            f"hyperparameters belong to the unlearner that was passed, but {', '.join(hyperparameters)} came beside it"
+        )
+    refuse_unmaterialized(model)
+    parameter = next(unwrap(model).parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    batches: Iterable[Batch] = [] if loader is None else OnDevice(loader, device)
+    context = Context(
+        batches=batches,
+        loss=loss or classification_loss,
+        initial=initial,
+        draw=draw,
+        generator=torch.Generator().manual_seed(seed),
+        all_batches=batches,
+    )
+    return apply_(method, model, context, optimizer)
+
+
+def _build(method: str, hyperparameters: Mapping[str, Any]) -> Unlearner:
+    maker, options = read_choice("unlearner", method, UNLEARNERS)
+    known = [p.name for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in hyperparameters:
+        if name not in known:
+            raise unknown_name(f"option of {method}", name, known)
+    return maker(**options | dict(hyperparameters))
+
+
+def apply_(
+    unlearner: Unlearner, model: nn.Module, context: Context, optimizer: torch.optim.Optimizer | None = None
+) -> UnlearnReport:
+    """Run an unlearner, measure what it did, and clear the optimiser's state where weights changed.
+
+    Should the unlearner raise, weights and buffers are put back as they were and the optimiser is untouched. Measuring
+    keeps one copy of the model meanwhile.
+
+    Args:
+        unlearner: what acts on the model.
+        model: the network, changed in place.
+        context: what the unlearner may look at.
+        optimizer: whose state to clear; None if a new one is made anyway.
+
+    Raises:
+        InputError: for an optimiser whose state cannot be cleared by entries, before anything is changed; or from the
+            unlearner.
+
+    Example:
+        >>> from lure.unlearners import Scratch
+        >>> report = apply_(Scratch(), nn.Linear(3, 2), Context(batches=[]))
+        >>> report.changed_fraction, report.tensors[0].name, report.tensors[0].changed
+        (1.0, 'weight', 6)
+    """
+    refuse_unmaterialized(model)
+    parameters = trainable(model)
+    if optimizer is not None:
+        require_clearable(optimizer, parameters)
+    tensors = {id(t): t for t in (*unwrap(model).parameters(), *unwrap(model).buffers())}
+    copies = {key: tensor.detach().clone() for key, tensor in tensors.items()}
+    started = _now(parameters.values())
+    try:
+        unlearner(model, context)
+        seconds = _now(parameters.values()) - started
+    except BaseException:
+        with torch.no_grad():
+            for key, tensor in tensors.items():
+                tensor.copy_(copies[key])
+        raise
+    changes = []
+    for name, parameter in parameters.items():
+        before, after = copies[id(parameter)], parameter.detach()
+        # NaN differs from itself; a NaN that stays is no change.
+        mask = (after != before) & ~(after.isnan() & before.isnan())
+        if optimizer is not None:
+            clear_optimizer_state_(optimizer, {parameter: mask})
+        wide = torch.promote_types(after.dtype, torch.float32)
+        distance = torch.linalg.vector_norm(after.to(wide) - before.to(wide))
+        norm = torch.linalg.vector_norm(before, dtype=wide)
+        changes.append(TensorChange(name, after.numel(), int(mask.sum()), float(distance), float(norm)))
+    return UnlearnReport(_name(unlearner), tuple(changes), seconds)
+
+
+def _name(unlearner: Unlearner) -> str:
+    if type(unlearner) in UNLEARNERS.values():
+        return name_unlearner(unlearner)
+    return getattr(unlearner, "__name__", type(unlearner).__name__)
+
+
+def _now(tensors: Iterable[Tensor]) -> float:
+    for device in {tensor.device for tensor in tensors if tensor.is_cuda}:
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Raise unless the optimiser's state for these parameters is of a kind that can be cleared entry by entry.
+
+    Raises:
+        InputError: if the optimiser does not hold any of the parameters (it was built for another model), or keeps
+            state that belongs to rows (Adafactor), to all parameters at once (LBFGS), or to what we do not know.
+    """
+    held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    if parameters and held.isdisjoint(parameters.values()):
+        raise InputError("the optimiser holds none of the model's parameters: it was built for another model")
+    kind = type(optimizer).__name__
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                known = value.dim() == 0 or (_is_known(key) and value.shape == parameter.shape)
+            else:
+                known = value is None or isinstance(value, bool | int | float | str)
+            if not known:
+                raise InputError(
+                    f"the state {key!r} that {kind} keeps for {name!r} cannot be cleared entry by entry: "
+                    f"make a new optimiser after unlearning, and pass none"
+                )
+
+
+def _is_known(key: Any) -> bool:
+    return key in ZERO_AT_START or key in ("sum", "step_size", "ax")
+
+
+@torch.no_grad()
+def clear_optimizer_state_(optimizer: torch.optim.Optimizer, changed: Mapping[nn.Parameter, Tensor]) -> None:
+    """Put the optimiser's per-entry state back to its beginning where the mask is True, and nowhere else.
+
+    Beginning means zero for momentum and moments, the initial accumulator for Adagrad's sum, the learning rate for
+    Rprop's step sizes, and the new weight itself for ASGD's running average. State of the whole tensor (step counts)
+    stays. Parameters that were never stepped have no state, and none is made.
+
+    Args:
+        optimizer: any optimiser of torch, or another that keeps its state under the same names.
+        changed: parameter -> bool tensor of its shape, True = clear.
+
+    Raises:
+        InputError: for state that cannot be cleared by entries; nothing is then cleared.
+
+    Example:
+        >>> weight = nn.Parameter(torch.ones(3))
+        >>> sgd = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+        >>> weight.grad = torch.ones(3)
+        >>> sgd.step()
+        >>> clear_optimizer_state_(sgd, {weight: torch.tensor([True, False, False])})
+        >>> sgd.state[weight]["momentum_buffer"].tolist()
+        [0.0, 1.0, 1.0]
+    """
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+    require_clearable(optimizer, {str(tuple(p.shape)): p for p in changed if p in groups})
+    for parameter, mask in changed.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if not isinstance(value, Tensor) or not _is_known(key) or value.shape != parameter.shape:
+                continue
+            begun: Tensor | float = 0.0
+            if key == "sum":
+                begun = groups[parameter]["initial_accumulator_value"]
+            elif key == "step_size":
+                begun = float(groups[parameter]["lr"])
+            elif key == "ax":
+                begun = parameter.to(value.dtype)
+            value.copy_(torch.where(mask.to(value.device), begun, value))
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """A loader whose batches arrive on a device; re-iterable if the loader is.
+
+    Example:
+        >>> pair = [torch.zeros(2), {"mask": torch.ones(2), "name": "first"}]
+        >>> next(iter(OnDevice([pair], torch.device("meta"))))[1]["mask"].device
+        device(type='meta')
+    """
+
+    loader: Iterable[Batch]
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (_move(batch, self.device) for batch in self.loader)
+
+
+def _move(batch: Batch, device: torch.device) -> Batch:
+    if isinstance(batch, Mapping):
+        return {key: _move(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields") and not hasattr(batch, "to"):
+        return type(batch)(*(_move(value, device) for value in batch))
+    if type(batch) in (tuple, list):
+        return type(batch)(_move(value, device) for value in batch)
+    return batch.to(device) if hasattr(batch, "to") else batch

@@ -1,0 +1,216 @@
+"""One committed version of a run, for use: predictions as a stream, and files that other programs read.
+
+Reading takes no lock and writes nothing in the run directory, so a version can be served while the next one is trained,
+and from a disk that is read-only.
+"""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TextIO
+
+import torch
+from torch import Tensor, nn
+
+from lure.durable import checksum, parsing, replace_file, tensors_to_bytes, to_json
+from lure.errors import InputError
+from lure.examples import Examples
+from lure.layers import evaluating
+from lure.learner import choose_device
+from lure.loading import Loader, has_convolutions
+from lure.randomness import forked_rng
+from lure.recipe import Recipe, to_toml
+from lure.run_directory import RunDirectory, version_folder
+from lure.stage import Stage, Task, as_stage, build_network
+from lure.stored_recipe import agree
+from lure.training import EVALUATION_BATCH, arithmetic, predict, restore_model
+
+TOLERANCE = 1e-4  # largest difference of a probability between a model and its exported program
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A network as it was committed, with what is needed to use it.
+
+    Attributes:
+        stage: its line of the ledger.
+        recipe: how it was trained.
+        task: its classes and inputs.
+        model: the network, on its device.
+        device: where it computes.
+    """
+
+    stage: Stage
+    recipe: Recipe
+    task: Task
+    model: nn.Module
+    device: torch.device
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        number: int | None = None,
+        *,
+        model: Callable[[], nn.Module] | str | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Load a version of a run directory.
+
+        Args:
+            path: the run directory.
+            number: which version; None takes the one in use.
+            model: as for `Learner.open`: needed where the recipe names code of the user's own.
+            device: "auto", "cpu" or "cuda".
+
+        Raises:
+            InputError: if there is no such version, its weights were pruned, or a file is damaged.
+        """
+        chosen = choose_device(device)
+        directory = RunDirectory(path)
+        directory.require()
+        recipe = agree(directory, None, model)
+        stage = find_stage(directory, number)
+        weights, facts = directory.read_model(dataclasses.asdict(stage))
+        with parsing(directory.path / version_folder(stage.version)):
+            task = Task.from_dict(facts["task"])
+        with forked_rng(None):
+            network = build_network(recipe, task, None if isinstance(model, str) else model)
+        restore_model(network, weights)
+        network.to(chosen)
+        return cls(stage=stage, recipe=recipe, task=task, model=network.eval(), device=chosen)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in order of labels; numbers where they have no names."""
+        return list(self.task.class_names) or [str(label) for label in range(self.task.num_classes)]
+
+    def logits(self, examples: Examples) -> Iterator[Tensor]:
+        """Yield logits (n, classes), float32 on the CPU, piece by piece in stored order; labels are ignored.
+
+        Raises:
+            InputError: if the inputs do not fit.
+        """
+        self.task.check(examples)
+        for start in range(0, len(examples), EVALUATION_BATCH):
+            piece = examples[start : start + EVALUATION_BATCH]
+            with arithmetic(self.recipe):
+                loader = Loader(piece, self.device, has_convolutions(self.model))
+                yield predict(self.model, loader, self.recipe)[0]
+
+
+def find_stage(directory: RunDirectory, number: int | None = None) -> Stage:
+    """Return the stage of a version, or of the version in use.
+
+    Raises:
+        InputError: if there is none, or its weights were pruned.
+    """
+    standing = directory.standing()
+    stages = directory.stages()
+    number = standing.current if number is None else number
+    if not stages:
+        raise InputError(f"{directory.path} has no version yet: give it a first chunk (lure update)")
+    if not 1 <= number <= len(stages):
+        raise InputError(f"{directory.path} has no version {number}: it has 1 to {len(stages)}")
+    if number in standing.pruned:
+        raise InputError(f"version {number} of {directory.path} was pruned: its weights are gone")
+    return as_stage(stages[number - 1], directory)
+
+
+def write_predictions(version: Version, examples: Examples, file: TextIO, form: Literal["csv", "jsonl"]) -> None:
+    """Write one line for each example, with the predicted class and the probability of every class.
+
+    CSV has a header; a JSON line is {"row": 0, "prediction": "cat", "probabilities": {"cat": 0.9, ...}}. Classes that
+    have no names go by their numbers. Lines are written as they are computed, so the data need not fit into memory.
+
+    Raises:
+        InputError: if the inputs do not fit, or the form is unknown.
+    """
+    if form not in ("csv", "jsonl"):
+        raise InputError(f"format must be csv or jsonl, got {form!r}")
+    names = version.class_names
+    answers: list[str | int] = list(version.task.class_names) or list(range(version.task.num_classes))
+    table = csv.writer(file, lineterminator="\n")
+    version.task.check(examples)
+    if form == "csv":
+        table.writerow(["row", "prediction", *names])
+    row = 0
+    for logits in version.logits(examples):
+        for shares in torch.softmax(logits.double(), dim=1).tolist():
+            prediction = answers[max(range(len(shares)), key=shares.__getitem__)]
+            if form == "csv":
+                table.writerow([row, prediction, *(f"{share:.9g}" for share in shares)])
+            else:
+                probabilities = dict(zip(names, shares, strict=True))
+                file.write(to_json({"row": row, "prediction": prediction, "probabilities": probabilities}) + "\n")
+            row += 1
+
+
+def export(version: Version, file: Path) -> list[Path]:
+    """Write a version for use elsewhere; the ending says how.
+
+    `.safetensors` holds the weights by name, and `.pt2` a program made by torch.export, which runs without this
+    library and takes floats (images in [0, 1]) in batches of any size. The recipe goes beside it as `.toml`, and what
+    the weights need besides (classes, shape of inputs, normalization, version) as `.json`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: for another ending, a folder that is not there, or a program whose outputs are not the model's.
+    """
+    if file.suffix not in (".safetensors", ".pt2"):
+        raise InputError(f"cannot export to {file}: the ending must be .safetensors or .pt2")
+    if not file.parent.is_dir():
+        raise InputError(f"cannot export to {file}: there is no folder {file.parent}")
+    content = tensors_to_bytes(version.model.state_dict()) if file.suffix == ".safetensors" else _program(version)
+    facts = {
+        "version": version.stage.version,
+        "committed_at": version.stage.committed_at,
+        "data_fingerprint": version.stage.data_fingerprint,
+        "accuracy": version.stage.accuracy,
+        "task": dataclasses.asdict(version.task),
+        "environment": version.stage.environment,
+        "sha256": checksum(content),
+    }
+    contents = {
+        file.with_suffix(".toml"): to_toml(version.recipe).encode(),
+        file.with_suffix(".json"): json.dumps(json.loads(to_json(facts)), indent=2).encode() + b"\n",
+        file: content,
+    }
+    for path, data in contents.items():
+        replace_file(path, data)
+    return [file, file.with_suffix(".toml"), file.with_suffix(".json")]
+
+
+def _program(version: Version) -> bytes:
+    """Return the model as a program of torch.export, after comparing its outputs with the model's."""
+    import io
+
+    inputs = _made_up_inputs(version)
+    with arithmetic(version.recipe), evaluating(version.model), torch.no_grad():
+        shapes: Any = ({0: torch.export.Dim("batch")},)
+        program = torch.export.export(version.model, (inputs,), dynamic_shapes=shapes)
+        stream = io.BytesIO()
+        torch.export.save(program, stream)
+        stream.seek(0)
+        again = torch.export.load(stream).module()
+        for batch in (inputs, inputs[:1], torch.cat([inputs, inputs])):
+            ours, theirs = (torch.softmax(net(batch).float(), dim=1) for net in (version.model, again))
+            difference = float((ours - theirs).abs().max())
+            if not difference <= TOLERANCE:
+                raise InputError(
+                    f"the exported program does not compute what the model does: probabilities differ by {difference:g}"
+                )
+    return stream.getvalue()
+
+
+def _made_up_inputs(version: Version) -> Tensor:
+    shape, kind = version.task.input_shape, version.task.input_dtype
+    generator = torch.Generator().manual_seed(0)
+    if kind == "uint8" or kind.startswith(("float", "bfloat")):
+        return torch.rand((8, *shape), generator=generator).to(version.device)
+    return torch.zeros((8, *shape), dtype=getattr(torch, kind), device=version.device)

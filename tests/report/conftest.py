@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+RECIPE = {"dataset": "fashion-mnist-sample", "epochs": 20, "model": "mlp", "augment": "none"}
+
+
+def make_stage(number, policy, seed, accuracy, *, test_examples=1000, **fields):
+    errors = None if accuracy is None else round((1 - accuracy) * test_examples)
+    stage = {
+        "stage": number,
+        "version": number,
+        "unlearner": policy,
+        "seed": seed,
+        "train_examples": 500 * number,
+        "test_examples": test_examples,
+        "error_count": errors,
+        "accuracy": None if errors is None else (test_examples - errors) / test_examples,
+        "expected_calibration_error": 0.2,
+        "train_accuracy": 0.95,
+        "validation_accuracy": None,
+        "changed_fraction": 0.2,
+        "relative_distance": 0.11,
+        "unlearn_seconds": 0.5,
+        "unlearn_flops": 1e9,
+        "train_seconds": 2.0 * number,
+        "examples_seen": 10000 * number,
+        "train_flops": 1e12 * number,
+        "epochs_run": 20,
+        "data_fingerprint": f"data-{seed}-{number}",
+        "accepted": True,
+    }
+    return stage | fields
+
+
+@pytest.fixture
+def write_run(tmp_path):
+    """Return write(policy, seed, accuracies, ...) -> directory of a run that looks like the learner's."""
+
+    def write(policy, seed, accuracies, *, recipe=None, result=True, name=None, folder="", **fields):
+        directory = tmp_path / folder / (name or f"{policy.replace(':', '+')}-{seed}-{len(list(tmp_path.iterdir()))}")
+        directory.mkdir(parents=True)
+        written = RECIPE | {"seed": seed, "unlearner": policy} | (recipe or {})
+        lines = [f"{field} = {json.dumps(value)}" for field, value in written.items()]
+        (directory / "recipe.toml").write_text("\n".join(lines) + "\n")
+        stages = [make_stage(number, policy, seed, value, **fields) for number, value in enumerate(accuracies, 1)]
+        (directory / "ledger.jsonl").write_text("".join(json.dumps(stage) + "\n" for stage in stages))
+        if result:
+            (directory / "result.json").write_text(
+                json.dumps(
+                    {
+                        "status": "complete",
+                        "final_accuracy": stages[-1]["accuracy"],
+                        "python_version": "3.11.7",
+                        "torch_version": "2.13.0",
+                        "lure_version": "0.1.0",
+                        "device": "cpu",
+                        "command": f"lure run demo --unlearner {policy} --seed {seed}",
+                    }
+                )
+            )
+        return directory
+
+    return write

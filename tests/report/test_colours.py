@@ -1,0 +1,29 @@
+from lure.report.colours import FIXED, OTHERS, colour, line_styles
+from lure.unlearners import UNLEARNERS
+
+
+def test_every_registered_policy_has_a_colour_of_its_own():
+    assert set(UNLEARNERS) <= set(FIXED)
+    shades = [shade for shade, _ in FIXED.values()]
+    assert len(set(shades)) == len(shades)
+
+
+def luminance(shade):
+    values = [int(shade[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_stand_out_from_white_paper():
+    assert all(1.05 / (luminance(shade) + 0.05) > 2 for shade, _ in FIXED.values())
+
+
+def test_options_do_not_change_the_colour_but_the_line():
+    assert colour("dash:alpha=0.1") == colour("dash")
+    styles = line_styles(["dash", "dash:alpha=0.1", "lure"])
+    assert styles["dash"] != styles["dash:alpha=0.1"]
+    assert styles["dash"] == styles["lure"]
+
+
+def test_a_policy_of_a_user_keeps_its_colour():
+    assert [OTHERS.index(colour(name)) for name in ("mine", "yours", "my_package.reset")] == [3, 2, 2]

@@ -1,0 +1,288 @@
+import base64
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+from lure.errors import InputError
+from lure.metrics.evaluation import pack_hits
+from lure.report import page_data, read_run, verdict, write_page
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def make_evaluation(accuracy, correct, fingerprint="test-set"):
+    """What `evaluate` says, in the small."""
+    curve = [{"epsilon": 0.0, "accuracy": accuracy}, {"epsilon": 0.1, "accuracy": accuracy / 2}]
+    attack = {"attack": "pgd", "norm": "linf", "steps": 20, "restarts": 1, "examples": 8, "curve": curve}
+    points = [{"severity": s, "accuracy": accuracy - 0.05 * s} for s in range(1, 6)]
+    kinds = {
+        kind: {"synthetic": kind == "frost", "severities": points, "mean_accuracy": accuracy - 0.15}
+        for kind in ("fog", "frost")
+    }
+    return {
+        "examples": 8,
+        "accuracy": accuracy,
+        "class_balanced_accuracy": accuracy,
+        "negative_log_likelihood": 0.7,
+        "brier_score": 0.3,
+        "expected_calibration_error": 0.123,
+        "reliability": [{"low": 0.6, "high": 0.7, "examples": 8, "confidence": 0.65, "accuracy": accuracy}],
+        "per_class": [
+            {"label": 0, "name": "bag & <b>", "examples": 5, "accuracy": 0.8, "predicted": 4, "precision": 1.0},
+            {"label": 1, "examples": 3, "accuracy": 1.0, "predicted": 4, "precision": 0.75},
+        ],
+        "correct": pack_hits(torch.tensor(correct, dtype=torch.bool)),
+        "data_fingerprint": fingerprint,
+        "temperature_scaling": {"temperature": 1.7, "validation_examples": 4, "expected_calibration_error": 0.05},
+        "corruptions": {"kinds": kinds, "mean_corruption_accuracy": accuracy - 0.1, "relative_accuracy": 0.8},
+        "adversarial": {
+            "pgd": {
+                "linf": attack | {"warning": "accuracy did not fall"},
+                "l2": attack | {"norm": "l2", "warning": None},
+            }
+        },
+        "change": {
+            "paired_test": {"only_first_right": 3, "only_second_right": 1, "changed_side": 4, "p_value": 0.625},
+            "per_class": [
+                {"label": 0, "examples": 5, "became_right": 3, "became_wrong": 1, "changed_answer": 4},
+                {"label": 1, "examples": 3, "became_right": 0, "became_wrong": 0, "changed_answer": 0},
+            ],
+            "weights": [],
+        },
+    }
+
+
+@pytest.fixture
+def runs(write_run):
+    directories = []
+    for policy, value in (("warm-start", 0.6), ("scratch", 0.7), ("lure", 0.72)):
+        for seed in range(2):
+            forgotten = {"layers.0.weight": 0.31, "head.weight": 0.0} if policy == "lure" else None
+            directory = write_run(policy, seed, [value - 0.1, value + 0.01 * seed], forgotten=forgotten)
+            directories.append(directory)
+    return [read_run(directory) for directory in directories]
+
+
+@pytest.fixture
+def evaluated(runs):
+    for run in runs:
+        if run.policy != "warm-start":
+            correct = [1, 1, 1, 1, 0, 0, 1, 0] if run.policy == "lure" else [1, 1, 0, 0, 0, 1, 1, 0]
+            result = make_evaluation(0.6 + 0.1 * run.seed, correct)
+            (run.directory / "evaluations").mkdir()
+            (run.directory / "evaluations" / "0002.json").write_text(json.dumps(result))
+    return [read_run(run.directory) for run in runs]
+
+
+class Reader(HTMLParser):
+    """Collects what a page shows, and everything that it would load."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.loads, self.open, self.hidden = [], [], [], False
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.loads += [values[key] for key in ("src", "href", "srcset") if key in values]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+def read_page(runs, file):
+    write_page(runs, file)
+    reader = Reader()
+    reader.feed(file.read_text(encoding="utf-8"))
+    assert reader.open == []
+    return re.sub(r"\s+", " ", " ".join(reader.words)), reader.loads
+
+
+def test_the_page_is_self_contained_and_whole(evaluated, tmp_path):
+    text, loads = read_page(evaluated, tmp_path / "page.html")
+    assert loads
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in loads)
+    pictures = [base64.b64decode(load.removeprefix("data:image/svg+xml;base64,")).decode() for load in loads]
+    assert ">lure</text>" in pictures[0]
+    assert all("</svg>" in picture for picture in pictures)
+    content = (tmp_path / "page.html").read_text()
+    assert "<script" not in content
+    assert "url(" not in content
+    assert "//" not in re.sub('base64,[^"]*', "", content)
+    assert 'name="viewport"' in content
+    for heading in (
+        "Which policy", "Example by example", "Can its confidence be believed?", "Natural corruptions", "Attacks",
+        "What was forgotten where", "Class by class, against the version before", "What was run",
+    ):  # fmt: skip
+        assert heading in text
+
+
+def test_the_page_shows_the_numbers(evaluated, tmp_path):
+    text, _ = read_page(evaluated, tmp_path / "page.html")
+    assert verdict(evaluated) in text
+    for shown in (
+        "60.5±0.7",  # warm start: 60 and 61
+        "-10.0",  # from scratch: 70 and 71
+        "1.70",  # temperature
+        "50.0±7.1",  # fog: 45 and 55
+        "frost (synthetic)",
+        "accuracy did not fall",
+        "31.0",  # forgotten
+        "+40.0",  # (3 - 1) / 5 of a class
+        "p = 0.625",
+        "lure run demo --unlearner lure --seed 1",
+        "torch 2.13.0",
+        "fashion-mnist-sample",
+        "augment none",
+    ):
+        assert shown in text, shown
+
+
+def test_names_are_escaped(evaluated, tmp_path):
+    text, _ = read_page(evaluated, tmp_path / "page.html")
+    assert "bag & <b>" in text
+    assert "bag &amp; &lt;b&gt;" in (tmp_path / "page.html").read_text()
+
+
+def test_what_was_not_measured_has_no_section(runs, tmp_path):
+    text, loads = read_page([run for run in runs if run.policy != "lure"], tmp_path / "page.html")
+    assert len(loads) == 2
+    for heading in ("Example by example", "confidence", "corruptions", "Attacks", "forgotten", "Class by class"):
+        assert heading not in text
+
+
+def test_without_a_test_set_the_costs_are_shown(write_run, tmp_path):
+    text, loads = read_page([read_run(write_run("lure", 0, [None]))], tmp_path / "page.html")
+    assert loads == []
+    assert "1T" in text
+
+
+def test_recipes_stand_apart(runs, write_run, tmp_path):
+    other = read_run(write_run("lure", 0, [0.4, 0.5], recipe={"epochs": 3}))
+    text, loads = read_page([*runs, other], tmp_path / "page.html")
+    assert "2 different recipes, which differ in epochs" in text
+    assert "epochs = 20" in text
+    assert "epochs = 3" in text
+    assert len(loads) == 4
+    data = page_data([*runs, other])
+    assert [group["differing_fields"] for group in data["groups"]] == [["epochs"], ["epochs"]]
+    assert data["groups"][0]["policies"]["lure"]["measures"]["final_accuracy"]["seeds"] == 2
+
+
+def test_the_same_runs_give_the_same_page(runs, tmp_path):
+    write_page(runs, tmp_path / "a.html")
+    write_page(runs, tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_an_impossible_file_is_refused(runs, tmp_path):
+    with pytest.raises(InputError, match="cannot write the page"):
+        write_page(runs, tmp_path / "nowhere" / "page.html")
+
+
+def test_the_numbers(evaluated):
+    (group,) = page_data(evaluated)["groups"]
+    policies = group["policies"]
+    assert policies["lure"]["seeds"] == [0, 1]
+    assert policies["lure"]["measures"]["final_accuracy"]["mean"] == pytest.approx(0.725)
+    assert policies["lure"]["difference_from_scratch"]["mean_difference"] == pytest.approx(0.02)
+    assert policies["scratch"]["difference_from_scratch"] is None
+    assert policies["warm-start"]["evaluation"] is None
+    assert [row["stage"] for row in policies["lure"]["over_stages"]] == [1, 2]
+    assert policies["lure"]["over_stages"][1]["cumulative_flops"]["mean"] == pytest.approx(3e12 + 2e9)
+    assert [policies[name]["on_pareto_front"] for name in ("warm-start", "scratch", "lure")] == [False, False, True]
+    assert group["verdict"] == verdict(evaluated)
+
+
+def test_evaluations_are_merged_over_seeds(evaluated):
+    merged = page_data(evaluated)["groups"][0]["policies"]["lure"]["evaluation"]
+    assert merged["accuracy"]["mean"] == pytest.approx(0.65)
+    assert not {"correct", "change", "data_fingerprint"} & set(merged)
+    point = merged["corruptions"]["kinds"]["fog"]["severities"][4]
+    assert point["severity"] == 5
+    assert point["accuracy"]["mean"] == pytest.approx(0.4)
+    assert merged["corruptions"]["kinds"]["frost"]["synthetic"] is True
+    row = merged["adversarial"]["pgd"]["linf"]["curve"][1]
+    assert row["epsilon"] == 0.1
+    assert row["accuracy"] == {
+        "mean": pytest.approx(0.325),
+        "standard_deviation": pytest.approx(0.05 / 2**0.5),
+        "seeds": 2,
+    }
+    assert merged["reliability"][0]["examples"] == 16
+    assert merged["reliability"][0]["accuracy"] == pytest.approx(0.65)
+
+
+def test_policies_are_paired_example_by_example(evaluated):
+    tests = page_data(evaluated)["groups"][0]["paired_tests"]
+    assert [(test["seed"], test["first"], test["second"]) for test in tests] == [
+        (0, "scratch", "lure"),
+        (1, "scratch", "lure"),
+    ]
+    assert (tests[0]["only_first_right"], tests[0]["only_second_right"]) == (1, 2)
+
+
+def test_other_test_sets_are_not_paired(evaluated):
+    file = evaluated[-1].directory / "evaluations" / "0002.json"
+    file.write_text(json.dumps(make_evaluation(0.7, [1] * 8, fingerprint="another")))
+    tests = page_data([read_run(run.directory) for run in evaluated])["groups"][0]["paired_tests"]
+    assert [test["seed"] for test in tests] == [0]
+
+
+def test_only_the_newest_version_stands_for_a_run(evaluated):
+    for run in evaluated:
+        if run.evaluations:
+            (run.directory / "evaluations" / "0002.json").rename(run.directory / "evaluations" / "0001.json")
+    data = page_data([read_run(run.directory) for run in evaluated])["groups"][0]
+    assert data["policies"]["lure"]["evaluation"] is None
+    assert data["policies"]["lure"]["runs"][0]["evaluations"]["1"]["accuracy"] == 0.6
+
+
+def test_the_numbers_are_json(evaluated, write_run):
+    odd = read_run(write_run("dash", 0, [0.5, 0.6], negative_log_likelihood=float("inf")))
+    data = page_data([*evaluated, odd])
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert data["groups"][0]["policies"]["dash"]["runs"][0]["stages"][0]["negative_log_likelihood"] is None
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed, so the page is not rendered")
+@pytest.mark.parametrize("width", [500, 1280])
+def test_a_browser_renders_it(evaluated, tmp_path, width):
+    write_page(evaluated, tmp_path / "page.html")
+    picture = tmp_path / "page.png"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--hide-scrollbars"]
+    subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            *flags,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},2600",
+            f"--screenshot={picture}",
+            (tmp_path / "page.html").as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    pixels = np.rint(255 * matplotlib.image.imread(picture)[..., :3]).astype(int)
+    assert pixels.shape[1] == width
+    shades = {tuple(shade) for shade in np.unique(pixels.reshape(-1, 3), axis=0)}
+    assert (0x00, 0x72, 0xB2) in shades  # the colour of lure
+    assert (0xE6, 0x9F, 0x00) in shades  # the colour of warm-start
+    inked = (pixels < 200).any(axis=2)
+    assert inked[:, : width // 2].any()
+    # Nothing sticks out: wide tables scroll in their own frames, so the margin stays white.
+    assert not inked[:, -8:].any()

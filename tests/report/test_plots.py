@@ -1,0 +1,94 @@
+import matplotlib.image
+import numpy as np
+import pytest
+
+from lure.errors import InputError
+from lure.report import plot_accuracy_against_cost, plot_accuracy_over_stages, read_run
+from lure.report.plots import pareto_front, spread_apart
+
+PLOTS = [plot_accuracy_over_stages, plot_accuracy_against_cost]
+
+
+@pytest.fixture
+def runs(write_run):
+    return [
+        read_run(write_run(policy, seed, [value - 0.1, value + 0.01 * seed]))
+        for policy, value in (("scratch", 0.7), ("lure", 0.7), ("lure:forget_fraction=0.3", 0.7), ("mine", 0.8))
+        for seed in range(2)
+    ]
+
+
+def colours(file):
+    pixels = np.rint(255 * matplotlib.image.imread(file)[..., :3]).astype(int).reshape(-1, 3)
+    return {f"#{r:02X}{g:02X}{b:02X}" for r, g, b in np.unique(pixels, axis=0)}
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_each_policy_is_drawn_in_its_colour(plot, runs, tmp_path):
+    plot(runs, tmp_path / "plot.png")
+    assert {"#4D4D4D", "#0072B2"} <= colours(tmp_path / "plot.png")
+    assert "#D55E00" not in colours(tmp_path / "plot.png")
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_names_stand_in_the_picture(plot, runs, tmp_path):
+    plot(runs, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    for name in ("scratch", "lure", "lure:forget_fraction=0.3", "mine"):
+        assert f">{name}</text>" in text
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_the_same_runs_give_the_same_file(plot, runs, tmp_path):
+    plot(runs, tmp_path / "a.svg")
+    plot(runs, tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_recipes_have_panels_of_their_own(plot, runs, write_run, tmp_path):
+    plot(runs, tmp_path / "one.png")
+    plot([*runs, read_run(write_run("lure", 0, [0.4, 0.5], recipe={"epochs": 3}))], tmp_path / "two.png")
+    one, two = (matplotlib.image.imread(tmp_path / name) for name in ("one.png", "two.png"))
+    assert two.shape[1] == 2 * one.shape[1]
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_one_run_of_one_stage_can_be_drawn(plot, write_run, tmp_path):
+    plot([read_run(write_run("lure", 0, [0.5], train_flops=0, unlearn_flops=0))], tmp_path / "plot.svg")
+    assert ">lure</text>" in (tmp_path / "plot.svg").read_text()
+
+
+def test_without_flops_the_cost_is_seconds(write_run, tmp_path):
+    plot_accuracy_against_cost(
+        [read_run(write_run("lure", 0, [0.5], train_flops=0, unlearn_flops=0))], tmp_path / "plot.svg"
+    )
+    assert "seconds of all stages" in (tmp_path / "plot.svg").read_text()
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_without_a_test_set_there_is_nothing_to_draw(plot, write_run, tmp_path):
+    with pytest.raises(InputError, match="no test set"):
+        plot([read_run(write_run("lure", 0, [None]))], tmp_path / "plot.png")
+
+
+def test_an_impossible_file_is_refused(runs, tmp_path):
+    with pytest.raises(InputError, match="cannot write the picture"):
+        plot_accuracy_over_stages(runs, tmp_path / "nowhere" / "plot.png")
+    with pytest.raises(InputError, match="cannot write the picture"):
+        plot_accuracy_over_stages(runs, tmp_path / "plot.doc")
+
+
+def test_the_front_is_what_nothing_beats():
+    points = [(1, 0.4), (1, 0.5), (2, 0.5), (2, 0.6), (3, 0.55), (4, 0.9), (4, 0.9)]
+    front = pareto_front(points)
+    assert front == [(1, 0.5), (2, 0.6), (4, 0.9)]
+    for cost, value in points:
+        beaten = any((c <= cost and v > value) or (c < cost and v >= value) for c, v in points)
+        assert beaten == ((cost, value) not in front)
+
+
+def test_labels_are_spread_apart_evenly_and_in_order():
+    assert spread_apart([5, 5, 5], 1) == [4, 5, 6]
+    moved = spread_apart([3.0, 0.0, 0.2, 3.5, 9.0], 1.0)
+    assert moved == pytest.approx([2.75, -0.4, 0.6, 3.75, 9.0])

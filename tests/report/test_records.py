@@ -1,0 +1,139 @@
+import json
+
+import pytest
+
+from lure.errors import InputError
+from lure.report import read_run, read_runs
+
+
+def test_a_run_is_read_as_it_was_written(write_run):
+    run = read_run(write_run("lure:forget_fraction=0.3", 7, [0.5, 0.6]))
+    assert (run.policy, run.seed) == ("lure:forget_fraction=0.3", 7)
+    assert [stage["error_count"] for stage in run.stages] == [500, 400]
+    assert run.recipe["epochs"] == 20
+    assert run.result["status"] == "complete"
+
+
+def test_a_running_run_has_no_result_yet(write_run):
+    assert read_run(write_run("lure", 0, [0.5], result=False)).result == {}
+
+
+def test_a_half_written_last_line_was_never_committed(write_run):
+    directory = write_run("lure", 0, [0.5, 0.6])
+    with (directory / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"stage": 3, "acc')
+    assert len(read_run(directory).stages) == 2
+
+
+def test_lines_that_are_no_stages_are_passed_over(write_run):
+    directory = write_run("lure", 0, [0.5, 0.6])
+    lines = (directory / "ledger.jsonl").read_text().splitlines()
+    lines.insert(1, '{"event": "rollback", "version": 1}')
+    (directory / "ledger.jsonl").write_text("\n".join(lines) + "\n")
+    assert [stage["stage"] for stage in read_run(directory).stages] == [1, 2]
+
+
+def test_a_run_without_a_test_set_has_no_accuracy(write_run):
+    assert [stage["accuracy"] for stage in read_run(write_run("lure", 0, [None, None])).stages] == [None, None]
+
+
+def test_evaluations_are_read_by_version(write_run):
+    directory = write_run("lure", 0, [0.5, 0.6])
+    assert read_run(directory).evaluations == {}
+    (directory / "evaluations").mkdir()
+    (directory / "evaluations" / "0002.json").write_text('{"accuracy": 0.6}')
+    assert read_run(directory).evaluations == {2: {"accuracy": 0.6}}
+    (directory / "evaluations" / "0001.json").write_text("[")
+    with pytest.raises(InputError, match=r"0001\.json is damaged"):
+        read_run(directory)
+
+
+def test_runs_are_found_at_any_depth_and_read_once(write_run, tmp_path):
+    first = write_run("lure", 0, [0.5], folder="compare/lure")
+    write_run("lure", 1, [0.5], folder="compare/lure")
+    write_run("scratch", 0, [0.5], folder="other/deeper/still")
+    assert [run.seed for run in read_runs([tmp_path / "compare"])] == [0, 1]
+    assert len(read_runs([first, tmp_path / "compare", tmp_path])) == 3
+
+
+def test_below_a_directory_what_has_no_ledger_is_passed_over(write_run, tmp_path):
+    write_run("lure", 0, [0.5], folder="compare")
+    started = tmp_path / "compare" / "started"
+    started.mkdir()
+    (started / "recipe.toml").write_text("seed = 1\n")
+    assert len(read_runs([tmp_path / "compare"])) == 1
+
+
+def set_line(directory, number, text):
+    lines = (directory / "ledger.jsonl").read_text().splitlines()
+    lines[number - 1] = text
+    (directory / "ledger.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"stage": 2, "acc', "ledger.jsonl line 2 is damaged: Unterminated string"),
+        ("[1, 2]", "line 2 is damaged: it must hold a JSON object, got list"),
+        ("{}", "line 2 is damaged: 'stage' must be a number, got None"),
+        ("", "line 2 is damaged: Expecting value"),
+    ],
+)
+def test_a_damaged_line_is_named(write_run, line, message):
+    directory = write_run("lure", 0, [0.5, 0.6, 0.7])
+    set_line(directory, 2, line)
+    with pytest.raises(InputError, match=message) as caught:
+        read_run(directory)
+    assert str(directory) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("accuracy", "high", "'accuracy' must be a number, got 'high'"),
+        ("train_flops", None, "'train_flops' must be a number, got None"),
+        ("seed", True, "'seed' must be a number, got True"),
+        ("unlearner", 3, "'unlearner' must be a name, got 3"),
+        ("stage", 1, "stage 2 should stand there, got stage 1"),
+    ],
+)
+def test_a_wrong_field_is_named(write_run, field, value, message):
+    directory = write_run("lure", 0, [0.5, 0.6])
+    stage = json.loads((directory / "ledger.jsonl").read_text().splitlines()[1])
+    set_line(directory, 2, json.dumps(stage | {field: value}))
+    with pytest.raises(InputError, match=f"line 2 is damaged: {message}"):
+        read_run(directory)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("recipe.toml", b"epochs = = 3", "recipe.toml is damaged"),
+        ("result.json", b'{"status": ', "result.json is damaged"),
+        ("ledger.jsonl", b"", "holds no committed stage yet"),
+        ("ledger.jsonl", b"\xff\xfe\n", "byte 0 is not UTF-8"),
+    ],
+)
+def test_a_damaged_file_is_named(write_run, file, content, message):
+    directory = write_run("lure", 0, [0.5])
+    (directory / file).write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_run(directory)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(write_run):
+    directory = write_run("lure", 0, [0.5])
+    (directory / "recipe.toml").unlink()
+    with pytest.raises(InputError, match=r"recipe\.toml is missing"):
+        read_run(directory)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="there is no directory"):
+        read_runs([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="there is no run with a committed stage"):
+        read_runs([tmp_path])
+    with pytest.raises(InputError, match="is not a run with a committed stage"):
+        read_run(tmp_path)

@@ -1,0 +1,119 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from lure.report import comparison_table, read_run, report_console, run_table
+from lure.report.table import short_number
+
+
+def show(table, width):
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(table)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def runs(write_run):
+    accuracies = {"warm-start": (0.6, 0.62), "scratch": (0.7, 0.71), "lure:forget_fraction=0.3": (0.72, 0.75)}
+    return [
+        read_run(write_run(policy, seed, [0.5, value]))
+        for policy, values in accuracies.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def row(text, policy):
+    return next(line for line in text.splitlines() if line.strip().startswith(policy)).split()
+
+
+def test_a_row_holds_every_number(runs):
+    text = show(comparison_table(runs), 100)
+    # Final 60 and 62, error rates (50 + 40) / 2 and (50 + 38) / 2, counts 900 and 880, from scratch -10 and -9.
+    assert row(text, "warm-start")[1:] == [
+        "61.0±1.4", "44.5±0.7", "890±14", "20.0", "7.0", "30k", "3T", "-9.5±0.7",
+    ]  # fmt: skip
+    assert row(text, "scratch")[-1] == "-"
+    assert "Mean ± standard deviation over 2 seeds." in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_no_line_is_too_long_and_no_number_is_cut(runs, width):
+    text = show(comparison_table(runs, width), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for number in ("61.0", "±1.4", "-9.5", "73.5", "+3.0"):
+        assert number in text
+
+
+def test_deviations_stand_below_the_means_where_it_is_narrow(runs):
+    assert "61.0±1.4" in show(comparison_table(runs, 100), 100)
+    assert "61.0±1.4" not in show(comparison_table(runs, 80), 80)
+
+
+def test_one_seed_has_no_deviation_and_unequal_numbers_of_seeds_are_shown(runs):
+    single = [run for run in runs if run.seed == 0]
+    assert "±" not in show(comparison_table(single), 100)
+    assert "One seed each." in show(comparison_table(single), 100)
+    assert "scratch (2)" in show(comparison_table(runs[1:]), 100)
+
+
+def test_without_scratch_there_is_no_way_from_it(runs):
+    text = show(comparison_table([run for run in runs if run.policy != "scratch"]), 100)
+    assert row(text, "warm-start")[-1] == "-"
+
+
+def test_recipes_are_not_averaged_and_unfinished_runs_are_named(runs, write_run):
+    other = read_run(write_run("warm-start", 5, [0.1, 0.9], recipe={"epochs": 3}))
+    short = read_run(write_run("scratch", 9, [0.1]))
+    text = show(comparison_table([*runs, other, short]), 160)
+    assert "epochs = 20" in text
+    assert "epochs = 3" in text
+    assert "61.0±1.4" in text
+    assert "90.0" in text
+    assert "2 different recipes" in text
+    assert f"{short.directory} is left out: it has 1 of 2 stages." in " ".join(text.split())
+
+
+def test_missing_numbers_are_a_dash(write_run):
+    text = show(comparison_table([read_run(write_run("lure", 0, [0.5], expected_calibration_error=None))]), 100)
+    assert row(text, "lure")[4] == "-"
+
+
+def test_without_a_test_set_costs_are_left(write_run):
+    run = read_run(write_run("lure", 0, [None]))
+    assert row(show(comparison_table([run]), 100), "lure")[1:4] == ["-", "-", "-"]
+    assert row(show(run_table(run), 80), "1")[2:5] == ["-", "95.0", "-"]
+
+
+def test_stage_by_stage(write_run):
+    run = read_run(write_run("lure", 3, [0.5, 0.75], train_accuracy=None))
+    text = show(run_table(run), 80)
+    assert "lure, seed 3" in text
+    assert row(text, "2") == ["2", "1000", "75.0", "-", "750", "20.0", "20.0", "4.5", "2T"]
+    assert "accepted" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_stage_that_was_not_accepted_says_so(write_run):
+    directory = write_run("lure", 3, [0.5, 0.6])
+    first, second = (directory / "ledger.jsonl").read_text().splitlines()
+    refused = second.replace('"accepted": true', '"accepted": false')
+    (directory / "ledger.jsonl").write_text(f"{first}\n{refused}\n")
+    text = show(run_table(read_run(directory)), 80)
+    assert [row(text, stage)[-1] for stage in ("1", "2")] == ["yes", "no"]
+
+
+def test_a_pipe_has_a_width():
+    stream = io.StringIO()
+    report_console(stream).print("x" * 110)
+    assert stream.getvalue() == "x" * 110 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1, "1"), (999, "999"), (1000, "1k"), (1234, "1.23k"), (99_960, "100k"), (999_960, "1M"), (3e13, "30T"),
+     (2.5e21, "2500E")],
+)  # fmt: skip
+def test_short_numbers(value, text):
+    assert short_number(value) == text

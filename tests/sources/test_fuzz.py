@@ -1,0 +1,150 @@
+"""Every file format that is read, mutated at random: the answer is data or one line, and never anything else."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from miniatures import (
+    pack,
+    write_cifar10_binary,
+    write_cifar10_python,
+    write_cifar100_python,
+    write_image,
+    write_mnist,
+)
+
+from lure.errors import InputError
+from lure.examples import Examples
+from lure.recipe import load_experiment
+from lure.sources import load_dataset
+from lure.sources.files import load_examples
+
+
+def mutate(content: bytes, generator: random.Random) -> bytes:
+    """Return the content with a few things gone wrong: bits, bytes, pieces that are gone, doubled or foreign."""
+    data = bytearray(content)
+    for _ in range(generator.choice((1, 1, 2, 5))):
+        at = generator.randrange(len(data) + 1)
+        # Headers stand at the beginning and, in archives, at the end: that is where most goes wrong.
+        at = generator.choice((at, min(at, generator.randrange(200)), max(0, len(data) - generator.randrange(1, 200))))
+        length = generator.choice((1, 4, 8, 50))
+        kind = generator.randrange(5)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            data[at : at + length] = generator.randbytes(length)
+        elif kind == 2:
+            del data[at : at + generator.choice((1, length, len(data)))]
+        elif kind == 3:
+            data[at:at] = data[at : at + length]
+        else:
+            data[at : at + length] = generator.choice((b"\xff", b"\x00", b"9", b"\x7f")) * length
+    return bytes(data)
+
+
+def read_all(examples: Examples) -> None:
+    assert len(examples.labels) == len(examples)
+    assert len(examples[:5000].inputs) == min(5000, len(examples))
+    assert examples.fingerprint
+
+
+def npz(folder: Path, compressed: bool) -> Path:
+    writer = np.savez_compressed if compressed else np.savez
+    writer(folder / "data.npz", inputs=np.arange(96, dtype=np.uint8).reshape(6, 4, 4), labels=np.arange(6) % 3)
+    return folder / "data.npz"
+
+
+def floats(folder: Path) -> Path:
+    np.savez(folder / "table.npz", inputs=np.linspace(0, 1, 40, dtype=np.float32).reshape(10, 4), labels=np.arange(10))
+    return folder / "table.npz"
+
+
+def image(folder: Path, ending: str) -> Path:
+    write_image(folder / "images" / "dog" / "a.png", 1)
+    return write_image(folder / "images" / "cat" / f"b.{ending}", 0)
+
+
+def recipe(folder: Path) -> Path:
+    (folder / "plan.toml").write_text(
+        'model = "mlp:width=8"\nunlearner = "dash:alpha=0.1"\nreplay = "buffer:capacity=9"\nmilestones = [1, 2]\n'
+        'epochs = 3\nlr = 0.5\nimbalance = [9, 2, 1.5]\norder = "iid"\ncompile = false\n'
+    )
+    return folder / "plan.toml"
+
+
+def named(name: str, write: Callable[[Path], Path], file: str) -> tuple[Callable[[Path], Path], Callable[[Path], None]]:
+    def make(folder: Path) -> Path:
+        place = write(folder)
+        return place if not file else place / file
+
+    def read(path: Path) -> None:
+        dataset = load_dataset(name, path if not file else path.parent)
+        read_all(dataset.train)
+        read_all(dataset.test)
+
+    return make, read
+
+
+# How to write a small file of each format, and how it is read.
+FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None]]] = {
+    "npz": (lambda folder: npz(folder, False), lambda path: read_all(load_examples(path))),
+    "npz compressed": (lambda folder: npz(folder, True), lambda path: read_all(load_examples(path))),
+    "npz of floats": (floats, lambda path: read_all(load_examples(path))),
+    "png": (lambda folder: image(folder, "png"), lambda path: read_all(load_examples(path.parent.parent))),
+    "jpeg": (lambda folder: image(folder, "jpg"), lambda path: read_all(load_examples(path.parent.parent))),
+    "gif": (lambda folder: image(folder, "gif"), lambda path: read_all(load_examples(path.parent.parent))),
+    "tiff": (lambda folder: image(folder, "tiff"), lambda path: read_all(load_examples(path.parent.parent))),
+    "idx": named("mnist", lambda folder: write_mnist(folder / "mnist", compress=False), "t10k-images-idx3-ubyte"),
+    "idx.gz": named("mnist", lambda folder: write_mnist(folder / "mnist"), "train-labels-idx1-ubyte.gz"),
+    "cifar binary": named("cifar10", write_cifar10_binary, "data_batch_3.bin"),
+    "cifar python": named("cifar10", write_cifar10_python, "data_batch_2"),
+    "cifar100 python": named("cifar100", write_cifar100_python, "train"),
+    "cifar archive": named("cifar10", lambda folder: pack(write_cifar10_binary(folder, 2), folder / "c.tar.gz"), ""),
+    "recipe": (recipe, lambda path: load_experiment(str(path)) and None),
+}
+
+
+def attack(kind: str, folder: Path, rounds: int, seed: int) -> int:
+    make, read = FORMATS[kind]
+    path = make(folder)
+    read(path)
+    whole, messages = path.read_bytes(), []
+    generator = random.Random(f"{kind} {seed}")
+    for number in range(rounds):
+        mutant = mutate(whole, generator)
+        path.write_bytes(mutant)
+        try:
+            read(path)
+        except InputError as error:
+            messages.append(str(error))
+        except Exception as error:
+            kept = Path(folder, "mutant")
+            kept.write_bytes(mutant)
+            raise AssertionError(f"round {number}: {type(error).__name__}: {error}; the file is {kept}") from error
+    assert [message for message in messages if "\n" in message] == []
+    return len(messages)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_mutated_file_is_data_or_one_line(kind: str, tmp_path: Path) -> None:
+    before = sorted(os.listdir(tmp_path.parent))
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    state = torch.get_rng_state()
+    assert attack(kind, folder, 60, seed=0) > 5
+    assert sorted(os.listdir(tmp_path.parent)) == before
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMATS)
+def test_many_mutated_files_are_data_or_one_line(kind: str, tmp_path: Path) -> None:
+    for seed in range(1, 6):
+        shutil.rmtree(tmp_path / "inside", ignore_errors=True)
+        (tmp_path / "inside").mkdir()
+        assert attack(kind, tmp_path / "inside", 400, seed) > 40

@@ -1,0 +1,101 @@
+"""Hare & Tortoise against the formula written out, and its way through checkpoints."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lure.averaging import HareTortoise
+from lure.errors import InputError
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def train(model: nn.Module, steps: range, tortoise: HareTortoise | None = None) -> list[bool]:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    resets = []
+    for step in steps:
+        inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), torch.tensor([0, 1] * 3)).backward()
+        optimizer.step()
+        if tortoise is not None:
+            resets.append(tortoise.step(model))
+    return resets
+
+
+def test_the_average_is_the_formula_and_the_hare_is_set_back_to_it() -> None:
+    model, twin = network(), network()
+    tortoise = HareTortoise(model, decay=0.8, interval=3)
+    slow = copy.deepcopy(twin.state_dict())
+    resets = train(model, range(7), tortoise)
+    for step in range(7):
+        train(twin, range(step, step + 1))
+        for name, fast in twin.state_dict().items():
+            if fast.is_floating_point():
+                slow[name] = 0.8 * slow[name] + 0.2 * fast
+                if step % 3 == 2:
+                    fast.copy_(slow[name])
+    assert resets == [False, False, True, False, False, True, False]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, twin.state_dict()[name])
+    tortoise.copy_to_(model)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, slow[name])
+    assert model[1].num_batches_tracked == 7
+
+
+def test_without_an_interval_the_model_is_left_alone() -> None:
+    model, twin = network(), network()
+    assert not any(train(model, range(5), HareTortoise(model, decay=0.5)))
+    train(twin, range(5))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_frozen_parameters_stay() -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    tortoise = HareTortoise(model, decay=0.0, interval=1)
+    nn.init.zeros_(model[0].weight)
+    tortoise.copy_to_(model)
+    assert model[0].weight.count_nonzero() == 0
+
+
+def test_low_precision_is_averaged_in_float32() -> None:
+    model = nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
+    nn.init.ones_(model.weight)
+    tortoise = HareTortoise(model, decay=0.999)
+    nn.init.constant_(model.weight, 2.0)
+    for _ in range(1000):
+        tortoise.step(model)
+    tortoise.copy_to_(model)
+    assert model.weight.item() == pytest.approx(2 - 0.999**1000, rel=1e-2)
+
+
+def test_a_checkpoint_goes_on_exactly() -> None:
+    straight, first = network(), network()
+    train(straight, range(6), HareTortoise(straight, decay=0.7, interval=2))
+    before = HareTortoise(first, decay=0.7, interval=2)
+    train(first, range(3), before)
+    saved = copy.deepcopy((first.state_dict(), before.state_dict()))
+    second = network()
+    after = HareTortoise(second, decay=0.7, interval=2)
+    second.load_state_dict(saved[0])
+    after.load_state_dict(saved[1])
+    train(second, range(3, 6), after)
+    for name, tensor in straight.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name
+
+
+def test_mistakes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"decay must lie in \[0, 1\], got 1.5"):
+        HareTortoise(network(), decay=1.5)
+    with pytest.raises(InputError, match="interval must be at least 1, got 0"):
+        HareTortoise(network(), interval=0)
+    with pytest.raises(InputError, match="of another model"):
+        HareTortoise(network()).load_state_dict(HareTortoise(nn.Linear(2, 2)).state_dict())

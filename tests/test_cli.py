@@ -1,0 +1,290 @@
+"""The command line as a user meets it: output, exit codes, one-line errors, and what stays as it was on disk."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lure.cli import build_parser, main
+from lure.recipe import Experiment
+
+QUICK = ["--epochs", "1", "--num-mega-batches", "2", "--mega-batch-size", "40", "--test-limit", "50", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() if p.is_file() else b"" for p in sorted(directory.rglob("*")) if p.name != ".lock"}
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must be refused; check that it said one line and changed nothing; return the line."""
+    before = tree(Path())
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert tree(Path()) == before
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    return lines[0].removeprefix("error: ")
+
+
+def test_run_writes_a_run_directory_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *QUICK, "--out", "here"]) == 0
+    captured = capsys.readouterr()
+    assert "saved in here" in captured.out
+    assert captured.err == ""  # quiet on a pipe
+    ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
+    assert [line["train_examples"] for line in ledger] == [40, 80]
+    result = json.loads(Path("here/result.json").read_text())
+    assert result["status"] == "complete"
+    assert result["final_accuracy"] == ledger[-1]["accuracy"]
+    assert result["cumulative_error_count"] == sum(line["error_count"] for line in ledger)
+    assert result["anytime_relative_error"] == [(ledger[1]["error_count"] - ledger[0]["error_count"]) / 50]
+    assert {
+        "mean_error_rate",
+        "train_flops",
+        "train_seconds",
+        "examples_seen",
+        "python_version",
+        "torch_version",
+    } <= set(result)
+
+
+def test_the_ledger_holds_what_the_design_promises() -> None:
+    main(["run", *QUICK, "--out", "here"])
+    promised = (
+        "stage version unlearner seed train_examples test_examples error_count accuracy error_rate cumulative_errors "
+        "generalization_gap expected_calibration_error negative_log_likelihood changed_fraction relative_distance "
+        "unlearn_seconds train_seconds examples_seen train_flops epochs_run kept_epoch data_fingerprint accepted"
+    )
+    for line in Path("here/ledger.jsonl").read_text().splitlines():
+        assert set(promised.split()) <= set(json.loads(line))
+
+
+def test_compare_runs_every_pair_once(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", *QUICK, "--unlearners", "warm-start,scratch,lure:forget_fraction=0.5", "--seeds", "0,1"]
+    assert main([*words, "--out", "all"]) == 0
+    out = capsys.readouterr().out
+    runs = sorted(str(path.parent) for path in Path("all").rglob("result.json"))
+    assert runs == sorted(
+        f"all/{policy}/seed-{seed}"
+        for policy in ("warm-start", "scratch", "lure+forget_fraction=0.5")
+        for seed in (0, 1)
+    )
+    assert "lure:forget_fraction=0.5" in out
+    assert Path("all/accuracy_over_stages.png").read_bytes().startswith(b"\x89PNG")
+    before = tree(Path("all"))
+    assert main([*words, "--out", "all"]) == 0
+    after = tree(Path("all"))
+    assert {k: v for k, v in after.items() if not k.endswith("png")} == {
+        k: v for k, v in before.items() if not k.endswith("png")
+    }
+
+
+def test_report_reads_what_compare_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", *QUICK, "--unlearners", "warm-start,scratch", "--seeds", "0", "--out", "all"])
+    compared = capsys.readouterr().out
+    assert main(["report", "all"]) == 0
+    assert capsys.readouterr().out.strip() in compared
+
+
+@pytest.mark.parametrize("what", ["data", "models", "unlearners", "recipes"])
+def test_list_names_everything_once(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", what]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert len(names) == len(set(names)) > 2
+
+
+WRONG = {
+    ("run", "--epoch", "3"): "unknown flag '--epoch': did you mean '--epochs'?",
+    ("run", "--epochs", "three"): "recipe demo: epochs must be a whole number, got 'three'",
+    ("run", "--epochs", "0"): "recipe demo: epochs must be at least 1, got 0",
+    ("run", "--label-noise", "1.5"): "recipe demo: label_noise must lie in [0, 1], got 1.5",
+    ("run", "--unlearner", "lurre"): "recipe demo: unknown unlearner 'lurre': did you mean 'lure'?",
+    ("run", "--unlearner", "lure:forget_fraction=1.3"): "recipe demo: forget_fraction must lie in [0, 1], got 1.3",
+    ("run", "--unlearner", "lure:forget=0.3"): "unknown option of lure 'forget': did you mean 'forget_fraction'?",
+    ("run", "--replay", "ful"): "unknown replay regime 'ful': did you mean 'full'?",
+    ("run", "--model", "resnet19"): "unknown model 'resnet19': did you mean 'resnet18'?",
+    ("run", "--optimizer", "adan"): "unknown value of optimizer 'adan': did you mean 'adam'?",
+    ("run", "--dataset", "cifar11"): "unknown data set 'cifar11': did you mean 'cifar10'?",
+    ("run", "--mega-batch-size", "0"): "mega_batch_size must be at least 1, got 0",
+    ("run", "--num-mega-batches", "9"): "3000 examples are too few for 9 mega-batches of 500",
+    ("run", "demmo"): "unknown recipe 'demmo': did you mean 'demo'?",
+    ("run", "missing.toml"): "there is no recipe file missing.toml",
+    ("run", "demo", "extra"): "unexpected argument 'extra'",
+    ("run", "cifar10"): "--data",
+    ("run", "cifar10", "--data", "nowhere"): "nowhere",
+    ("run", "--device", "tpu"): "device must be auto, cpu or cuda, got 'tpu'",
+    ("run", "--out", "/dev/null"): "/dev/null is a file: give a directory",
+    ("run", "--out", "/dev/null/below"): "cannot create /dev/null/below: Not a directory",
+    ("compare", "--seeds", "0,x"): "--seeds must be whole numbers with commas between, got '0,x'",
+    ("compare", "--unlearners", "lure,dahs"): "unknown unlearner 'dahs': did you mean 'dash'?",
+    ("compare", "--unlearners", ","): "give at least one policy and one seed",
+    ("report", "nowhere"): "nowhere",
+    ("lst",): "invalid choice: 'lst'",
+    (): "the following arguments are required: COMMAND",
+}
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_bad_input_gets_one_line_and_changes_nothing(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert WRONG[words] in refused(list(words), capsys)
+
+
+WRONG_FILES = {
+    'epoch = 3\ndataset = "cifar10"': "recipe.toml: unknown recipe field 'epoch': did you mean 'epochs'?",
+    'epochs = "many"': "recipe.toml: epochs must be a whole number, got 'many'",
+    "epochs = 2.5": "recipe.toml: epochs must be a whole number, got 2.5",
+    "lr = true": "recipe.toml: lr must be a number, got True",
+    "milestones = [1, -2]": "recipe.toml: milestones must be at least 1, got -2",
+    "milestones = 3": "recipe.toml: milestones cannot be 3 (int)",
+    "epochs =": "recipe.toml is not valid TOML",
+    "lr = nan": "recipe.toml: lr must be at least 0, got nan",
+}
+
+
+@pytest.mark.parametrize("text", WRONG_FILES)
+def test_a_bad_recipe_file_is_named_with_its_field(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("recipe.toml").write_text(text)
+    assert WRONG_FILES[text] in refused(["run", "recipe.toml"], capsys)
+
+
+def test_a_run_of_another_recipe_is_refused_with_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--out", "here"])
+    capsys.readouterr()
+    message = refused(["run", *QUICK, "--lr", "0.5", "--out", "here"], capsys)
+    assert "another recipe (lr: 0.001 -> 0.5)" in message
+
+
+def test_a_loss_that_becomes_nan_stops_with_the_place(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", *QUICK, "--optimizer", "sgd", "--lr", "1e30", "--out", "here"]
+    message = refused(words, capsys)
+    assert "stage 1, epoch 1, step" in message
+
+
+def test_a_finished_run_is_not_done_again(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", *QUICK, "--out", "here"]
+    main(words)
+    first, before = capsys.readouterr().out, tree(Path("here"))
+    assert main(words) == 0
+    assert capsys.readouterr().out == first
+    assert tree(Path("here")) == before
+
+
+def test_a_file_of_the_users_own_is_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text("epochs = 3\nthreads = 1\nnum_mega_batches = 2\nmega_batch_size = 30\nlr = 0.01\n")
+    assert main(["run", "mine.toml", "--epochs", "1", "--out", "here"]) == 0
+    stored = Experiment.from_toml(Path("here/recipe.toml").read_text(), "stored")
+    assert (stored.epochs, stored.lr, stored.gamma) == (1, 0.01, 0.1)  # flag, file, default
+
+
+def test_every_field_has_a_flag_and_every_flag_a_help_text() -> None:
+    parser = build_parser()
+    for command in parser.commands.values():
+        for action in command._actions:
+            assert action.help
+    flags = set(parser.commands["run"]._option_string_actions)
+    assert {f"--{name.replace('_', '-')}" for name in Experiment.__dataclass_fields__} <= flags
+
+
+def test_help_fits_and_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    for command in build_parser().commands:
+        assert f"\n    {command} " in text
+
+
+def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lure", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def wait_for_checkpoint(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the process has written a checkpoint, or another one than was there."""
+    before = path.stat().st_mtime_ns if path.exists() else None
+    for _ in range(1200):
+        if path.exists() and path.stat().st_mtime_ns != before:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never came")
+
+
+def test_interrupted_says_how_to_go_on_and_another_process_waits_its_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "--epochs", "4000", "--num-mega-batches", "1", "--threads", "1", "--out", "here"]
+    checkpoint = Path("here/progress/progress.json")
+    first = start(*words)
+    wait_for_checkpoint(checkpoint, first)
+    assert main(words) == 2
+    assert "here is in use by another process that is still running" in capsys.readouterr().err
+    first.terminate()
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert err == f"interrupted; go on with: lure {' '.join(words)}\n"
+    epochs = [json.loads(checkpoint.read_text().splitlines()[0])["epoch"]]
+    killed = start(*words)
+    wait_for_checkpoint(checkpoint, killed)
+    killed.kill()
+    killed.communicate()
+    epochs.append(json.loads(checkpoint.read_text().splitlines()[0])["epoch"])
+    again = start(*words)  # the dead process' lock is free
+    wait_for_checkpoint(checkpoint, again)
+    again.terminate()
+    assert again.communicate(timeout=60)[1].startswith("interrupted")
+    epochs.append(json.loads(checkpoint.read_text().splitlines()[0])["epoch"])
+    assert epochs == sorted(set(epochs))  # each went on from where the one before it was
+
+
+def test_damage_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--out", "here"])
+    Path("here/result.json").unlink()
+    weights = Path("here/versions/0002/model.safetensors")
+    data = np.frombuffer(weights.read_bytes(), np.uint8).copy()
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data.tobytes())
+    capsys.readouterr()
+    assert "here/versions/0002/model.safetensors is damaged" in refused(["run", *QUICK, "--out", "here"], capsys)
+
+
+def test_evaluate_measures_the_version_in_use_and_keeps_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--validation-fraction", "0.2", "--out", "here"])
+    ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
+    capsys.readouterr()
+    assert main(["evaluate", "here", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["accuracy"] == ledger[-1]["accuracy"]
+    assert result["expected_calibration_error"] == pytest.approx(ledger[-1]["expected_calibration_error"])
+    assert result["temperature_scaling"]["validation_examples"] == 16
+    assert json.loads(Path("here/evaluations/2.json").read_text())["accuracy"] == result["accuracy"]
+    assert main(["evaluate", "here", "--version", "1", "--calibration", "--adversarial", "--limit", "10"]) == 0
+    text = capsys.readouterr().out
+    assert f"{100 * ledger[0]['accuracy']:.2f}" in text
+    assert "pgd in linf, 10 examples" in text
+    assert "version 9" in refused(["evaluate", "here", "--version", "9"], capsys)
+
+
+def test_report_writes_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--out", "here"])
+    capsys.readouterr()
+    assert main(["report", "here", "--html", "page.html", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"][0]["policies"]["lure"]["seeds"] == [0]
+    assert Path("page.html").read_text().startswith("<!doctype html>")

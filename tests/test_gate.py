@@ -1,0 +1,127 @@
+"""The gate: the exact test against a naive twin, and every rule at its edge."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lure.errors import InputError
+from lure.gate import Decision, Gate, Rival, decide, worse_p_value
+
+
+def naive_p_value(lost: int, won: int) -> float:
+    """Count the outcomes of lost + won coin throws one by one."""
+    throws = lost + won
+    return sum(math.comb(throws, heads) for heads in range(lost, throws + 1)) / 2**throws
+
+
+@given(lost=st.integers(0, 60), won=st.integers(0, 60))
+def test_the_exact_test_agrees_with_counting(lost: int, won: int) -> None:
+    assert worse_p_value(lost, won) == pytest.approx(naive_p_value(lost, won), rel=1e-9)
+
+
+def test_the_p_value_of_a_worked_example() -> None:
+    # Ten examples changed side, nine of them for the worse: (10 + 1) / 1024.
+    assert worse_p_value(lost=9, won=1) == pytest.approx(11 / 1024)
+
+
+def hits(right: int, wrong: int, offset: int = 0) -> Tensor:
+    """The first `offset` wrong, then `right` right, the rest wrong."""
+    return torch.tensor([False] * offset + [True] * right + [False] * (wrong - offset))
+
+
+def judge(correct: Tensor, current: Tensor, best: Tensor | None = None, **rules: float) -> Decision:
+    rival = Rival(version=5, correct=current)
+    top = rival if best is None else Rival(version=3, correct=best)
+    return decide(Gate(**rules), correct, rival, top, [0.9, 0.4, None], 0.2)
+
+
+def test_the_first_version_passes_whatever_the_rules() -> None:
+    gate = Gate(minimum_accuracy=0.9, minimum_class_accuracy=0.9, maximum_calibration_error=0.0)
+    decision = decide(gate, hits(1, 99), None, None, [0.0], 1.0)
+    assert decision.accepted
+    assert decision.reasons == decision.comparisons == ()
+
+
+def test_significantly_worse_than_the_current_one_is_refused() -> None:
+    # Five lost and none won: p = 1/32 < 0.05; four: p = 1/16.
+    assert not judge(hits(895, 105), hits(900, 100)).accepted
+    assert judge(hits(896, 104), hits(900, 100)).accepted
+    assert judge(hits(895, 105), hits(900, 100), significance=0.03).accepted
+    decision = judge(hits(895, 105), hits(900, 100))
+    assert decision.reasons == (
+        "significantly worse than version 5 on the holdout: 5 examples lost, 0 won (p = 0.031, limit 0.05)",
+    )
+    assert (decision.comparisons[0].lost, decision.comparisons[0].won) == (5, 0)
+    assert decision.comparisons[0].p_value == 1 / 32
+
+
+def test_significantly_better_is_never_refused() -> None:
+    decision = judge(hits(930, 70), hits(900, 100))
+    assert decision.accepted
+    assert decision.comparisons[0].p_value == 1
+
+
+def test_significantly_worse_than_the_best_is_refused_though_the_current_one_is_matched() -> None:
+    decision = judge(hits(893, 107), hits(895, 105), best=hits(900, 100))
+    assert [comparison.version for comparison in decision.comparisons] == [5, 3]
+    assert [reason.split(" on ")[0] for reason in decision.reasons] == ["significantly worse than version 3"]
+
+
+def test_small_losses_do_not_add_up_past_the_margin() -> None:
+    # Every example that changes side costs little here, but the total falls: only the margin catches it.
+    current = hits(500, 500, offset=250)
+    new = torch.cat([~current[:490], current[490:]])  # 490 examples change side, 240 lost and 250 won
+    assert judge(new, current).accepted
+    best = hits(522, 478, offset=200)
+    decision = judge(new, current, best=best, significance=0.0)
+    assert not decision.accepted
+    assert decision.reasons == (
+        "accuracy 0.5100 is more than 0.01 below the 0.5220 of version 3, the best of its line",
+    )
+
+
+@pytest.mark.parametrize("count", [100, 300, 700, 1000, 10_000])
+def test_a_fall_of_exactly_the_margin_passes_and_one_example_more_does_not(count: int) -> None:
+    allowed = round(0.01 * count)
+    old = hits(count // 2, count - count // 2)
+    for fall, accepted in ((allowed, True), (allowed + 1, False)):
+        new = hits(count // 2 - fall, count - count // 2 + fall)
+        assert judge(new, old, significance=0.0).accepted is accepted
+
+
+def test_further_rules_refuse_and_say_why() -> None:
+    same = hits(700, 300)
+    assert judge(same, same, minimum_accuracy=0.7).accepted
+    assert judge(same, same, minimum_accuracy=0.71).reasons == ("accuracy 0.7000 is below the minimum of 0.71",)
+    assert judge(same, same, minimum_class_accuracy=0.4).accepted
+    assert judge(same, same, minimum_class_accuracy=0.5).reasons == (
+        "accuracy 0.4000 of class 1 is below the floor of 0.5",
+    )
+    assert judge(same, same, maximum_calibration_error=0.2).accepted
+    assert judge(same, same, maximum_calibration_error=0.1).reasons == (
+        "expected calibration error 0.2000 is above the maximum of 0.1",
+    )
+
+
+def test_all_reasons_are_given() -> None:
+    decision = judge(hits(600, 400), hits(700, 300), minimum_accuracy=0.65, maximum_calibration_error=0.1)
+    assert len(decision.reasons) == 4
+    assert decision.as_dict()["reasons"] == list(decision.reasons)
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"significance": 1.5}, r"significance must lie in \[0, 1\], got 1.5"),
+        ({"margin": -0.1}, r"margin must lie in \[0, 1\], got -0.1"),
+        ({"minimum_accuracy": "high"}, "minimum_accuracy must be a number, got 'high'"),
+        ({"maximum_calibration_error": math.nan}, "maximum_calibration_error must lie in .*, got nan"),
+    ],
+)
+def test_bad_rules_are_refused(rules: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Gate(**rules)

@@ -1,0 +1,442 @@
+"""Hostile input: nothing is executed, nothing outside is written, memory stays bounded, and one line is said."""
+
+import json
+import os
+import pickle
+import random
+import re
+import resource
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lure.durable
+import lure.ledger
+import lure.run_directory
+import lure.stored_recipe
+from lure import InputError, Learner, Recipe
+from lure.cli import main
+from lure.gate import Gate
+from lure.production import init, rollback, status, update, verify
+from lure.version import Version
+
+RECIPE = Recipe(model="mlp:width=4:depth=1", epochs=1, batch_size=32, milestones=(), threads=1)
+MEMORY = 300  # megabytes that a refusal may take at most; what is refused below would take gigabytes
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, ("executed",)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = tmp_path / "outside" / "inside"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+
+
+def save(name: str, seed: int, count: int = 30) -> None:
+    inputs = np.random.default_rng(seed).normal(size=(count, 3, 4, 4)).astype(np.float32)
+    np.savez(name, inputs=inputs, labels=np.arange(count) % 3)
+
+
+@pytest.fixture
+def run() -> Path:
+    for seed, name in enumerate(("holdout.npz", "one.npz", "two.npz")):
+        save(name, seed)
+    init("run", "holdout.npz", recipe=RECIPE, gate=Gate(significance=0, margin=1))
+    update("run", "one.npz")
+    return Path("run")
+
+
+def tree(path: Path | str = "..") -> dict[str, bytes]:
+    return {str(p): p.read_bytes() if p.is_file() else b"" for p in sorted(Path(path).rglob("*")) if p.name != ".lock"}
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# Chunks
+
+
+def npy(shape: str, content: bytes, kind: str = "<f4") -> bytes:
+    text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
+
+
+def npz(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def labels(count: int) -> bytes:
+    return npy(f"({count},)", np.arange(count, dtype="<i8").tobytes(), "<i8")
+
+
+def objects(path: Path) -> None:
+    array = np.empty(3, dtype=object)
+    array[:] = [Payload()] * 3
+    with np.errstate(all="ignore"):
+        np.savez(path, inputs=np.zeros((3, 3, 4, 4), np.float32), labels=array, allow_pickle=True)
+
+
+def bomb(path: Path) -> None:
+    count = 1 << 20  # two hundred megabytes of zeros, in two hundred kilobytes
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("inputs.npy", "w") as file:
+            file.write(npy(f"({count}, 3, 4, 4)", b""))
+            for _ in range(48):
+                file.write(bytes(4 * count))
+        archive.writestr("labels.npy", labels(10))
+
+
+def climbing(path: Path) -> None:
+    good = {"inputs.npy": npy("(3, 3, 4, 4)", bytes(576)), "labels.npy": npy("(3,)", bytes(24), "<i8")}
+    npz(path, {"../../escaped.npy": good["inputs.npy"], "/escaped.npy": b"x"} | {"labels.npy": good["labels.npy"]})
+
+
+def png(width: int, height: int) -> bytes:
+    def piece(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + piece(b"IHDR", header) + piece(b"IDAT", pixels) + piece(b"IEND", b"")
+
+
+def plain(**arrays: Any) -> Callable[[Path], None]:
+    return lambda path: np.savez(path, **arrays)
+
+
+INPUTS = np.zeros((3, 3, 4, 4), np.float32)
+CHUNKS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a pickle": (lambda path: path.write_bytes(pickle.dumps(Payload())), "cannot read hostile.npz: File is not a zip"),
+    "a pickle in a zip": (
+        lambda path: npz(path, {"inputs.npy": pickle.dumps(Payload()), "labels.npy": labels(3)}),
+        "the array 'inputs' has no valid header",
+    ),
+    "objects": (objects, "'labels' is of type object; only whole numbers and floats are read"),
+    "a structured type": (
+        lambda path: npz(path, {"inputs.npy": npy("(1,)", bytes(4), "V4"), "labels.npy": labels(1)}),
+        "only whole numbers and floats",
+    ),
+    "paths that climb out": (climbing, "lacks the array 'inputs'"),
+    "a bomb": (bomb, "would unpack to"),
+    "sizes that are not there": (
+        lambda path: npz(path, {"inputs.npy": npy("(99999999999, 3, 4, 4)", b""), "labels.npy": labels(3)}),
+        "'inputs' is damaged",
+    ),
+    "sizes without end": (
+        lambda path: npz(path, {"inputs.npy": npy("(" + "9" * 4000 + ", 2)", b""), "labels.npy": labels(3)}),
+        "hostile.npz: the array 'inputs'",
+    ),
+    "negative sizes": (
+        lambda path: npz(path, {"inputs.npy": npy("(-3, 3, -4, 4)", bytes(384)), "labels.npy": labels(3)}),
+        "'inputs'",
+    ),
+    "NaN": (plain(inputs=np.full_like(INPUTS, np.nan), labels=[0, 1, 2]), "inputs hold NaN, infinity"),
+    "infinity": (plain(inputs=np.full_like(INPUTS, np.inf), labels=[0, 1, 2]), "inputs hold NaN, infinity"),
+    "labels as floats": (
+        plain(inputs=INPUTS, labels=[0.0, 1.0, 2.0]),
+        "labels must be a vector of integers, got float",
+    ),
+    "labels as text": (plain(inputs=INPUTS, labels=["a", "b", "c"]), "only whole numbers and floats"),
+    "labels below zero": (plain(inputs=INPUTS, labels=[0, -1, 2]), "labels must lie in"),
+    "labels without end": (plain(inputs=INPUTS, labels=[0, 1, 2**40]), "labels must lie in"),
+    "labels of no class": (plain(inputs=INPUTS, labels=[0, 1, 3]), "label 3 is not one of the known classes: 0 to 2"),
+    "another shape": (plain(inputs=INPUTS[:, :1], labels=[0, 1, 2]), "the model takes (3, 4, 4)"),
+    "another count": (plain(inputs=INPUTS, labels=[0, 1]), "3 inputs and 2 labels"),
+    "nothing": (lambda path: path.write_bytes(b""), "cannot read hostile.npz"),
+    "a name that writes to the terminal": (
+        lambda path: npz(path, {"\x1b[2J\nerror: all is well": b"", "labels.npy": labels(1)}),
+        r"\x1b[2J\nerror: all is well",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_a_hostile_chunk_is_one_line_and_nothing_else(kind: str, run: Path, capsys: pytest.CaptureFixture) -> None:
+    write, message = CHUNKS[kind]
+    write(Path("hostile.npz"))
+    before, memory = tree(), peak()
+    assert main(["update", "run", "hostile.npz"]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert "\x1b" not in captured.err
+    assert tree() == before
+    assert peak() - memory < MEMORY
+
+
+@pytest.mark.parametrize("name", ["hostile.parquet", "hostile.safetensors", "hostile.pt", "hostile.pkl", "hostile"])
+def test_a_pickle_by_another_name_is_not_opened(name: str, run: Path, capsys: pytest.CaptureFixture) -> None:
+    Path(name).write_bytes(pickle.dumps(Payload()))
+    before = tree()
+    assert main(["update", "run", name]) == 2
+    assert capsys.readouterr().err.startswith("error: c")
+    assert tree() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_and_a_device_do_not_hang_or_flood(run: Path, capsys: pytest.CaptureFixture) -> None:
+    os.mkfifo("pipe.npz")
+    Path("zero.npz").symlink_to("/dev/zero")
+    sources = ("pipe.npz", "zero.npz")
+    for name in sources:
+        memory = peak()
+        assert main(["update", "run", name]) == 2
+        assert f"error: {name} is not a file" in capsys.readouterr().err
+        assert peak() - memory < MEMORY
+
+
+def test_images_of_a_billion_pixels_and_images_that_are_none(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("PIL")
+    from PIL import Image  # an extra, so not imported above
+
+    for name in ("cat", "dog"):
+        Path("good", name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(f"good/{name}/1.png")
+        Path("huge", name).mkdir(parents=True)
+        Path("huge", name, "1.png").write_bytes(png(40_000, 40_000))
+        Path("pickled", name).mkdir(parents=True)
+        Path("pickled", name, "1.png").write_bytes(pickle.dumps(Payload()))
+    flags = ["--model", "mlp:width=4", "--epochs", "1", "--milestones", "", "--threads", "1"]
+    assert main(["init", "run", "--holdout", "good", *flags]) == 0
+    capsys.readouterr()
+    before, memory = tree(), peak()
+    for name, reason in (("huge", "exceeds limit"), ("pickled", "unknown format")):
+        assert main(["update", "run", name]) == 2
+        error = capsys.readouterr().err
+        assert f"error: cannot decode the image {Path(name).resolve()}/cat/1.png: " in error
+        assert reason in error
+        assert main(["init", "other", "--holdout", name, *flags]) == 2
+        assert "cannot decode the image" in capsys.readouterr().err
+    assert tree() == before
+    assert peak() - memory < MEMORY
+
+
+# Recipes and code
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('data = "/home/somebody/.ssh"', "unknown recipe field 'data'"),
+        ('out = "../../elsewhere"', "unknown recipe field 'out'"),
+        ('model = "os:getcwd"', r"names code to run: give it on the command line, too \(--model os:getcwd\)"),
+        ('model = "/home/somebody/net:build"', "names code to run"),
+        ('model = "../../net"', r"unknown model '../../net'"),
+        ('unlearner = "os:system"', "unknown unlearner 'os:system'"),
+        ('replay = "builtins:exec"', "unknown replay regime"),
+        ('dataset = "../../data"', "unknown data set"),
+        ("epochs = 1979-05-27", "epochs must be a whole number"),
+        ("epochs = [[[[1]]]]", "epochs"),
+        ('milestones = [1, "2", {a = 1}]', "milestones"),
+        ("model = " + "[" * 20_000, "is not valid TOML"),
+        ("lr = nan", "lr must be at least 0, got nan"),
+        ("epochs = " + "9" * 5000, "is not valid TOML"),
+    ],
+)
+def test_a_hostile_recipe_is_one_line(text: str, message: str, capsys: pytest.CaptureFixture) -> None:
+    Path("plan.toml").write_text(text + "\n")
+    before = tree()
+    assert main(["run", "plan.toml", "--out", "here"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert tree() == before
+
+
+def own_builder(directory: str) -> None:
+    """Write a module whose import makes a folder."""
+    Path(directory, "trojan.py").write_text(
+        "import os\nos.makedirs('executed', exist_ok=True)\nfrom torch import nn\n"
+        "def build(num_classes, input_shape):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(48, num_classes))\n"
+    )
+
+
+def test_code_is_run_only_if_this_command_line_names_it(capsys: pytest.CaptureFixture) -> None:
+    for seed, name in enumerate(("holdout.npz", "one.npz", "two.npz")):
+        save(name, seed)
+    own_builder(".")
+    flags = ["--epochs", "1", "--milestones", "", "--threads", "1", "--model", "trojan:build"]
+    assert main(["init", "run", "--holdout", "holdout.npz", *flags]) == 0
+    assert main(["update", "run", "one.npz", "--model", "trojan:build"]) == 0
+    Path("executed").rmdir()
+    del sys.modules["trojan"]
+    capsys.readouterr()
+    for words in (
+        ["update", "run", "two.npz"],
+        ["predict", "run", "two.npz"],
+        ["export", "run", "net.safetensors"],
+        ["update", "run", "two.npz", "--model", "trojan:other"],
+    ):
+        assert main(words) == 2
+        assert "trojan:build" in capsys.readouterr().err
+        assert not Path("executed").exists()
+        assert "trojan" not in sys.modules
+    for words in (["status", "run"], ["verify", "run"], ["rollback", "run", "1"], ["prune", "run", "--keep", "1"]):
+        assert main(words) == 0
+        assert not Path("executed").exists()
+    assert main(["predict", "run", "two.npz", "--model", "trojan:build"]) == 0
+
+
+# Run directories that somebody else wrote
+
+
+def test_files_of_a_run_that_are_pickles_are_not_opened(run: Path) -> None:
+    evil = pickle.dumps(Payload())
+    names = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"]
+    for path in names:
+        whole = path.read_bytes()
+        path.write_bytes(evil)
+        messages: list[str] = []
+        for work in (lambda: update("run", "two.npz"), lambda: Version.load("run"), lambda: list(verify("run"))):
+            try:
+                work()
+            except InputError as error:
+                messages.append(str(error))
+        assert any(re.search("damaged|cannot read|not UTF-8|cut short", message) for message in messages)
+        assert not Path("executed").exists()
+        path.write_bytes(whole)
+
+
+def test_a_checkpoint_cannot_name_a_file_outside(run: Path) -> None:
+    outside = Path("../secret.safetensors")
+    outside.write_bytes(b"")
+    (run / "progress").mkdir()
+    facts = {"stage": 2, "epoch": 1, "file": "../../../secret.safetensors", "sha256": lure.durable.checksum(b"")}
+    (run / "progress" / "progress.json").write_bytes(lure.durable.seal(facts))
+    with pytest.raises(InputError, match=r"run/progress/secret.safetensors is damaged"):
+        update("run", "two.npz")
+
+
+def test_a_ledger_cannot_name_a_chunk_outside(run: Path) -> None:
+    events = lure.ledger.read_ledger(run)
+    for name in ("ledger.jsonl", "ledger.seal"):
+        (run / name).unlink()
+    lure.ledger.append_line(run, events[0] | {"data_fingerprint": "../../../elsewhere"})
+    with pytest.raises(InputError, match="is no fingerprint of a chunk"):
+        update("run", "two.npz")
+    assert any("is no fingerprint of a chunk" in complaint for complaint in verify("run"))
+
+
+def test_links_inside_a_run_are_not_written_through(run: Path) -> None:
+    precious = Path("../precious")
+    precious.write_bytes(b"gold")
+    treasury = Path("../treasury")
+    treasury.mkdir()
+    for name in (".ledger.seal.tmp", ".recipe.toml.tmp"):
+        (run / name).symlink_to(precious.resolve())
+    (run / "versions" / ".0002.tmp").symlink_to(treasury.resolve())
+    (run / "versions" / "0002").symlink_to(treasury.resolve())
+    (run / "progress").symlink_to(treasury.resolve())
+    update("run", "two.npz")
+    assert precious.read_bytes() == b"gold"
+    assert list(treasury.iterdir()) == []
+    assert not (run / "versions" / "0002").is_symlink()
+
+
+def mutate(content: bytes, generator: random.Random) -> bytes:
+    data = bytearray(content)
+    for _ in range(generator.choice((1, 1, 3))):
+        at, length = generator.randrange(len(data) + 1), generator.choice((1, 2, 8, 40))
+        kind = generator.randrange(6)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            data[at : at + length] = generator.randbytes(length)
+        elif kind == 2:
+            del data[at : at + generator.choice((length, len(data)))]
+        elif kind == 3:
+            data[at:at] = data[at : at + length]
+        elif kind == 4:
+            data[at : at + 1] = generator.choice((b"9", b"-", b"null", b"[]", b"{}", b'""', b"1e400", b"true"))
+        else:
+            # Another value where one stood.
+            words = [b'"accepted"', b"1", b"true", b"null", b'"version"', b"0.1", b"[", b"}"]
+            data = bytearray(bytes(data).replace(generator.choice(words), generator.choice(words), 1))
+    return bytes(data)
+
+
+def check_everything(run: Path) -> None:
+    """Read a run in all ways; each either works or says what is wrong."""
+    works: list[Callable[[], Any]] = [
+        lambda: Version.load(run, device="cpu"),
+        lambda: status(run),
+        lambda: list(verify(run)),
+        lambda: Learner.open(run, device="cpu").close(),
+        lambda: rollback(run, 1),
+    ]
+    for work in works:
+        try:
+            work()
+        except InputError:
+            continue
+
+
+@pytest.mark.parametrize("trusting", [False, True])
+def test_a_mutated_run_is_read_or_refused(trusting: bool, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update("run", "two.npz")
+    with Learner.open(run, device="cpu") as learner:
+        learner.directory.save_progress({"w": torch.zeros(2)}, {"stage": 3, "epoch": 1, "unlearned": {}})
+    if trusting:
+        # Somebody who can write the files can mend the checksums, too: then only the parsers stand in the way.
+        for module in (lure.durable, lure.run_directory, lure.stored_recipe):
+            monkeypatch.setattr(module, "checksum", lambda data: "0" * 64)
+        monkeypatch.setattr(lure.ledger, "_checksum", lambda event, previous: "0" * 64)
+        rewrite(run)
+    generator = random.Random(int(trusting))
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"]
+    contents = {path: path.read_bytes() for path in files}
+    check_everything(run)
+    rounds = 12 if trusting else 5
+    for path, whole in contents.items():
+        if path.suffix == ".npy" and trusting:
+            continue  # a chunk is checked by its content, which nobody can mend
+        for number in range(rounds):
+            mutant = mutate(whole, generator)
+            path.write_bytes(mutant)
+            try:
+                check_everything(run)
+            except Exception as error:
+                raise AssertionError(f"{path}, round {number}: {type(error).__name__}: {error}\n{mutant!r}") from error
+            for file, content in contents.items():
+                if not file.exists() or file.read_bytes() != content:
+                    file.parent.mkdir(exist_ok=True)
+                    file.write_bytes(content)
+
+
+def rewrite(run: Path) -> None:
+    """Replace every checksum by the one that then counts, so that mutants get past it."""
+    lines = []
+    for line in (run / "ledger.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        event["line_sha256"] = "0" * 64
+        event["files"] = dict.fromkeys(event["files"], "0" * 64)
+        lines.append(json.dumps(event))
+    (run / "ledger.jsonl").write_text("\n".join(lines) + "\n")
+    record = json.dumps({"lines": len(lines), "line_sha256": "0" * 64})
+    (run / "ledger.seal").write_text(record + "\n" + "0" * 64 + "\n")
+    for name in ("production.json", "progress/progress.json"):
+        text = (run / name).read_text().splitlines()[0]
+        facts = json.loads(text)
+        if "sha256" in facts:
+            facts["sha256"] = "0" * 64
+        (run / name).write_text(json.dumps(facts) + "\n" + "0" * 64 + "\n")

@@ -1,0 +1,105 @@
+"""The house has floors: a module imports only from those below it, and only some may import at all."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "lure"
+
+# From the ground up. A module may import from entries before its own; within a folder, from its neighbours.
+FLOORS = [
+    "errors",
+    "choices",
+    "randomness",
+    "processes",
+    "examples",
+    "layers",
+    "models",
+    "saliency",
+    "reinit",
+    "unlearners",
+    "unlearning",
+    "averaging",
+    "penalty",
+    "sources",
+    "stream",
+    "replay",
+    "recipe",
+    "metrics",
+    "loading",
+    "training",
+    "durable",
+    "ledger",
+    "run_directory",
+    "gate",
+    "arrival",
+    "stage",
+    "stored_recipe",
+    "learner",
+    "version",
+    "production",
+    "trackers",
+    "experiment",
+    "evaluation",
+    "report",
+    "adapters",
+    "__init__",
+    "cli_production",
+    "cli",
+    "cli_released",
+    "__main__",
+]
+FORBIDDEN = {"torchvision", "timm", "torch_uncertainty", "dill", "cloudpickle", "joblib"}
+
+
+def floor_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def violations(path: Path) -> list[str]:
+    mine = FLOORS.index(floor_of(path))
+    found = []
+    for name in imported(path):
+        words = name.split(".")
+        if words[0] in FORBIDDEN:
+            found.append(f"{path.name} imports {name}")
+        if name == "lure" and mine < FLOORS.index("__init__"):
+            found.append(f"{path.name} imports the whole package")
+        if words[0] == "lure" and len(words) > 1 and words[1] in FLOORS and FLOORS.index(words[1]) > mine:
+            found.append(f"{floor_of(path)} imports {words[1]}, which stands above it")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_downwards(path: Path) -> None:
+    assert violations(path) == []
+
+
+def test_the_check_can_fail(tmp_path: Path) -> None:
+    bad = SOURCE / "errors.py"
+    assert "lure.learner" in imported(SOURCE / "experiment.py")
+    assert FLOORS.index("learner") > FLOORS.index(floor_of(bad))
+
+
+def test_there_is_no_lumber_room() -> None:
+    assert not {path.stem for path in SOURCE.rglob("*.py")} & {"utils", "common", "helpers", "misc"}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nothing_unpickles(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(?<!safetensors\.)torch\.load\(", text)
+    assert "allow_pickle=True" not in text

@@ -1,0 +1,335 @@
+"""The run directory: a ledger that shows every damage, commits that are whole or absent, and one process at a time."""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lure.durable
+from lure.durable import StorageError, replace_file, to_json, write_folder
+from lure.errors import InputError
+from lure.examples import Examples
+from lure.ledger import LEDGER, SEAL, append_line, read_ledger, standing
+from lure.run_directory import RunDirectory
+
+# The ledger
+
+
+def stage(version: int, parent: int, accepted: bool = True, taken_in: tuple[int, ...] = ()) -> dict[str, Any]:
+    return {
+        "event": "stage",
+        "stage": version,
+        "version": version,
+        "parent": parent,
+        "accepted": accepted,
+        "taken_in": list(taken_in or (version,)),
+        "loss": float("nan"),
+        "name": "Größe\n",
+    }
+
+
+LINES = [
+    stage(1, 0),
+    stage(2, 1, accepted=False),
+    stage(3, 1),
+    {"event": "accept", "version": 2, "becomes_current": False, "taken_in": [2]},
+    {"event": "prune", "versions": [1]},
+]
+
+
+def write_ledger(folder: Path, lines: list[dict[str, Any]]) -> bytes:
+    folder.mkdir(exist_ok=True)
+    for line in lines:
+        append_line(folder, line)
+    return (folder / LEDGER).read_bytes()
+
+
+def test_lines_come_back_as_they_were_written(tmp_path: Path) -> None:
+    assert read_ledger(tmp_path) == []
+    write_ledger(tmp_path, LINES)
+    assert read_ledger(tmp_path) == [json.loads(to_json(line)) for line in LINES]
+    assert read_ledger(tmp_path)[0]["loss"] is None
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    whole = write_ledger(tmp_path, LINES)
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        (tmp_path / LEDGER).write_bytes(damaged)
+        with pytest.raises(InputError, match=r"ledger.jsonl(, line \d is damaged| was cut short)"):
+            read_ledger(tmp_path)
+
+
+def test_every_cut_is_found(tmp_path: Path) -> None:
+    whole = write_ledger(tmp_path, LINES)
+    for length in range(len(whole)):
+        (tmp_path / LEDGER).write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"ledger.jsonl was cut short: it had 5 lines and has [0-4]; restore"):
+            read_ledger(tmp_path)
+    (tmp_path / LEDGER).unlink()
+    with pytest.raises(InputError, match="was cut short: it had 5 lines and has 0"):
+        read_ledger(tmp_path)
+
+
+def test_a_line_that_is_gone_doubled_or_out_of_place_is_found(tmp_path: Path) -> None:
+    lines = write_ledger(tmp_path, LINES).splitlines(keepends=True)
+    for order in ([1, 2, 3, 4], [0, 2, 3, 4, 4], [0, 1, 2, 4, 3], [0, 0, 1, 2, 3, 4], [0, 1, 2, 4, 4]):
+        (tmp_path / LEDGER).write_bytes(b"".join(lines[i] for i in order))
+        with pytest.raises(InputError, match=r"line \d is damaged"):
+            read_ledger(tmp_path)
+
+
+def test_a_ledger_of_another_run_is_found(tmp_path: Path) -> None:
+    other = write_ledger(tmp_path / "other", [*LINES[:4], {"event": "prune", "versions": [2]}])
+    write_ledger(tmp_path / "mine", LINES)
+    (tmp_path / "mine" / LEDGER).write_bytes(other)
+    with pytest.raises(InputError, match="line 5 is damaged"):
+        read_ledger(tmp_path / "mine")
+
+
+def test_a_damaged_seal_is_named(tmp_path: Path) -> None:
+    write_ledger(tmp_path, LINES)
+    whole = (tmp_path / SEAL).read_bytes()
+    for content in (whole[:20], whole.replace(b"5", b"4", 1), b"\xff\n"):
+        (tmp_path / SEAL).write_bytes(content)
+        with pytest.raises(InputError, match=r"ledger.seal is damaged"):
+            read_ledger(tmp_path)
+
+
+def test_a_line_that_was_never_finished_is_no_commit_and_is_replaced(tmp_path: Path) -> None:
+    before = write_ledger(tmp_path, LINES[:2])
+    seal = (tmp_path / SEAL).read_bytes()
+    whole = write_ledger(tmp_path, LINES[2:3])
+    for length in range(len(before), len(whole), 9):
+        (tmp_path / LEDGER).write_bytes(whole[:length])
+        (tmp_path / SEAL).write_bytes(seal)
+        assert len(read_ledger(tmp_path)) == 2
+        append_line(tmp_path, LINES[2])
+        assert (tmp_path / LEDGER).read_bytes() == whole
+
+
+def test_a_line_that_the_seal_does_not_know_yet_is_a_commit(tmp_path: Path) -> None:
+    write_ledger(tmp_path, LINES[:2])
+    seal = (tmp_path / SEAL).read_bytes()
+    append_line(tmp_path, LINES[2])
+    (tmp_path / SEAL).write_bytes(seal)
+    assert len(read_ledger(tmp_path)) == 3
+    append_line(tmp_path, LINES[3])
+    assert len(read_ledger(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("line", [b"[1]", b"null", b"[" * 100_000, b'{"line_sha256": 1}', b'{"a": 1e999}', b"\xff"])
+def test_a_line_of_anything_else_is_damage(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / LEDGER).write_bytes(line + b"\n")
+    with pytest.raises(InputError, match="line 1 is damaged"):
+        read_ledger(tmp_path)
+
+
+def test_standing_follows_acceptance_by_hand_and_rollback() -> None:
+    refused = stage(2, 1, accepted=False)
+    late = {"event": "accept", "version": 2, "becomes_current": False, "taken_in": [2]}
+    at_once = {"event": "accept", "version": 2, "becomes_current": True, "taken_in": [2]}
+    assert standing([]).current == 0
+    assert standing([stage(1, 0), refused]).current == 1
+    assert standing([stage(1, 0), refused]).accepted == {1}
+    assert standing([stage(1, 0), refused, at_once]).lineage == (2, 1)
+    lines = [stage(1, 0), refused, stage(3, 1), late]
+    assert standing(lines).lineage == (3, 1)
+    assert standing(lines).waiting == (2,)
+    assert standing(lines).accepted == {1, 2, 3}
+    # A chunk that was let in waits until a version with it is accepted.
+    lines.append(stage(4, 3, accepted=False, taken_in=(2, 4)))
+    assert standing(lines).waiting == (2,)
+    assert standing([*lines, stage(5, 3, taken_in=(2, 5))]).waiting == ()
+    accepted = {"event": "accept", "version": 4, "becomes_current": True, "taken_in": [2, 4]}
+    assert standing([*lines, accepted]).waiting == ()
+    back = standing([*lines, {"event": "rollback", "version": 1}])
+    assert (back.lineage, back.waiting) == ((1,), ())
+    assert standing([*LINES]).pruned == {1}
+
+
+# Files
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    replace_file(file, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"cannot write to .*file: No space left on device \(what is committed"):
+        replace_file(file, b"new" * 1000)
+    with pytest.raises(StorageError, match="No space left on device"):
+        write_folder(tmp_path / "folder", {"a": b"1"})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert file.read_bytes() == b"old"
+
+
+def test_a_link_that_somebody_left_is_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    (tmp_path / ".file.tmp").symlink_to(outside)
+    (tmp_path / ".folder.tmp").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    replace_file(tmp_path / "file", b"new")
+    write_folder(tmp_path / "folder", {"a": b"1"})
+    assert outside.read_bytes() == b"precious"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "folder" / "a").read_bytes() == b"1"
+    (tmp_path / "link").symlink_to(outside)
+    with pytest.raises(FileExistsError):
+        lure.durable.write_new(tmp_path / "link", b"new")
+
+
+# Chunks
+
+CHUNK = Examples(torch.arange(24, dtype=torch.uint8).view(4, 1, 2, 3), torch.tensor([0, 1, 0, 1]))
+
+
+def stored(tmp_path: Path, examples: Examples = CHUNK) -> tuple[RunDirectory, Path]:
+    directory = RunDirectory(tmp_path)
+    directory.store_chunk(examples)
+    return directory, tmp_path / "chunks" / examples.fingerprint
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float64, torch.int64])
+def test_a_chunk_comes_back_mapped_and_is_plain_numpy(kind: torch.dtype, tmp_path: Path) -> None:
+    rows = torch.arange(9000, dtype=torch.int64).view(9000, 1).expand(9000, 3).to(kind)
+    examples = Examples(rows, torch.arange(9000) % 5)
+    directory, folder = stored(tmp_path, examples)
+    again = directory.read_chunk(examples.fingerprint)
+    assert torch.equal(again.inputs, rows)
+    assert torch.equal(again.labels, examples.labels)
+    assert np.array_equal(np.load(folder / "inputs.npy"), rows.numpy())
+
+
+def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
+    directory, folder = stored(tmp_path)
+    for file in ("inputs.npy", "labels.npy"):
+        whole = (folder / file).read_bytes()
+        for damaged in (whole[:-1], whole[:50], b"", whole[:-1] + b"\x07", b"\x80\x04" + whole[2:]):
+            (folder / file).write_bytes(damaged)
+            with pytest.raises(InputError, match=f"stored chunk {folder}"):
+                directory.read_chunk(CHUNK.fingerprint)
+        (folder / file).write_bytes(whole)
+    (folder / "labels.npy").unlink()
+    with pytest.raises(InputError, match="cannot read the stored chunk"):
+        directory.read_chunk(CHUNK.fingerprint)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "", "a" * 63, "A" * 64])
+def test_a_fingerprint_is_no_way_out(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no fingerprint of a chunk"):
+        RunDirectory(tmp_path).read_chunk(name)
+
+
+# One process at a time, and nothing left behind
+
+
+def test_a_directory_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path):
+        with (
+            pytest.raises(InputError, match="is in use by another process that is still running"),
+            RunDirectory(tmp_path),
+        ):
+            pass
+        RunDirectory(tmp_path).events()  # reading needs no lock
+    with RunDirectory(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["file/run", "file"])
+def test_a_place_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    with (
+        pytest.raises(InputError, match=r"cannot create .*file/run: |file is a file: give a directory"),
+        RunDirectory(tmp_path / name) as directory,
+    ):
+        directory.create("epochs = 1\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def steps_of(directory: RunDirectory) -> list[Callable[[], Any]]:
+    return [
+        lambda: directory.create("epochs = 1\n", lambda: {"holdout": directory.store_chunk(CHUNK).fingerprint}),
+        lambda: directory.store_initial({"w": torch.zeros(3)}),
+        lambda: directory.save_progress({"w": torch.zeros(3)}, {"stage": 1, "epoch": 2}),
+    ]
+
+
+@pytest.mark.parametrize("existed", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_bad_input_takes_back_what_was_written(count: int, existed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "above" / "run"
+    if existed:
+        path.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="bad"):
+        write_then_fail(path, count)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def write_then_fail(path: Path, count: int, commit: bool = False) -> None:
+    with RunDirectory(path) as directory:
+        for step in steps_of(directory)[:count]:
+            step()
+        assert (path / "recipe.toml").exists()
+        if commit:
+            directory.commit(without_event(stage(1, 0)), {"w": torch.ones(3)}, {}, {"task": {}, "replay": {}})
+        raise InputError("bad")
+
+
+def without_event(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name != "event"}
+
+
+def test_what_is_committed_stays_whatever_comes(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(InputError, match="bad"):
+        write_then_fail(path, 3, commit=True)
+    names = {".lock", "chunks", "initial.safetensors", LEDGER, SEAL, "production.json", "recipe.toml", "versions"}
+    assert {item.name for item in path.iterdir()} == names
+    directory = RunDirectory(path)
+    weights, facts = directory.read_model(directory.stages()[0])
+    assert torch.equal(weights["w"], torch.ones(3))
+    assert facts == {"task": {}, "replay": {}}
+
+
+def test_the_leftover_of_an_interrupted_commit_is_replaced(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / "run") as directory:
+        for step in steps_of(directory):
+            step()
+        write_folder(directory.path / "versions" / "0001", {"model.safetensors": b"other", "more": b"1"})
+        directory.commit(without_event(stage(1, 0)), {"w": torch.ones(3)}, {}, {})
+    files = sorted(path.name for path in (tmp_path / "run" / "versions" / "0001").iterdir())
+    assert files == ["model.safetensors", "state.json", "state.safetensors"]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / "run") as directory:
+        for step in steps_of(directory):
+            step()
+        record, tensors = (tmp_path / "run" / "progress" / name for name in ("progress.json", "0001-00002.safetensors"))
+        assert directory.read_progress() is not None
+        for file in (tensors, record):
+            whole = file.read_bytes()
+            for damaged in (whole[:-3], whole[:9], b"", whole.replace(b"w", b"v", 1).replace(b"2", b"3", 1)):
+                file.write_bytes(damaged)
+                with pytest.raises(InputError, match=f"{file} is damaged: remove the folder"):
+                    directory.read_progress()
+            file.write_bytes(whole)
+
+
+def test_equal_tensors_are_equal_files() -> None:
+    tensors = {"b": torch.ones(2, 3).T, "a": torch.zeros(1)}
+    swapped = {"a": torch.zeros(1), "b": torch.ones(3, 2)}
+    assert lure.durable.tensors_to_bytes(tensors) == lure.durable.tensors_to_bytes(swapped)

@@ -1,0 +1,174 @@
+"""Trackers: what they are told and when, that they decide nothing, and what is said where one cannot be used."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lure.trackers
+from lure import Experiment, InputError
+from lure.experiment import Placement, compare, run
+from lure.trackers import Tracking
+
+SMALL = Experiment(
+    num_mega_batches=2,
+    mega_batch_size=60,
+    test_limit=50,
+    model="mlp:width=8",
+    epochs=3,
+    batch_size=16,
+    threads=1,
+    seed=4,
+)
+WANDB = Tracking(name="wandb")
+
+
+class Notebook:
+    """Stands for a backend of accelerate, and writes down what it is told."""
+
+    name = "wandb"
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+        self.steps: list[int] = []
+
+    def start(self) -> None:
+        self.events.append(("start", None))
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        self.events.append(("configuration", values))
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.events.append((next(iter(values)).partition("/")[0], values))
+        self.steps.append(step)
+
+    def finish(self) -> None:
+        self.events.append(("finish", None))
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
+    notebook = Notebook()
+    monkeypatch.setattr(lure.trackers, "_backend", lambda tracking, experiment, directory: notebook)
+    monkeypatch.setattr(lure.trackers, "require_tracker", lambda tracking: None)
+    monkeypatch.setattr("lure.experiment.require_tracker", lambda tracking: None)
+    return notebook
+
+
+def weights(directory: Path) -> bytes:
+    return (directory / "versions" / "0002" / "model.safetensors").read_bytes()
+
+
+def test_epochs_and_stages_are_logged_in_order(notebook: Notebook, tmp_path: Path) -> None:
+    stages = run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
+    kinds = [kind for kind, _ in notebook.events]
+    assert kinds == ["start", "configuration", *(["epoch"] * 3 + ["stage"]) * 2, "finish"]
+    assert notebook.steps == [1, 2, 3, 3, 4, 5, 6, 6]
+    first, last = notebook.events[2][1], notebook.events[-2][1]
+    assert first["epoch/learning_rate"] == SMALL.lr
+    assert {"epoch/train_loss", "epoch/train_accuracy", "epoch/validation_accuracy"} <= set(first)
+    assert last["stage/accuracy"] == stages[-1].accuracy
+    assert last["stage/cumulative_errors"] == stages[-1].cumulative_errors
+    assert last["stage/train_seconds"] == stages[-1].train_seconds
+    everything = [value for _, values in notebook.events if values for value in values.values()]
+    assert all(isinstance(value, bool | int | float | str) for value in everything)
+    assert notebook.events[1][1]["milestones"] == "20,40"
+
+
+def test_a_tracker_decides_nothing(notebook: Notebook, tmp_path: Path) -> None:
+    run(SMALL, tmp_path / "with", placement=Placement(tracking=WANDB))
+    run(SMALL, tmp_path / "without")
+    assert weights(tmp_path / "with") == weights(tmp_path / "without")
+    recipes = [(tmp_path / name / "recipe.toml").read_text() for name in ("with", "without")]
+    assert recipes[0] == recipes[1]
+    assert "wandb" not in recipes[0]
+
+
+def test_a_finished_run_is_not_tracked_again(notebook: Notebook, tmp_path: Path) -> None:
+    run(SMALL, tmp_path / "run")
+    run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
+    assert notebook.events == []
+
+
+def test_an_interrupted_run_closes_its_tracker(notebook: Notebook, tmp_path: Path) -> None:
+    def stop(moment: Any) -> None:
+        if moment.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB), watch=stop)
+    assert notebook.events[-1][0] == "finish"
+
+
+def test_a_tracker_that_cannot_start_is_named(notebook: Notebook, tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise OSError("no way\nto the server")
+
+    notebook.start = refuse  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"^the tracker wandb cannot start: no way to the server$"):
+        run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
+    assert not (tmp_path / "run" / "ledger.jsonl").exists()
+
+
+def test_an_unknown_tracker_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown tracker 'wandbb': did you mean 'wandb'"):
+        Tracking(name="wandbb")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "package"), [("wandb", r"'lure-torch\[paper\]'"), ("mlflow", "mlflow")])
+def test_a_missing_package_is_named_before_any_training(
+    name: Any, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked: None if asked == name else find(asked))
+    placement = Placement(tracking=Tracking(name=name))
+    message = f"the tracker {name} is not installed: pip install {package}, or run without a tracker"
+    with pytest.raises(InputError, match=message):
+        run(SMALL, tmp_path / "run", placement=placement)
+    with pytest.raises(InputError, match=message):
+        compare(SMALL, ["lure"], [0], tmp_path / "many", placement=placement)
+    assert list(tmp_path.iterdir()) == []
+
+
+def logged_out(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Leave wandb without any login, and without a way to ask for one."""
+    for name in list(os.environ):
+        if name.startswith("WANDB"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("NETRC", str(home / "netrc"))
+    monkeypatch.chdir(home)
+
+
+def test_nobody_logged_in_is_said_before_any_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    logged_out(monkeypatch, tmp_path)
+    with pytest.raises(
+        InputError, match="nobody is logged in to Weights & Biases: run 'wandb login', or set WANDB_MODE"
+    ):
+        run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_writes_its_events(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stages = run(SMALL, tmp_path / "run", placement=Placement(tracking=Tracking(name="tensorboard", run="first")))
+    events = EventAccumulator(str(tmp_path / "run" / "tracker" / "lure" / "first"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("stage/accuracy")]
+    assert found == [(3, pytest.approx(stages[0].accuracy)), (6, pytest.approx(stages[1].accuracy))]
+
+
+def test_mlflow_gets_its_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    stages = run(SMALL, tmp_path / "run", placement=Placement(tracking=Tracking(name="mlflow", run="first")))
+    found = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert [one.data.metrics["stage/accuracy"] for one in found] == [stages[1].accuracy]
+    assert found[0].data.params["unlearner"] == "lure"

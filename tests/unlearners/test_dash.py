@@ -1,0 +1,133 @@
+"""DASH against Python loops, and its special cases."""
+
+import copy
+
+import pytest
+import torch
+from sample_networks import NETWORKS, trained
+from torch import Tensor, nn
+
+from lure.errors import InputError
+from lure.unlearners import Context, Dash
+
+NETWORK = NETWORKS["convolutions"]
+
+
+def descents(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> list[dict[str, Tensor]]:
+    """The negative gradient of each batch."""
+    model = copy.deepcopy(model).eval()
+    found = []
+    for inputs, labels in batches:
+        model.zero_grad()
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        found.append({name: -p.grad for name, p in model.named_parameters()})
+    return found
+
+
+def factor(descent: list[float], weight: list[float], floor: float) -> float:
+    product = sum(d * w for d, w in zip(descent, weight, strict=True))
+    norms = (sum(d * d for d in descent) * sum(w * w for w in weight)) ** 0.5
+    return min(max(product / norms if norms else 0.0, floor), 1.0)
+
+
+def naive(model: nn.Module, batches: list[tuple[Tensor, Tensor]], alpha: float, floor: float) -> dict[str, Tensor]:
+    """The weights after the authors' rule, kernel by kernel."""
+    steps = descents(model, batches)
+    result = {}
+    for name, parameter in model.named_parameters():
+        weight = parameter.detach().clone()
+        running = torch.zeros_like(weight)
+        for step in steps:
+            running = (1 - alpha) * running + alpha * step[name]
+        layer = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(layer, nn.BatchNorm2d):
+            pass
+        elif weight.dim() == 1:
+            weight *= factor(running.tolist(), weight.tolist(), floor)
+        elif weight.dim() == 2:
+            for row in range(len(weight)):
+                weight[row] *= factor(running[row].tolist(), weight[row].tolist(), floor)
+        else:
+            for out in range(weight.shape[0]):
+                for into in range(weight.shape[1]):
+                    kernel = weight[out, into]
+                    kernel *= factor(running[out, into].flatten().tolist(), kernel.flatten().tolist(), floor)
+        result[name] = weight
+    return result
+
+
+@pytest.mark.parametrize(("alpha", "floor"), [(0.3, 0.3), (1.0, 0.05), (0.6, 0.0)])
+def test_dash_agrees_with_loops(alpha: float, floor: float) -> None:
+    model = trained(NETWORK)
+    batches = [NETWORK.batch(seed) for seed in range(3)]
+    expected = naive(model, batches, alpha, floor)
+    Dash(alpha=alpha, shrink_floor=floor)(model, Context(batches=[], all_batches=batches))
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_alpha_zero_is_the_plain_sum() -> None:
+    model, other = trained(NETWORK), trained(NETWORK)
+    batches = [NETWORK.batch(seed) for seed in range(3)]
+    Dash(alpha=0.0, sample="new")(model, Context(batches=batches))
+    Dash(alpha=1e-4, sample="new")(other, Context(batches=batches))
+    for first, second in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-2, atol=1e-3)
+    Dash(alpha=1.0, sample="new")(other, Context(batches=batches))
+    assert any(not torch.allclose(f, s, atol=1e-2) for f, s in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_biases_stay_if_asked_to() -> None:
+    model = trained(NETWORK)
+    before = copy.deepcopy(model)
+    Dash(biases=False, shrink_floor=0.0, sample="new")(model, Context(batches=[NETWORK.batch(0)]))
+    for name, parameter in model.named_parameters():
+        is_weight = name.endswith("weight") and parameter.dim() > 1
+        assert torch.equal(parameter, before.get_parameter(name)) == (not is_weight), name
+
+
+def test_the_sample_is_the_new_data_or_all() -> None:
+    old, new = NETWORK.batch(0), NETWORK.batch(1)
+    results = []
+    for sample, batches in [("new", [new]), ("all", [new]), ("all", [old, new])]:
+        model = trained(NETWORK)
+        Dash(sample=sample)(model, Context(batches=[new], all_batches=batches))
+        results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[1], results[2])
+
+
+def test_a_floor_of_one_is_a_warm_start() -> None:
+    model = trained(NETWORK)
+    before = copy.deepcopy(model)
+    Dash(shrink_floor=1.0, sample="new")(model, Context(batches=[NETWORK.batch(0)]))
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before.parameters(), strict=True))
+
+
+def test_the_size_of_the_gradient_does_not_matter() -> None:
+    def scaled(scale: float) -> Tensor:
+        model = trained(NETWORKS["mlp"])
+
+        def loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return scale * nn.functional.cross_entropy(net(batch[0]), batch[1])
+
+        Dash(sample="new")(model, Context(batches=[NETWORKS["mlp"].batch(0)], loss=loss))
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    torch.testing.assert_close(scaled(1e-20), scaled(1.0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_kernel_without_gradient_shrinks_to_the_floor() -> None:
+    net = nn.Linear(2, 2, bias=False)
+    before = net.weight.detach().clone()
+    Dash(sample="new")(net, Context(batches=[(torch.zeros(1, 2), torch.tensor([0]))]))
+    torch.testing.assert_close(net.weight.detach(), 0.3 * before)
+
+
+def test_a_weight_behind_a_parametrisation_is_refused() -> None:
+    network = NETWORKS["normalised-weights"]
+    model = trained(network)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(InputError, match=r"'0.parametrizations.weight.original' is computed by a parametrisation"):
+        Dash(sample="new")(model, Context(batches=[network.batch(0)]))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

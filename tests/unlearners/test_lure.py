@@ -1,0 +1,120 @@
+"""LURE: exact counts, which weights go, and the released code's rule written out again."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_networks import NETWORKS, trained
+from torch import Tensor, nn
+
+from lure.errors import InputError
+from lure.layers import forgettable
+from lure.saliency import snip_saliency
+from lure.unlearners import Context, Lure
+
+
+def changed(model: nn.Module, before: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter != before.get_parameter(name) for name, parameter in model.named_parameters()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0, 1), st.integers(0, 3))
+def test_the_count_is_exact_whatever_the_fraction(fraction: float, seed: int) -> None:
+    network = NETWORKS["convolutions"]
+    model = trained(network)
+    with torch.no_grad():
+        model[0].weight[:4] = 0  # dead filters, so that scores tie at zero
+    before = copy.deepcopy(model)
+    context = Context(batches=[network.batch(1)], generator=torch.Generator().manual_seed(seed))
+    Lure(forget_fraction=fraction)(model, context)
+    total = sum(weight.numel() for weight in forgettable(model).values())
+    assert sum(int(mask.sum()) for mask in changed(model, before).values()) == round(fraction * total)
+
+
+def test_the_least_salient_weights_go_and_no_others() -> None:
+    network = NETWORKS["encoder"]
+    model = trained(network)
+    before = copy.deepcopy(model)
+    batches = [network.batch(1), network.batch(2)]
+    saliency = snip_saliency(model, batches)
+    Lure(forget_fraction=0.3)(model, Context(batches=batches))
+    masks = changed(model, before)
+    gone = torch.cat([saliency[name][masks[name]] for name in forgettable(before)])
+    kept = torch.cat([saliency[name][~masks[name]] for name in forgettable(before)])
+    assert float(gone.max()) <= float(kept.min())
+    assert not masks["positions"].any()
+    assert not masks["head.bias"].any()
+
+
+def test_the_ends_of_the_range_are_a_warm_start_and_a_full_redraw() -> None:
+    network = NETWORKS["mlp"]
+    for fraction, weights_changed in [(0.0, False), (1.0, True)]:
+        model = trained(network)
+        before = copy.deepcopy(model)
+        Lure(forget_fraction=fraction)(model, Context(batches=[network.batch(1)]))
+        for name, mask in changed(model, before).items():
+            assert bool(mask.any() if not weights_changed else ~mask.all()) == (weights_changed and "bias" in name)
+
+
+def test_a_wider_scope_forgets_biases_and_norm_scales() -> None:
+    network = NETWORKS["convolutions"]
+    model = trained(network)
+    before = copy.deepcopy(model)
+    Lure(forget_fraction=1.0, scope="all")(model, Context(batches=[network.batch(1)]))
+    assert all(bool(mask.any()) for mask in changed(model, before).values())
+
+
+def test_the_sample_is_what_was_asked_for() -> None:
+    network = NETWORKS["mlp"]
+    old, new = network.batch(1), network.batch(2)
+    context = Context(batches=[new], all_batches=[old, new])
+
+    def forgotten(unlearner: Lure, context: Context = context) -> list[Tensor]:
+        model = trained(network)
+        unlearner(model, context)
+        return list(model.parameters())
+
+    def equal(first: list[Tensor], second: list[Tensor]) -> bool:
+        return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+    both = forgotten(Lure(sample="all"))
+    assert equal(both, forgotten(Lure(), Context(batches=[old, new])))
+    assert not equal(both, forgotten(Lure()))
+    few = old[0][:5], old[1][:5]
+    assert equal(forgotten(Lure(sample="all", sample_size=5)), forgotten(Lure(), Context(batches=[few])))
+    with pytest.raises(InputError, match="all_batches"):
+        forgotten(Lure(sample="all"), Context(batches=[new]))
+    with pytest.raises(InputError, match="sample_size must be at least 1, got 0"):
+        Lure(sample_size=0)
+
+
+def released(model: nn.Module, batches: list[tuple[Tensor, Tensor]], fraction: float) -> dict[str, Tensor]:
+    """What the released code forgets, step by step: True = redrawn."""
+    model = copy.deepcopy(model).eval()
+    inputs = torch.cat([batch[0] for batch in batches])[:100]
+    labels = torch.cat([batch[1] for batch in batches])[:100]
+    nn.functional.cross_entropy(model(inputs), labels).backward()
+    scores = {name: (p.grad * p).abs() for name, p in model.named_parameters()}
+    ranked = sorted(value for score in scores.values() for value in score.flatten().tolist())
+    threshold = ranked[round(fraction * len(ranked)) - 1]
+    return {name: (score <= threshold) & ("weight" in name) for name, score in scores.items()}
+
+
+def test_as_released_does_what_the_released_code_does() -> None:
+    network = NETWORKS["convolutions"]
+    model = trained(network)
+    with torch.no_grad():
+        model[0].weight[:2] = 0
+    before = copy.deepcopy(model)
+    batches = [network.batch(seed) for seed in range(10)]  # 120 examples, of which the first 100 count
+    expected = released(model, batches, 0.3)
+    Lure.as_released(0.3)(model, Context(batches=[], all_batches=batches))
+    for name, mask in changed(model, before).items():
+        assert torch.equal(mask, expected[name]), name
+    assert bool(expected["1.weight"].any())  # norm scales are redrawn
+    bound = (2 * 9) ** -0.5
+    fresh = model[0].weight[expected["0.weight"]]
+    assert float(fresh.detach().abs().max()) <= bound
+    assert bool((model[1].weight[expected["1.weight"]] < 0.5).any())
