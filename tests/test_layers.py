@@ -16,6 +16,7 @@ from lure.layers import (
     layer_parameters,
     owner,
     snapshot,
+    suits_channels_last,
     trainable,
     unwrap,
     weight_layers,
@@ -300,3 +301,23 @@ def test_layers_that_are_used_twice_or_tied_are_not_hidden() -> None:
     assert hidden_layers(net, lambda: net(net(torch.rand(2, 4))).sum()) == []
     net[2].weight = net[0].weight
     assert hidden_layers(net, lambda: net(torch.rand(2, 4)).sum()) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "suits"),
+    [
+        (nn.Linear(4, 4), False),
+        (nn.Conv1d(16, 16, 3), False),
+        (nn.Conv2d(3, 8, 3, stride=2), True),
+        (nn.Conv2d(16, 32, 1, stride=2), True),
+        (nn.Conv2d(8, 32, 1), True),
+        (nn.Conv2d(8, 32, 1, stride=2), False),
+        (nn.Conv2d(64, 64, 1, stride=(1, 2), groups=8), False),
+        (nn.ConvTranspose2d(32, 8, 1, stride=2), False),
+    ],
+)
+def test_strided_pointwise_convolutions_of_few_channels_are_kept_from_the_layout_that_breaks_them(
+    layer: nn.Module, suits: bool
+) -> None:
+    assert suits_channels_last(nn.Sequential(layer, nn.Flatten())) is suits
+    assert suits_channels_last(layer.to("meta")) is any(parameter.dim() == 4 for parameter in layer.parameters())

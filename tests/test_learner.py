@@ -279,3 +279,16 @@ def test_setting_back_to_a_slow_average_slows_the_network(tmp_path: Path) -> Non
     slow = dataclasses.replace(RECIPE, average_interval=1, average_decay=0.99)
     assert moved(tmp_path / "slow", slow) < 0.5 * free
     assert moved(tmp_path / "still", dataclasses.replace(slow, average_decay=0.0)) == pytest.approx(free)
+
+
+@pytest.mark.parametrize(("model", "innermost"), [("convnet:width=4", True), ("resnet18:width=4", False)])
+def test_convolutions_run_with_the_channels_innermost_where_that_is_safe(
+    model: str, innermost: bool, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(RECIPE, model=model, epochs=1)
+    with Learner.open(tmp_path / "run", recipe=recipe, test=TEST) as learner:
+        learner.learn(CHUNKS[0])
+        assert learner.model
+        filters = [p for p in learner.model.parameters() if p.dim() == 4 and min(p.shape[1:]) > 1]
+        assert filters
+        assert all(p.is_contiguous(memory_format=torch.channels_last) == innermost for p in filters)

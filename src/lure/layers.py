@@ -53,6 +53,30 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
+def suits_channels_last(model: nn.Module) -> bool:
+    """Tell whether a model may, and should, run with the channels innermost: it has convolutions, and all are safe so.
+
+    On the CPU, the gradient of a strided 1x1 convolution of fewer than 16 channels is wrong in that layout, and
+    computing it damages the memory of the process (oneDNN issue 6035: the kernel writes past its workspace).
+
+    Example:
+        >>> [suits_channels_last(nn.Conv2d(channels, 32, kernel_size=1, stride=2)) for channels in (8, 16)]
+        [False, True]
+    """
+
+    def harmful(layer: nn.Module) -> bool:
+        return (
+            isinstance(layer, _ConvNd)
+            and max(layer.kernel_size) == 1
+            and max(layer.stride) > 1
+            and min(layer.in_channels, layer.out_channels) // layer.groups < 16
+        )
+
+    has_convolutions = any(parameter.dim() == 4 for parameter in model.parameters())
+    on_cpu = any(parameter.device.type == "cpu" for parameter in model.parameters())
+    return has_convolutions and not (on_cpu and any(harmful(layer) for layer in model.modules()))
+
+
 def refuse_unmaterialized(model: nn.Module) -> None:
     """Raise unless every parameter has storage.
 

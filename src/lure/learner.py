@@ -22,9 +22,9 @@ from lure.durable import StorageError, parsing
 from lure.errors import InputError
 from lure.examples import Examples, Split, split_examples
 from lure.gate import Decision, Gate, Rival, decide
-from lure.layers import snapshot
+from lure.layers import snapshot, suits_channels_last
 from lure.ledger import Standing
-from lure.loading import Loader, Sample, has_convolutions
+from lure.loading import Loader, Sample
 from lure.metrics import error_count, expected_calibration_error, negative_log_likelihood, per_class
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe, to_toml
@@ -461,7 +461,7 @@ class Learner:
         with forked_rng(derive_generator(self.recipe.seed, number, "init")):
             model = self._build()
         model.to(self.device)
-        if has_convolutions(model):
+        if suits_channels_last(model):
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
@@ -480,7 +480,7 @@ class Learner:
         return model
 
     def _place(self, examples: Examples) -> Loader:
-        channels_last = self.model is not None and has_convolutions(self.model)
+        channels_last = self.model is not None and suits_channels_last(self.model)
         return Loader(examples, self.device, channels_last, self._workers)
 
     def _unlearn(

@@ -8,7 +8,7 @@ examples stand in which batch is decided by the caller, so both ways give the sa
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lure.examples import Examples
@@ -147,8 +147,3 @@ class Sample:
         for number, batch in enumerate(self.loader.batches(mine, self.batch_size, self.augmentation, generator)):
             self.examples_drawn += sum(len(piece) for piece in pieces[number * count : (number + 1) * count])
             yield batch
-
-
-def has_convolutions(model: nn.Module) -> bool:
-    """Tell whether a model holds four-dimensional weights, for which the channels-last layout is faster."""
-    return any(parameter.dim() == 4 for parameter in model.parameters())

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from lure.durable import checksum, parsing, replace_file, tensors_to_bytes, to_json
 from lure.errors import InputError
 from lure.examples import Examples
-from lure.layers import evaluating
+from lure.layers import evaluating, suits_channels_last
 from lure.learner import choose_device
-from lure.loading import Loader, has_convolutions
+from lure.loading import Loader
 from lure.randomness import forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.run_directory import RunDirectory, version_folder
@@ -98,7 +98,7 @@ class Version:
         for start in range(0, len(examples), EVALUATION_BATCH):
             piece = examples[start : start + EVALUATION_BATCH]
             with arithmetic(self.recipe):
-                loader = Loader(piece, self.device, has_convolutions(self.model))
+                loader = Loader(piece, self.device, suits_channels_last(self.model))
                 yield predict(self.model, loader, self.recipe)[0]
 
 
