@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lure.cli import build_parser, main
+from lure.metrics.corruptions import KINDS
 from lure.recipe import Experiment
 
 QUICK = ["--epochs", "1", "--num-mega-batches", "2", "--mega-batch-size", "40", "--test-limit", "50", "--threads", "1"]
@@ -280,6 +281,66 @@ def test_evaluate_measures_the_version_in_use_and_keeps_the_result(capsys: pytes
     assert f"{100 * ledger[0]['accuracy']:.2f}" in text
     assert "pgd in linf, 10 examples" in text
     assert "version 9" in refused(["evaluate", "here", "--version", "9"], capsys)
+
+
+def test_evaluate_compares_with_the_version_before(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--out", "here"])
+    ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
+    capsys.readouterr()
+    assert main(["evaluate", "here", "--json"]) == 0
+    change = json.loads(capsys.readouterr().out)["change"]
+    assert change["from_version"] == 1
+    test = change["paired_test"]
+    assert test["only_first_right"] - test["only_second_right"] == ledger[0]["error_count"] - ledger[1]["error_count"]
+    assert sum(row["became_right"] for row in change["per_class"]) == test["only_first_right"]
+    assert [row["name"] for row in change["weights"]] == list(ledger[1]["forgotten"])
+    assert main(["evaluate", "here"]) == 0
+    text = capsys.readouterr().out
+    assert f"answers since version 1: {test['only_first_right']} became right" in text
+    assert "weights since version 1" in text
+    assert main(["evaluate", "here", "--version", "1", "--json"]) == 0
+    assert "change" not in json.loads(capsys.readouterr().out)  # the first came from nowhere
+    assert main(["report", "here", "--html", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    for part in ("What was forgotten where", "How far the weights moved", "Class by class, against the version before"):
+        assert part in page
+
+
+def test_evaluate_measures_an_exported_file_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--out", "here"])
+    main(["export", "here", "net.safetensors"])
+    main(["export", "here", "old.safetensors", "--version", "1"])
+    before = tree(Path())
+    capsys.readouterr()
+    for name, version in (("net", 2), ("old", 1)):
+        assert main(["evaluate", f"{name}.safetensors", "--json"]) == 0
+        result = json.loads(capsys.readouterr().out)
+        ledger = json.loads(Path("here/ledger.jsonl").read_text().splitlines()[version - 1])
+        assert (result["version"], result["accuracy"]) == (version, ledger["accuracy"])
+    assert tree(Path()) == before
+    assert "holds version 1, not 2" in refused(["evaluate", "old.safetensors", "--version", "2"], capsys)
+    assert "give a run directory, or a .safetensors file" in refused(["evaluate", "net.json"], capsys)
+
+
+def test_evaluate_reads_published_corruptions(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--out", "here"])
+    capsys.readouterr()
+    assert "there is no file published/gaussian_noise.npy" in refused(
+        ["evaluate", "here", "--corrupted", "published"], capsys
+    )
+    Path("published").mkdir()
+    np.save("published/labels.npy", np.zeros(10, np.int64))
+    for kind in KINDS:
+        np.save(f"published/{kind}.npy", np.zeros((50, 32, 32, 3), np.uint8))
+    message = refused(["evaluate", "here", "--corrupted", "published"], capsys)
+    assert message.endswith("holds images of shape (3, 32, 32), the model takes (1, 28, 28)")
+    for kind in KINDS:
+        np.save(f"published/{kind}.npy", np.zeros((50, 28, 28, 1), np.uint8))
+    assert main(["evaluate", "here", "--corrupted", "published", "--json"]) == 0
+    kinds = json.loads(capsys.readouterr().out)["corruptions"]["kinds"]
+    # Fifty black images: one answer for all, so that the accuracy is 0 or 1 at every severity of every kind.
+    assert {row["accuracy"] for values in kinds.values() for row in values["severities"]} <= {0.0, 1.0}
+    assert len({values["mean_accuracy"] for values in kinds.values()}) == 1
 
 
 def test_report_writes_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:

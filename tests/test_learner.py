@@ -58,6 +58,9 @@ def test_a_stage_records_what_happened(tmp_path: Path) -> None:
     assert stages[2].cumulative_errors == sum(s.error_count for s in stages)
     assert stages[0].changed_fraction == 0
     assert 0.15 < stages[1].changed_fraction < 0.2  # a fifth of the weights; biases and norm scales stay
+    assert stages[0].forgotten == {}
+    assert {name.rpartition(".")[2] for name, share in stages[1].forgotten.items() if share} == {"weight"}
+    assert {share for name, share in stages[1].forgotten.items() if name.endswith("bias")} == {0.0}
     assert stages[1].unlearn_flops == stages[1].train_flops / stages[1].examples_seen * 36
     assert stages[1].data_fingerprint == CHUNKS[1].fingerprint
     assert stages[0].accuracy == pytest.approx(1 - stages[0].error_count / 40)

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -494,7 +495,43 @@ def test_a_version_is_exported_as_weights_with_its_recipe_beside_it(served: Vers
     assert Recipe.from_toml(Path("net.toml").read_text(), "net.toml") == RECIPE
     facts = json.loads(Path("net.json").read_text())
     assert facts["task"]["num_classes"] == 3
-    assert facts["version"] == 1
+    assert facts["stage"]["version"] == 1
+    again = Version.load("net.safetensors", device="cpu")
+    assert (again.stage, again.recipe, again.task) == (served.stage, served.recipe, served.task)
+    inputs = load(Path("test.npz"))
+    assert torch.equal(torch.cat(list(again.logits(inputs))), torch.cat(list(served.logits(inputs))))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net.json", r"net\.safetensors needs net\.json beside it"),
+        ("net.toml", r"net\.toml is not what was exported"),
+        ("net.safetensors", r"net\.safetensors is not what was exported"),
+    ],
+)
+def test_an_exported_version_that_was_changed_is_refused(served: Version, name: str, message: str) -> None:
+    main(["export", "run", "net.safetensors"])
+    if name == "net.json":
+        Path(name).unlink()
+    else:
+        Path(name).write_bytes(Path(name).read_bytes().replace(b"0", b"1", 1))
+    with pytest.raises(InputError, match=message):
+        Version.load("net.safetensors")
+
+
+def test_an_exported_network_of_ones_own_runs_only_by_consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.py").write_text("from torch import nn\ndef net(num_classes):\n    return nn.Linear(4, num_classes)\n")
+    model = ["--model", "mine:net"]
+    assert main(["init", "own", "--holdout", "holdout.npz", *model, "--epochs", "1"]) == 0
+    assert main(["update", "own", "good1.npz", *model]) == 0
+    assert main(["export", "own", "net.safetensors", *model]) == 0
+    monkeypatch.setitem(sys.modules, "mine", None)
+    for given in (None, "other:net"):
+        with pytest.raises(InputError, match=r"holds a network of your own code: give it again \(--model mine:net\)"):
+            Version.load("net.safetensors", model=given)
+    monkeypatch.delitem(sys.modules, "mine")
+    assert Version.load("net.safetensors", model="mine:net").stage.version == 1
 
 
 @pytest.mark.slow

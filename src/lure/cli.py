@@ -115,13 +115,18 @@ def build_parser() -> Parser:
     report.add_argument("--json", action="store_true", help="print every number of that page as JSON instead")
 
     measure = add("evaluate", "Measure a committed version: accuracy by class, calibration, corruptions, attacks.")
-    measure.add_argument("directory", metavar="DIR", type=Path, help="a run directory")
+    measure.add_argument(
+        "directory", metavar="DIR", type=Path, help="a run directory, or a .safetensors file of lure export"
+    )
     measure.add_argument("--version", dest="number", metavar="VERSION", type=int, help="default: the one in use")
     measure.add_argument("--on", metavar="FILE", type=Path, help="other labelled data to measure on")
     measure.add_argument("--data", metavar="PATH", type=Path, help="folder or archive of the run's data set")
     measure.add_argument("--calibration", action="store_true", help="print the reliability diagram's numbers, too")
     measure.add_argument(
         "--corruptions", action="store_true", help="the 19 corruptions of CIFAR-10-C, severities 1 to 5"
+    )
+    measure.add_argument(
+        "--corrupted", metavar="DIR", type=Path, help="folder of the published CIFAR-10-C .npy files, read instead"
     )
     measure.add_argument("--adversarial", action="store_true", help="FGSM and PGD as epsilon grows")
     measure.add_argument("--limit", metavar="N", type=int, help="corrupt and attack only N examples (default: all)")
@@ -238,7 +243,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
 def _print_comparison(directories: Sequence[Path], out: Path) -> None:
     runs = read_runs(directories)
     console = report_console()
-    console.print(comparison_table(runs))
+    console.print(comparison_table(runs, console.width))
     print(f"\n{verdict(runs)}")
     plot = out / "accuracy_over_stages.png"
     plot_accuracy_over_stages(runs, plot)
@@ -257,7 +262,7 @@ def report_command(arguments: argparse.Namespace) -> None:
     if len(runs) == 1:
         console.print(run_table(runs[0]))
         return
-    console.print(comparison_table(runs))
+    console.print(comparison_table(runs, console.width))
     print(f"\n{verdict(runs)}")
 
 
@@ -270,6 +275,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         file=arguments.on,
         model=arguments.model,
         corruptions=arguments.corruptions,
+        corrupted_files=arguments.corrupted,
         adversarial=arguments.adversarial,
         limit=arguments.limit,
     )

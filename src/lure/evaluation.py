@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lure.durable import replace_file, to_json
+from lure.durable import make_folder, replace_file, to_json
 from lure.errors import InputError
 from lure.examples import Examples, Split, split_examples
 from lure.experiment import Placement, open_dataset, stream_of
-from lure.metrics import evaluate
+from lure.metrics import compare_versions, evaluate
 from lure.randomness import derive_generator
 from lure.recipe import Experiment
 from lure.run_directory import RunDirectory
@@ -27,32 +27,38 @@ def evaluate_version(
     file: Path | None = None,
     model: str | None = None,
     corruptions: bool = False,
+    corrupted_files: Path | None = None,
     adversarial: bool = False,
     limit: int | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a version and write the result to `evaluations/VERSION.json` in its run directory.
+    """Evaluate a version, compare it with the one it came from, and keep the result in its run directory.
+
+    The result goes to `evaluations/VERSION.json`, where the reports look for it.
 
     A run of a named data set is measured on that set's test examples, and its temperature is fitted on the validation
     examples that the version was chosen by. A directory kept current by updates is measured on its independent set, or
-    else its holdout. `file` stands in for either; then nothing is written, for the reports compare like with like.
+    else its holdout. `file` stands in for either; then nothing is written, for the reports compare like with like, and
+    nor is it for a version that was exported to a file.
 
     Args:
-        path: the run directory.
+        path: the run directory, or a `.safetensors` file that `lure.version.export` wrote.
         number: which version; None takes the one in use.
         placement: where the named data set lies, and the device.
         file: other labelled examples to measure on.
         model: consent to run a network of the user's own, as for `Learner.open`.
         corruptions: corrupt the images in all ways of CIFAR-10-C.
+        corrupted_files: folder of the published CIFAR-10-C files, to be read instead of corrupting the images.
         adversarial: attack with FGSM and PGD.
         limit: corrupt and attack only so many examples.
 
     Returns:
-        What `lure.metrics.evaluate` returns, and `version`, `unlearner`, `seed`.
+        What `lure.metrics.evaluate` returns, and `version`, `unlearner`, `seed`. Where the version came from another
+        one that is still there, also `change`: what `lure.metrics.compare_versions` returns, and `from_version`.
 
     Raises:
         InputError: if version or data are missing or damaged, or the examples do not fit the model.
     """
-    placement = placement or Placement()
+    placement, in_directory = placement or Placement(), Path(path).is_dir()
     version = Version.load(path, number, model=model, device=placement.device)
     test, validation = _examples(Path(path), version, placement, file)
     version.task.check(test)
@@ -67,14 +73,22 @@ def evaluate_version(
                 validation=validation,
                 class_names=version.class_names,
                 corruptions=corruptions,
+                corrupted_files=corrupted_files,
                 adversarial=adversarial,
                 limit=limit,
                 device=version.device,
             ),
         }
-    if file is None:
+        parent = version.stage.parent
+        if in_directory and parent and parent not in RunDirectory(path).standing().pruned:
+            before = Version.load(path, parent, model=model, device=placement.device)
+            result["change"] = {
+                "from_version": parent,
+                **compare_versions(before.model, version.model, test, version.device),
+            }
+    if file is None and in_directory:
         folder = Path(path) / EVALUATIONS
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         target = folder / f"{version.stage.version}.json"
         replace_file(target, to_json(_kept(target, result)).encode())
     return result
@@ -99,8 +113,8 @@ def _examples(
     """Return what to measure on, and the validation examples where there are any."""
     if file is not None:
         return load_examples(file, version.class_names or None, version.task.input_shape), None
-    directory, recipe = RunDirectory(path), version.recipe
-    if (record := directory.production()) is not None:
+    recipe = version.recipe
+    if path.is_dir() and (record := (directory := RunDirectory(path)).production()) is not None:
         return directory.read_chunk(record["independent"] or record["holdout"]), None
     if not isinstance(recipe, Experiment):
         raise InputError(f"{path} does not say which data to measure on: give them with --on FILE")

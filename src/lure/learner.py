@@ -489,8 +489,13 @@ class Learner:
         """Prepare the weights for stage 2 and later; return what that came to."""
         began = {"torch": torch.__version__}
         if self.standing.current == 0:
-            unchanged = {"changed_fraction": 0.0, "relative_distance": 0.0, "unlearn_seconds": 0.0, "examples_drawn": 0}
-            return began | unchanged
+            return began | {
+                "changed_fraction": 0.0,
+                "relative_distance": 0.0,
+                "forgotten": {},
+                "unlearn_seconds": 0.0,
+                "examples_drawn": 0,
+            }
         recipe = self.recipe
         if recipe.carry_optimizer:
             restore_optimizer(model, optimizer, self._optimizer_tensors)
@@ -511,6 +516,7 @@ class Learner:
         return began | {
             "changed_fraction": report.changed_fraction,
             "relative_distance": report.relative_distance,
+            "forgotten": {tensor.name: tensor.changed_fraction for tensor in report.tensors},
             "unlearn_seconds": report.seconds,
             "examples_drawn": everything.examples_drawn + (sample.examples_drawn if sample is not everything else 0),
         }
@@ -618,6 +624,7 @@ class Learner:
             negative_log_likelihood=nll,
             changed_fraction=facts["changed_fraction"],
             relative_distance=facts["relative_distance"],
+            forgotten=facts["forgotten"],
             unlearn_seconds=facts["unlearn_seconds"],
             train_seconds=state.seconds,
             examples_seen=state.examples,

@@ -23,8 +23,9 @@ class Stage:
     Counts are of this stage alone, except `cumulative_errors`, which sums the errors of the version in use after each
     stage. Rates and fractions lie in [0, 1]. What needs a test set (or a validation split) is None without one; with a
     gate the holdout is the test set. `generalization_gap` is train minus validation accuracy, or train minus test
-    accuracy where nothing is held out for validation. FLOPs count a multiply-add as two; those of unlearning are its
-    gradient passes over the sample.
+    accuracy where nothing is held out for validation. `forgotten` says for each trainable tensor which share of its
+    entries the unlearner changed; it is empty where there was nothing to unlearn. FLOPs count a multiply-add as two;
+    those of unlearning are its gradient passes over the sample.
 
     `parent` is the version that training went on from (0: none), `taken_in` the stages whose chunks this one admitted:
     its own, and those that were let in by hand since. `stopped_by` says which limit ended the training. `exact` is
@@ -52,6 +53,7 @@ class Stage:
     negative_log_likelihood: float | None
     changed_fraction: float
     relative_distance: float
+    forgotten: dict[str, float]
     unlearn_seconds: float
     train_seconds: float
     examples_seen: int

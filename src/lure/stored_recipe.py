@@ -13,6 +13,31 @@ from lure.recipe import Experiment, Recipe, differing_fields, names_code
 from lure.run_directory import PRODUCTION, RunDirectory
 
 
+def parse_recipe(text: str, where: str) -> Recipe:
+    """Read a recipe that was written down by itself: an `Experiment` if it names a data set.
+
+    Raises:
+        InputError: if it is damaged; names `where`.
+    """
+    kind = Experiment if re.search("^dataset *=", text, re.MULTILINE) else Recipe
+    return kind.from_toml(text, where)
+
+
+def require_consent(where: str, stored: Recipe, model: Callable[[], nn.Module] | str | None) -> None:
+    """Raise if a stored recipe names code of the user's own, and nobody said that it may be run.
+
+    Args:
+        where: what holds the recipe.
+        stored: the recipe.
+        model: a builder or its name, which stands for the consent.
+
+    Raises:
+        InputError: naming the code.
+    """
+    if names_code(stored.model) and not (callable(model) or model == stored.model):
+        raise InputError(f"{where} holds a network of your own code: give it again (--model {stored.model}) to run it")
+
+
 def read_recipe(directory: RunDirectory) -> Recipe:
     """Return the recipe of a run directory: an `Experiment` if it names a data set.
 
@@ -20,8 +45,7 @@ def read_recipe(directory: RunDirectory) -> Recipe:
         InputError: if it is damaged, or was edited after the run was begun; names the fields.
     """
     text, where = directory.recipe_text(), str(directory.path / "recipe.toml")
-    kind = Experiment if re.search("^dataset *=", text, re.MULTILINE) else Recipe
-    stored = kind.from_toml(text, where)
+    stored = parse_recipe(text, where)
     record = directory.production()
     if record is not None:
         with parsing(directory.path / PRODUCTION):
@@ -50,10 +74,7 @@ def agree(directory: RunDirectory, asked: Recipe | None, model: Callable[[], nn.
     stored = read_recipe(directory)
     named = model if isinstance(model, str) else name_builder(model)
     if asked is None:
-        if names_code(stored.model) and not named:
-            raise InputError(
-                f"{directory.path} holds a network of your own code: give it again (--model {stored.model}) to run it"
-            )
+        require_consent(str(directory.path), stored, model)
         asked = dataclasses.replace(stored, model=named or stored.model)
     if type(asked) is not type(stored) and isinstance(asked, Experiment):
         raise InputError(f"{directory.path} was not begun by lure run: choose another directory (--out)")

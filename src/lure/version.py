@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TextIO
 import torch
 from torch import Tensor, nn
 
-from lure.durable import checksum, parsing, replace_file, tensors_to_bytes, to_json
+from lure.durable import bytes_to_tensors, checksum, parsing, replace_file, tensors_to_bytes, to_json
 from lure.errors import InputError
 from lure.examples import Examples
 from lure.layers import evaluating, suits_channels_last
@@ -25,7 +25,7 @@ from lure.randomness import forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.run_directory import RunDirectory, version_folder
 from lure.stage import Stage, Task, as_stage, build_network
-from lure.stored_recipe import agree
+from lure.stored_recipe import agree, parse_recipe, require_consent
 from lure.training import EVALUATION_BATCH, arithmetic, predict, restore_model
 
 TOLERANCE = 1e-4  # largest difference of a probability between a model and its exported program
@@ -58,11 +58,11 @@ class Version:
         model: Callable[[], nn.Module] | str | None = None,
         device: str = "auto",
     ) -> Self:
-        """Load a version of a run directory.
+        """Load a version of a run directory, or one that was exported to a `.safetensors` file.
 
         Args:
-            path: the run directory.
-            number: which version; None takes the one in use.
+            path: the run directory, or the file; what `export` wrote beside the file is read, too.
+            number: which version; None takes the one in use, or the one in the file.
             model: as for `Learner.open`: needed where the recipe names code of the user's own.
             device: "auto", "cpu" or "cuda".
 
@@ -70,13 +70,16 @@ class Version:
             InputError: if there is no such version, its weights were pruned, or a file is damaged.
         """
         chosen = choose_device(device)
-        directory = RunDirectory(path)
-        directory.require()
-        recipe = agree(directory, None, model)
-        stage = find_stage(directory, number)
-        weights, facts = directory.read_model(dataclasses.asdict(stage))
-        with parsing(directory.path / version_folder(stage.version)):
-            task = Task.from_dict(facts["task"])
+        if Path(path).is_file():
+            recipe, stage, task, weights = _read_export(Path(path), number, model)
+        else:
+            directory = RunDirectory(path)
+            directory.require()
+            recipe = agree(directory, None, model)
+            stage = find_stage(directory, number)
+            weights, facts = directory.read_model(dataclasses.asdict(stage))
+            with parsing(directory.path / version_folder(stage.version)):
+                task = Task.from_dict(facts["task"])
         with forked_rng(None):
             network = build_network(recipe, task, None if isinstance(model, str) else model)
         restore_model(network, weights)
@@ -154,7 +157,8 @@ def export(version: Version, file: Path) -> list[Path]:
 
     `.safetensors` holds the weights by name, and `.pt2` a program made by torch.export, which runs without this
     library and takes floats (images in [0, 1]) in batches of any size. The recipe goes beside it as `.toml`, and what
-    the weights need besides (classes, shape of inputs, normalization, version) as `.json`.
+    the weights need besides as `.json`: `task` (classes, shape of inputs, normalization), `stage`, the version's line
+    of the ledger, and checksums. `Version.load` takes the weights up again with what lies beside them.
 
     Returns:
         The files written.
@@ -167,23 +171,46 @@ def export(version: Version, file: Path) -> list[Path]:
     if not file.parent.is_dir():
         raise InputError(f"cannot export to {file}: there is no folder {file.parent}")
     content = tensors_to_bytes(version.model.state_dict()) if file.suffix == ".safetensors" else _program(version)
+    recipe = to_toml(version.recipe).encode()
     facts = {
-        "version": version.stage.version,
-        "committed_at": version.stage.committed_at,
-        "data_fingerprint": version.stage.data_fingerprint,
-        "accuracy": version.stage.accuracy,
         "task": dataclasses.asdict(version.task),
-        "environment": version.stage.environment,
-        "sha256": checksum(content),
+        "stage": dataclasses.asdict(version.stage),
+        "sha256": {file.name: checksum(content), file.with_suffix(".toml").name: checksum(recipe)},
     }
     contents = {
-        file.with_suffix(".toml"): to_toml(version.recipe).encode(),
+        file.with_suffix(".toml"): recipe,
         file.with_suffix(".json"): json.dumps(json.loads(to_json(facts)), indent=2).encode() + b"\n",
         file: content,
     }
     for path, data in contents.items():
         replace_file(path, data)
     return [file, file.with_suffix(".toml"), file.with_suffix(".json")]
+
+
+def _read_export(
+    file: Path, number: int | None, model: Callable[[], nn.Module] | str | None
+) -> tuple[Recipe, Stage, Task, dict[str, Tensor]]:
+    """Return recipe, stage, task and weights of a version that `export` wrote."""
+    if file.suffix != ".safetensors":
+        raise InputError(
+            f"cannot read a model from {file}: give a run directory, or a .safetensors file of lure export"
+        )
+    beside = {ending: file.with_suffix(ending) for ending in (".toml", ".json")}
+    for part in beside.values():
+        if not part.is_file():
+            raise InputError(f"{file} needs {part.name} beside it: lure export writes both")
+    contents = {part.name: part.read_bytes() for part in (file, *beside.values())}
+    with parsing(beside[".json"]):
+        facts = json.loads(contents[beside[".json"].name])
+        stage, task, sums = Stage(**facts["stage"]), Task.from_dict(facts["task"]), dict(facts["sha256"])
+    for name, expected in sums.items():
+        if checksum(contents.get(name, b"")) != expected:
+            raise InputError(f"{file.with_name(name)} is not what was exported: export the version again")
+    if number not in (None, stage.version):
+        raise InputError(f"{file} holds version {stage.version}, not {number}")
+    recipe = parse_recipe(contents[beside[".toml"].name].decode(), str(beside[".toml"]))
+    require_consent(str(file), recipe, model)
+    return recipe, stage, task, bytes_to_tensors(contents[file.name], file)
 
 
 def _program(version: Version) -> bytes:

@@ -397,8 +397,11 @@ def read_corrupted(directory: Path | str, kind: str, severity: int) -> Examples:
             f"got {images.dtype} of shape {images.shape}"
         )
     count = len(images) // 5
-    if labels.ndim != 1 or len(labels) not in (count, len(images)):
-        raise InputError(f"{Path(directory) / 'labels.npy'} must hold a label for each image, got shape {labels.shape}")
+    if labels.ndim != 1 or len(labels) not in (count, len(images)) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"{Path(directory) / 'labels.npy'} must hold an integer label for each image, "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
     rows = slice((severity - 1) * count, severity * count)
     chosen = labels[rows] if len(labels) == len(images) else labels
     pixels = torch.from_numpy(np.array(images[rows].transpose(0, 3, 1, 2), order="C"))

@@ -251,6 +251,10 @@ def corruption_accuracy(
     for kind in kinds:
         if kind not in KINDS:
             raise unknown_name("corruption", kind, KINDS)
+        if files is not None and (shape := read_corrupted(files, kind, 1).input_shape) != examples.input_shape:
+            raise InputError(
+                f"{Path(files) / kind}.npy holds images of shape {shape}, the model takes {examples.input_shape}"
+            )
     clean = accuracy(compute_logits(model, _images(examples), device), examples.labels)
     table: dict[str, Any] = {}
     for kind in kinds:

@@ -13,13 +13,15 @@ CALIBRATION = {
 
 
 def evaluation_tables(result: dict[str, Any], reliability: bool = False) -> list[tuple[str, Table]]:
-    """Return (title, table) pairs: the whole set, each class, and what was corrupted or attacked.
+    """Return (title, table) pairs: the whole set, each class, the change since the version before, and what was tried.
 
     Args:
         result: what `lure.evaluation.evaluate_version` returned.
         reliability: a table of the reliability diagram, too.
     """
     tables = [_summary(result), _classes(result)]
+    if "change" in result:
+        tables += _change(result)
     if reliability:
         tables.append(_reliability(result))
     if "corruptions" in result:
@@ -40,6 +42,10 @@ def _number(key: str, value: float) -> str:
     return f"{100 * value:.2f}" if "calibration_error" in key else f"{value:.4f}"
 
 
+def _name(row: dict[str, Any]) -> str:
+    return str(row.get("name", row["label"]))
+
+
 def _summary(result: dict[str, Any]) -> tuple[str, Table]:
     scaled = result.get("temperature_scaling")
     heading = [f"temperature {scaled['temperature']:.2f}"] if scaled else []
@@ -55,8 +61,27 @@ def _classes(result: dict[str, Any]) -> tuple[str, Table]:
     table = _table("class", "examples", "accuracy %", "precision %")
     for row in result["per_class"]:
         shares = ("-" if row.get(key) is None else f"{100 * row[key]:.1f}" for key in ("accuracy", "precision"))
-        table.add_row(str(row.get("name", row["label"])), str(row["examples"]), *shares)
+        table.add_row(_name(row), str(row["examples"]), *shares)
     return "by class", table
+
+
+def _change(result: dict[str, Any]) -> list[tuple[str, Table]]:
+    """Return what changed since the version before: which answers, and how far each tensor moved."""
+    change = result["change"]
+    test, before = change["paired_test"], change["from_version"]
+    title = (
+        f"answers since version {before}: {test['only_first_right']} became right, {test['only_second_right']} became "
+        f"wrong (exact McNemar test, p = {test['p_value']:.2g})"
+    )
+    answers = _table("class", "became right", "became wrong", "another answer")
+    for named, row in zip(result["per_class"], change["per_class"], strict=True):
+        counts = (row[key] for key in ("became_right", "became_wrong", "changed_answer"))
+        answers.add_row(_name(named), *map(str, counts))
+    moved = _table("tensor", "entries", "changed %", "relative distance", "cosine")
+    for row in change["weights"]:
+        numbers = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("relative_distance", "cosine"))
+        moved.add_row(row["name"], str(row["entries"]), f"{100 * row['changed_fraction']:.1f}", *numbers)
+    return [(title, answers), (f"weights since version {before}", moved)]
 
 
 def _reliability(result: dict[str, Any]) -> tuple[str, Table]:

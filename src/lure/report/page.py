@@ -117,7 +117,6 @@ def _overview(groups: Sequence[RunGroup]) -> list[str]:
 
 def _group_section(group: RunGroup) -> list[str]:
     data = group_data(group)
-    tested = all(run.stages[-1]["accuracy"] is not None for run in group.runs)
     parts = [
         f"<h2>{_text(group.label or 'Which policy')}</h2>",
         f"<p>{_text(_summary(group))}</p>",
@@ -125,13 +124,13 @@ def _group_section(group: RunGroup) -> list[str]:
     ]
     parts += [f'<p class="note">{_text(note)}</p>' for note in group.left_out]
     parts += _policy_table(data)
-    if tested:
+    if all(run.tested for run in group.runs):
         parts.append('<div class="figures">')
         parts.append(
             _figure(
                 partial(draw_stages, group),
                 "Test accuracy after each stage",
-                "Accuracy on the test set after each stage" + _band(group),
+                "Accuracy on the test set after each stage" + _bars(group),
             )
         )
         parts.append(
@@ -148,6 +147,7 @@ def _group_section(group: RunGroup) -> list[str]:
     parts += _corruption_section(data)
     parts += _attack_section(data)
     parts += _forgotten_section(group)
+    parts += _moved_section(group)
     parts += _class_section(group)
     parts += _run_section(group, data)
     return parts
@@ -162,8 +162,8 @@ def _summary(group: RunGroup) -> str:
     return f"{stages}: {', '.join(words)}. The whole recipe stands at the end."
 
 
-def _band(group: RunGroup) -> str:
-    return ": mean over seeds, band of one standard deviation." if len(group.runs) > len(group.policies) else "."
+def _bars(group: RunGroup) -> str:
+    return ": mean over seeds, bars of one standard deviation." if len(group.runs) > len(group.policies) else "."
 
 
 def _policy_table(data: Data) -> list[str]:
@@ -328,14 +328,15 @@ def _forgotten_section(group: RunGroup) -> list[str]:
     shares = {policy: share for policy, share in found.items() if share}
     if not shares:
         return []
-    names = list(dict.fromkeys(name for share in shares.values() for name in share))
+    names = dict.fromkeys(name for share in shares.values() for name, value in share.items() if value)
     rows = [
         [f"<code>{_text(name)}</code>", *(_bar(share.get(name, 0.0), policy) for policy, share in shares.items())]
         for name in names
     ]
     return [
         "<h3>What was forgotten where</h3>",
-        "<p>Share of the entries that the unlearner changed before the last stage, in percent; first seed.</p>",
+        "<p>Share of the entries that the unlearner changed before the last stage, in percent; first seed. Tensors "
+        "that it left alone are not shown.</p>",
         _table(["parameter", *map(_policy, shares)], rows),
     ]
 
@@ -344,6 +345,28 @@ def _bar(share: float, policy: str) -> str:
     width = f"{100 * share:.1f}%"
     shade = f"background: linear-gradient(to right, {colour(policy)[0]}55 {width}, transparent {width})"
     return f'<div style="{shade}; padding: 0 .3em">{_percent(share)}</div>'
+
+
+def _moved_section(group: RunGroup) -> list[str]:
+    """Say how far the last stage, unlearning and training together, moved each tensor in the first seed."""
+    found = {policy: last_evaluation(runs[0]) for policy, runs in group.policies.items()}
+    moved = {policy: result["change"]["weights"] for policy, result in found.items() if result and "change" in result}
+    if not moved:
+        return []
+    by_name = {policy: {row["name"]: row for row in rows} for policy, rows in moved.items()}
+    rows = []
+    for name in dict.fromkeys(name for tensors in by_name.values() for name in tensors):
+        cells = []
+        for tensors in by_name.values():
+            distance, cosine = (tensors.get(name, {}).get(key) for key in ("relative_distance", "cosine"))
+            cells.append(MISSING if distance is None or cosine is None else f"{distance:.2f} / {cosine:.2f}")
+        rows.append([f"<code>{_text(name)}</code>", *cells])
+    return [
+        "<h3>How far the weights moved</h3>",
+        "<p>From the version before to the last one, unlearning and training together: distance relative to the norm "
+        "before / cosine between the two; first seed.</p>",
+        _table(["tensor", *map(_policy, moved)], rows),
+    ]
 
 
 def _class_section(group: RunGroup) -> list[str]:

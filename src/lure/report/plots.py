@@ -47,11 +47,12 @@ SETTINGS: Any = {
 }
 SIZE = (6.8, 4.2)  # of one panel, in inches
 LABEL_GAP = 1.35  # between two labels, in heights of their letters
+APART = 0.012  # between the lines of two policies over stages, as a share of the width
 NEAR = 0.3  # points closer than this share of the width have their names in one column
 
 
 def plot_accuracy_over_stages(runs: Iterable[RunRecord], file: Path | str) -> None:
-    """Draw test accuracy after each stage, a line for each policy: mean over seeds, band ± one standard deviation.
+    """Draw test accuracy after each stage, a line for each policy: mean over seeds, bars ± one standard deviation.
 
     Runs of several recipes get a panel each.
 
@@ -132,44 +133,51 @@ def paint(
             raise InputError(f"cannot write the picture {file}: {error}") from None
 
 
-def draw_lines(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[Spread]]]) -> Points:
-    """Draw a line with a band for each policy, (positions, shares in [0, 1]), in percent; return the lines' ends."""
+def draw_lines(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[Spread]]], apart: float = 0.0) -> Points:
+    """Draw a line for each policy, (positions, shares in [0, 1]), in percent; return the lines' ends.
+
+    Bars show ± one standard deviation. Where positions are only numbers of things, the lines may stand a little apart,
+    a share of the width, so that the bars do not hide one another.
+    """
     styles = line_styles(lines)
-    for policy, (positions, points) in lines.items():
+    first = min(positions[0] for positions, _ in lines.values())
+    last = max(positions[-1] for positions, _ in lines.values())
+    reach = last - first or 1.0
+    spread_out = any(point.deviation for _, points in lines.values() for point in points)
+    ends = {}
+    for number, (policy, (positions, points)) in enumerate(lines.items()):
         shade, mark = colour(policy)
-        means = [100 * point.mean for point in points]
-        axes.plot(
-            positions,
+        aside = (number - (len(lines) - 1) / 2) * apart * reach if spread_out else 0.0
+        places, means = [position + aside for position in positions], [100 * point.mean for point in points]
+        axes.errorbar(
+            places,
             means,
+            yerr=[100 * (point.deviation or 0) for point in points] if spread_out else None,
             color=shade,
             linestyle=styles[policy],
             marker=mark,
             markersize=5,
             linewidth=1.6,
+            elinewidth=0.9,
             clip_on=False,
         )
-        if any(point.deviation for point in points):
-            widths = [100 * (point.deviation or 0) for point in points]
-            low = [mean - width for mean, width in zip(means, widths, strict=True)]
-            high = [mean + width for mean, width in zip(means, widths, strict=True)]
-            axes.fill_between(positions, low, high, color=shade, alpha=0.15, linewidth=0)
-    first = min(positions[0] for positions, _ in lines.values())
-    last = max(positions[-1] for positions, _ in lines.values())
-    reach = last - first or 1.0
-    axes.set_xlim(first - 0.03 * reach, last if last > first else last + 0.5)
-    return {policy: (positions[-1], 100 * points[-1].mean) for policy, (positions, points) in lines.items()}
+        ends[policy] = (places[-1], means[-1])
+    axes.set_xlim(first - 0.04 * reach, last + 0.02 * reach if last > first else last + 0.5)
+    return ends
 
 
 def draw_stages(group: RunGroup, axes: Axes) -> Points:
     """Draw test accuracy after each stage; return the lines' ends."""
-    axes.set_xlabel("stage")
     axes.set_ylabel("test accuracy, %")
+    seeds = {len(runs) for runs in group.policies.values()}
+    over = f" (mean ± standard deviation of {seeds.pop()} seeds)" if len(seeds) == 1 and seeds != {1} else ""
+    axes.set_xlabel(f"stage{over}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     lines = {}
     for policy, runs in group.policies.items():
         stages = range(1, len(runs[0].stages) + 1)
         lines[policy] = stages, [_known(spread(run.stages[stage - 1]["accuracy"] for run in runs)) for stage in stages]
-    return draw_lines(axes, lines)
+    return draw_lines(axes, lines, APART)
 
 
 def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]], axes: Axes) -> Points:

@@ -44,6 +44,11 @@ class RunRecord:
     result: dict[str, Any]
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def tested(self) -> bool:
+        """Whether there was a test set, so that there are accuracies to show."""
+        return self.stages[-1]["accuracy"] is not None
+
 
 def read_run(directory: Path | str) -> RunRecord:
     """Read one run directory.

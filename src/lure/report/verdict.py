@@ -106,7 +106,7 @@ def _group_verdict(group: RunGroup) -> str:
     policies = list(group.policies)
     if len(policies) == 1:
         return f"There is only one policy, {policies[0]}, so there is nothing to compare."
-    if any(run.stages[-1]["accuracy"] is None for run in group.runs):
+    if not all(run.tested for run in group.runs):
         return "Without a test set there are no accuracies, so the policies cannot be compared."
     seeds = set.intersection(*({run.seed for run in runs} for runs in group.policies.values()))
     if not seeds:
