@@ -12,6 +12,7 @@ import pytest
 
 from lure.cli import build_parser, main
 from lure.metrics.corruptions import KINDS
+from lure.metrics.evaluation import unpack_hits
 from lure.recipe import Experiment
 
 QUICK = ["--epochs", "1", "--num-mega-batches", "2", "--mega-batch-size", "40", "--test-limit", "50", "--threads", "1"]
@@ -90,6 +91,22 @@ def test_compare_runs_every_pair_once(capsys: pytest.CaptureFixture[str]) -> Non
     assert {k: v for k, v in after.items() if not k.endswith("png")} == {
         k: v for k, v in before.items() if not k.endswith("png")
     }
+
+
+def test_compare_evaluates_the_last_versions_and_pairs_them(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", *QUICK, "--unlearners", "warm-start,scratch", "--seeds", "0", "--out", "all"]
+    assert main(words) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    first, second = (
+        unpack_hits(json.loads(Path(f"all/{policy}/seed-0/evaluations/2.json").read_text())["correct"], 50)
+        for policy in ("warm-start", "scratch")
+    )
+    changed = int((first != second).sum())
+    assert changed
+    assert f"{changed} test examples are right under only one of" in out
+    Path("all/scratch/seed-0/evaluations/2.json").unlink()  # a comparison that was stopped here goes on here
+    assert main(words) == 0
+    assert Path("all/scratch/seed-0/evaluations/2.json").exists()
 
 
 def test_report_reads_what_compare_wrote(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn
 import lure
 from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
 from lure.errors import InputError, unknown_name
-from lure.evaluation import evaluate_version
+from lure.evaluation import evaluate_finished, evaluate_version
 from lure.experiment import Placement, compare, pair_directory, run
 from lure.models import MODELS
 from lure.processes import joined, process_rank
@@ -209,6 +209,7 @@ def run_command(arguments: argparse.Namespace) -> None:
             run(experiment, mine, placement=placement, watch=lambda moment: progress.show(label, moment))
         if process_rank():
             return
+    evaluate_finished([out], _placement(arguments), experiment.model)
     console = report_console()
     console.print(run_table(read_run(out)))
     print(f"\nsaved in {out}")
@@ -237,6 +238,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
             )
         if process_rank():
             return
+    evaluate_finished(directories, _placement(arguments), experiment.model)
     _print_comparison(directories, out)
 
 

@@ -1,6 +1,7 @@
 """Evaluate a committed version on its test set, and keep what came out in the run directory for the reports."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,18 @@ def evaluate_version(
         target = folder / f"{version.stage.version}.json"
         replace_file(target, to_json(_kept(target, result)).encode())
     return result
+
+
+def evaluate_finished(directories: Iterable[Path], placement: Placement, model: str | None = None) -> None:
+    """Evaluate the last version of each of these runs that was not evaluated yet, so that reports can show it.
+
+    Raises:
+        InputError: as `evaluate_version`.
+    """
+    for directory in directories:
+        last = RunDirectory(directory).standing().current
+        if not (directory / EVALUATIONS / f"{last}.json").exists():
+            evaluate_version(directory, last, placement=placement, model=model)
 
 
 def _kept(target: Path, result: dict[str, Any]) -> dict[str, Any]:

@@ -234,6 +234,11 @@ def test_policies_are_paired_example_by_example(evaluated):
     assert (tests[0]["only_first_right"], tests[0]["only_second_right"]) == (1, 2)
 
 
+def test_one_seed_is_judged_example_by_example(evaluated):
+    first = [run for run in evaluated if run.seed == 0]
+    assert "3 test examples are right under only one of lure and scratch (exact McNemar test, p = 1)" in verdict(first)
+
+
 def test_other_test_sets_are_not_paired(evaluated):
     file = evaluated[-1].directory / "evaluations" / "0002.json"
     file.write_text(json.dumps(make_evaluation(0.7, [1] * 8, fingerprint="another")))

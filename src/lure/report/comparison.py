@@ -14,6 +14,8 @@ from typing import Any
 
 from lure.choices import split_choice
 from lure.errors import InputError
+from lure.metrics.evaluation import unpack_hits
+from lure.metrics.paired import mcnemar_of_hits
 from lure.report.records import RunRecord
 from lure.unlearners import UNLEARNERS
 
@@ -128,6 +130,25 @@ def paired_differences(runs: Sequence[RunRecord], others: Sequence[RunRecord]) -
         for side in (runs, others)
     )
     return {seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs}
+
+
+def paired_tests(runs: Iterable[RunRecord]) -> list[dict[str, Any]]:
+    """Compare the last versions of any two policies on one seed, where both were evaluated on the same test set.
+
+    Returns:
+        `seed`, `first` and `second` (policies), and what `mcnemar` says of them.
+    """
+    by_seed: dict[int, list[tuple[str, dict[str, Any]]]] = {}
+    for run in runs:
+        if run.last_evaluation and "correct" in run.last_evaluation:
+            by_seed.setdefault(run.seed, []).append((run.policy, run.last_evaluation))
+    tests: list[dict[str, Any]] = []
+    for seed, evaluated in sorted(by_seed.items()):
+        for (policy, one), (other, two) in itertools.combinations(evaluated, 2):
+            if one["data_fingerprint"] == two["data_fingerprint"]:
+                hits = (unpack_hits(result["correct"], result["examples"]) for result in (one, two))
+                tests.append({"seed": seed, "first": policy, "second": other, **mcnemar_of_hits(*hits)})
+    return tests
 
 
 def policy_order(policy: str) -> tuple[int, str]:

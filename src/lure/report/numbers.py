@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
-from lure.metrics.evaluation import unpack_hits
-from lure.metrics.paired import mcnemar_of_hits, paired_seeds
-from lure.report.comparison import MEASURES, RunGroup, finite, group_runs, spread, stage_cost, totals
+from lure.metrics.paired import paired_seeds
+from lure.report.comparison import MEASURES, RunGroup, finite, group_runs, paired_tests, spread, stage_cost, totals
 from lure.report.plots import pareto_front
 from lure.report.records import RunRecord
 from lure.report.verdict import verdict
@@ -56,7 +54,7 @@ def group_data(group: RunGroup) -> Data:
         "left_out": group.left_out,
         "verdict": verdict(group.runs),
         "policies": policies,
-        "paired_tests": _paired_tests(group),
+        "paired_tests": paired_tests(group.runs),
     }
 
 
@@ -71,7 +69,7 @@ def _policy_data(group: RunGroup, policy: str) -> Data:
         "cost": next((cost["mean"] for cost in costs if cost and cost["mean"] > 0), 0.0),
         "difference_from_scratch": _difference_from_scratch(group, policy),
         "over_stages": _over_stages(runs),
-        "evaluation": _merged_evaluation([result for run in runs if (result := last_evaluation(run))]),
+        "evaluation": _merged_evaluation([result for run in runs if (result := run.last_evaluation)]),
         "runs": [
             {
                 "directory": str(run.directory),
@@ -107,11 +105,6 @@ def _over_stages(runs: Sequence[RunRecord]) -> list[Data]:
             )
         rows.append(row)
     return rows
-
-
-def last_evaluation(run: RunRecord) -> Data | None:
-    """Return the evaluation of a run's newest version; None where it has none."""
-    return run.evaluations.get(run.stages[-1].get("version", len(run.stages)))
 
 
 def _merged_evaluation(results: Sequence[Data]) -> Data | None:
@@ -164,22 +157,6 @@ def pool_bins(diagrams: Sequence[Sequence[Data]]) -> list[Data]:
             old[key] = (old[key] * old["examples"] + row[key] * row["examples"]) / count
         old["examples"] = count
     return [pooled[low] for low in sorted(pooled)]
-
-
-def _paired_tests(group: RunGroup) -> list[Data]:
-    """Compare the last versions of any two policies on one seed, where both were evaluated on the same test set."""
-    by_seed: dict[int, list[tuple[str, Data]]] = {}
-    for run in group.runs:
-        result = last_evaluation(run)
-        if result and "correct" in result:
-            by_seed.setdefault(run.seed, []).append((run.policy, result))
-    tests = []
-    for seed, evaluated in sorted(by_seed.items()):
-        for (policy, one), (other, two) in combinations(evaluated, 2):
-            if one["data_fingerprint"] == two["data_fingerprint"]:
-                hits = (unpack_hits(result["correct"], result["examples"]) for result in (one, two))
-                tests.append({"seed": seed, "first": policy, "second": other, **mcnemar_of_hits(*hits)})
-    return tests
 
 
 def _spread_data(values: Iterable[Any]) -> Data | None:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from lure.errors import InputError
 from lure.report.colours import colour
 from lure.report.comparison import MEASURES, RunGroup, Spread, group_runs
-from lure.report.numbers import Data, group_data, last_evaluation, page_data
+from lure.report.numbers import Data, group_data, page_data
 from lure.report.plots import Points, draw_cost, draw_lines, draw_reliability, draw_stages, paint
 from lure.report.records import RunRecord
 from lure.report.table import COLUMNS, MISSING, format_spread
@@ -349,7 +349,7 @@ def _bar(share: float, policy: str) -> str:
 
 def _moved_section(group: RunGroup) -> list[str]:
     """Say how far the last stage, unlearning and training together, moved each tensor in the first seed."""
-    found = {policy: last_evaluation(runs[0]) for policy, runs in group.policies.items()}
+    found = {policy: runs[0].last_evaluation for policy, runs in group.policies.items()}
     moved = {policy: result["change"]["weights"] for policy, result in found.items() if result and "change" in result}
     if not moved:
         return []
@@ -373,7 +373,7 @@ def _class_section(group: RunGroup) -> list[str]:
     """Say class by class what the last update changed, in the first seed of each policy."""
     parts = []
     for policy, runs in group.policies.items():
-        result = last_evaluation(runs[0])
+        result = runs[0].last_evaluation
         change = (result or {}).get("change")
         if not result or not change:
             continue

@@ -45,6 +45,11 @@ class RunRecord:
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
+    def last_evaluation(self) -> dict[str, Any] | None:
+        """The evaluation of the newest version; None where it has none."""
+        return self.evaluations.get(self.stages[-1].get("version", len(self.stages)))
+
+    @property
     def tested(self) -> bool:
         """Whether there was a test set, so that there are accuracies to show."""
         return self.stages[-1]["accuracy"] is not None

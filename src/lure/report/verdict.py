@@ -24,12 +24,12 @@ Equivalence of Average Bioavailability", Journal of Pharmacokinetics and Biophar
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import special
 
-from lure.report.comparison import RunGroup, group_runs, paired_differences, totals
+from lure.report.comparison import RunGroup, group_runs, paired_differences, paired_tests, totals
 from lure.report.records import RunRecord
 
 MARGIN = 0.01  # a loss of one percentage point of accuracy is tolerated
@@ -128,7 +128,8 @@ def _group_verdict(group: RunGroup) -> str:
             ends += " and costs least"
         else:
             ends += f", {ordered[0]} costs least ({percent(means[ordered[0]])})"
-        return f"One seed does not decide which policy to take: {ends}; compare at least three seeds."
+        test = _example_by_example(paired, best, by_accuracy[1] if ordered[0] == best else ordered[0])
+        return f"One seed does not decide which policy to take: {ends}{test}; compare at least three seeds."
     if ordered[0] == best:
         return f"{best} has the best final accuracy ({percent(means[best])}, mean of {over}), and no policy is cheaper."
     resolution = 1 / min(run.stages[-1]["test_examples"] for run in group.runs)
@@ -153,6 +154,16 @@ def _group_verdict(group: RunGroup) -> str:
         f"{best} is the cheapest policy that is not worse than the best: it has the best final accuracy itself "
         f"({percent(means[best])}, mean of {over}), and all that cost less are worse."
     )
+
+
+def _example_by_example(runs: Mapping[str, Sequence[RunRecord]], policy: str, other: str) -> str:
+    """Say how two policies differ on the test set of the one seed, where both were evaluated."""
+    for test in paired_tests([*runs[policy], *runs[other]]):
+        return (
+            f"; {test['changed_side']} test examples are right under only one of {policy} and {other} "
+            f"(exact McNemar test, p = {test['p_value']:.2g})"
+        )
+    return ""
 
 
 def percent(share: float) -> str:
