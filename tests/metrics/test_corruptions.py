@@ -207,7 +207,7 @@ def test_labels_of_one_severity_serve_all(published):
         ("fog", np.zeros((21, 4, 4, 3), np.uint8), r"fog\.npy must hold uint8 images"),
         ("fog", np.zeros((20, 4, 4, 3), np.float32), r"fog\.npy must hold uint8 images"),
         ("labels", np.zeros(7, np.uint8), r"labels\.npy must hold an integer label for each image"),
-            ("labels", np.zeros(4), r"labels\.npy must hold an integer label for each image"),
+        ("labels", np.zeros(4), r"labels\.npy must hold an integer label for each image"),
     ],
 )
 def test_wrong_arrays_are_refused(published, name, array, message):
