@@ -35,7 +35,7 @@ from lure.sources import SOURCES
 from lure.trackers import Tracking
 from lure.unlearners import UNLEARNERS
 
-COMPARED = "warm-start,scratch,lure,shrink-perturb,dash"
+COMPARED = "warm-start,scratch,lure,shrink-perturb,dash,dash:shrink_floor=0.05"
 
 DESCRIPTION = """\
 Keep a neural network current while its data arrive in chunks: learn, unlearn, relearn.

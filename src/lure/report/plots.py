@@ -47,7 +47,7 @@ SETTINGS: Any = {
 }
 SIZE = (6.8, 4.2)  # of one panel, in inches
 LABEL_GAP = 1.35  # between two labels, in heights of their letters
-APART = 0.012  # between the lines of two policies over stages, as a share of the width
+APART = 0.06  # how far all lines together may stand apart over stages, as a share of the width
 NEAR = 0.3  # points closer than this share of the width have their names in one column
 
 
@@ -137,7 +137,7 @@ def draw_lines(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[S
     """Draw a line for each policy, (positions, shares in [0, 1]), in percent; return the lines' ends.
 
     Bars show ± one standard deviation. Where positions are only numbers of things, the lines may stand a little apart,
-    a share of the width, so that the bars do not hide one another.
+    all together by a share of the width, so that the bars do not hide one another.
     """
     styles = line_styles(lines)
     first = min(positions[0] for positions, _ in lines.values())
@@ -147,7 +147,7 @@ def draw_lines(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[S
     ends = {}
     for number, (policy, (positions, points)) in enumerate(lines.items()):
         shade, mark = colour(policy)
-        aside = (number - (len(lines) - 1) / 2) * apart * reach if spread_out else 0.0
+        aside = ((number + 0.5) / len(lines) - 0.5) * apart * reach if spread_out else 0.0
         places, means = [position + aside for position in positions], [100 * point.mean for point in points]
         axes.errorbar(
             places,
