@@ -266,6 +266,7 @@ class Learner:
                 on_arrival(arrival)
             offered, taken_in = self._admit(split, number)
             train, validation = self._place(offered.train), self._place(offered.validation)
+            self._load_held_out(validation)
             optimizer = build_optimizer(model, self.recipe)
             state, facts = self._resume(number, model, optimizer, whole)
             if state is None:
@@ -483,6 +484,14 @@ class Learner:
         channels_last = self.model is not None and suits_channels_last(self.model)
         return Loader(examples, self.device, channels_last, self._workers)
 
+    def _load_held_out(self, validation: Loader) -> None:
+        """Read now what is only needed once the training is done, or an image that is damaged would cost all of it."""
+        if self._test_loader is None and self.test is not None and len(self.test):
+            self._test_loader = self._place(self.test)
+        for held_out in (validation, self._test_loader):
+            if held_out is not None:
+                held_out.load()
+
     def _unlearn(
         self, number: int, model: nn.Module, optimizer: torch.optim.Optimizer, split: Split, train: Loader
     ) -> dict[str, Any]:
@@ -586,8 +595,7 @@ class Learner:
         train_accuracy = _accuracy(model, train, recipe)
         validation_accuracy = _accuracy(model, validation, recipe) if len(validation) else None
         errors = ece = nll = decision = correct = None
-        if self.test is not None and len(self.test):
-            self._test_loader = self._test_loader or self._place(self.test)
+        if self._test_loader is not None:
             logits, labels = predict(model, self._test_loader, recipe)
             errors = error_count(logits, labels)
             ece, nll = expected_calibration_error(logits, labels), negative_log_likelihood(logits, labels)

@@ -2,10 +2,12 @@
 
 Data that fit stay on the device as they are stored (images as uint8), and every batch is gathered, augmented and turned
 into floats there: no worker processes, no copy per epoch. Larger data are read row by row by worker processes. Which
-examples stand in which batch is decided by the caller, so both ways give the same batches.
+examples stand in which batch is decided by the caller, so both ways give the same batches. Encoded images that are to
+be cropped as is usual for ImageNet are always read row by row: the crops come out of the whole photograph.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from lure.examples import Examples
 from lure.processes import my_share, number_of_processes, process_rank
 from lure.randomness import derive_generator
-from lure.sources.augment import augment
+from lure.sources.augment import Crops, augment, draw_crops
+from lure.sources.images import EncodedImages
 
 RESIDENT_BYTES = 4 * 2**30  # data sets up to this size are held on the device whole
 
@@ -22,15 +25,31 @@ RESIDENT_BYTES = 4 * 2**30  # data sets up to this size are held on the device w
 class _Rows(Dataset[tuple[Tensor, Tensor]]):
     """A map-style data set whose items are whole batches, for `DataLoader` without its own batching."""
 
-    def __init__(self, examples: Examples, batches: Sequence[Tensor]) -> None:
-        self.examples, self.batches = examples, batches
+    def __init__(self, examples: Examples, batches: Sequence[Tensor], crops: Sequence[Crops] | None) -> None:
+        self.examples, self.batches, self.crops = examples, batches, crops
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         chosen = self.examples[self.batches[number]]
-        return chosen.inputs, chosen.labels
+        if self.crops is None:
+            return chosen.inputs, chosen.labels
+        return _cropped(chosen, self.crops[number]), chosen.labels
+
+
+def _are_encoded(examples: Examples) -> bool:
+    return all(isinstance(part.inputs, EncodedImages) for part in examples.parts)
+
+
+def _cropped(examples: Examples, crops: Crops) -> Tensor:
+    pieces, start = [], 0
+    for part in examples.parts:
+        rows = torch.arange(len(part)) if part.rows is None else part.rows
+        if isinstance(part.inputs, EncodedImages):
+            pieces.append(part.inputs.crop(rows, crops[start : start + len(part)]))
+        start += len(part)
+    return torch.cat(pieces)
 
 
 class Loader:
@@ -57,12 +76,23 @@ class Loader:
         self.workers = workers
         row_bytes = torch.Size(examples.input_shape).numel() * examples.input_dtype.itemsize
         self.resident = len(examples) * row_bytes <= RESIDENT_BYTES
-        if self.resident:
-            self.inputs = examples.inputs.to(self.device)
-            self.labels = examples.labels.to(self.device)
+
+    @cached_property
+    def _on_device(self) -> tuple[Tensor, Tensor]:
+        """The inputs and labels of all examples; made when they are first asked for, which crops may never do."""
+        return self.examples.inputs.to(self.device), self.examples.labels.to(self.device)
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def load(self) -> None:
+        """Read what is held on the device now, and not with the first batch, so that damage shows before any training.
+
+        Raises:
+            InputError: if an example cannot be read.
+        """
+        if self.resident:
+            _ = self._on_device
 
     def batches(
         self,
@@ -82,20 +112,27 @@ class Loader:
             shared: among several processes, yield only this one's share of each batch.
         """
         rows = torch.arange(len(self)) if order is None else order
-        pieces = cut_batches(rows.to(self.device) if self.resident else rows, batch_size)
+        from_photographs = augmentation == "imagenet" and _are_encoded(self.examples)
+        resident = self.resident and not from_photographs
+        pieces = cut_batches(rows.to(self.device) if resident else rows, batch_size)
         if shared:
             pieces = [my_share(piece) for piece in pieces]
-        for inputs, labels in self._stored(pieces):
+        crops = None
+        if from_photographs:
+            generator = generator or torch.Generator().manual_seed(0)
+            augmentation, crops = "none", [draw_crops(len(piece), generator) for piece in pieces]
+        for inputs, labels in self._resident(pieces) if resident else self._row_by_row(pieces, crops):
             if augmentation != "none":
                 inputs = augment(inputs, augmentation, generator)
             yield self._as_floats(inputs), labels
 
-    def _stored(self, pieces: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.resident:
-            yield from ((self.inputs[piece], self.labels[piece]) for piece in pieces)
-            return
+    def _resident(self, pieces: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        inputs, labels = self._on_device
+        yield from ((inputs[piece], labels[piece]) for piece in pieces)
+
+    def _row_by_row(self, pieces: Sequence[Tensor], crops: Sequence[Crops] | None) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(
-            _Rows(self.examples, pieces),
+            _Rows(self.examples, pieces, crops),
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",

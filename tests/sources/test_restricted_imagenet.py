@@ -1,5 +1,6 @@
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from miniatures import write_image, write_restricted_imagenet
@@ -8,7 +9,7 @@ from lure.errors import InputError
 from lure.sources import load_dataset
 from lure.sources.restricted_imagenet import FOLDERS, GROUPS
 
-pytest.importorskip("PIL.Image")
+Image = pytest.importorskip("PIL.Image")
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,12 @@ def test_images_of_any_size_and_mode_are_brought_to_one(tree, tmp_path):
     inputs = load_dataset("restricted-imagenet:size=8", copy).train[:3].inputs
     assert inputs.shape == (3, 3, 8, 8)
     assert torch.equal(inputs[1, 0], inputs[1, 2])
+
+
+def test_the_middle_of_an_image_is_what_is_tested_on(tmp_path):
+    tree = write_restricted_imagenet(tmp_path)
+    file = tree / "val" / FOLDERS[0][1] / f"{FOLDERS[0][1]}_0.JPEG"
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 300, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    tested = load_dataset("restricted-imagenet", tree).test[[0]].inputs[0]
+    assert torch.equal(tested, torch.from_numpy(pixels).permute(2, 0, 1)[:, 16:240, 38:262])

@@ -5,6 +5,7 @@ never changed: an augmented batch lives as long as the step that uses it.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -25,8 +26,8 @@ def augment(inputs: Tensor, kind: str, generator: torch.Generator | None = None)
         inputs: uint8 (batch, channels, height, width); left alone.
         kind: "none" returns the batch as it is. "crop" shifts each image by up to 4 pixels, filling with black: what
             padding by 4 and cropping at random to the old size does. "crop-flip" also mirrors half of the images.
-            "imagenet" cuts out a random part (8 to 100 % of the area, sides 3:4 to 4:3), scales it to the old size
-            (bilinear, without smoothing), and mirrors half of the images.
+            "imagenet" cuts out a random part (see `Crops`), scales it to the old size (bilinear, without smoothing),
+            and mirrors half of the images.
         generator: the only source of randomness, a CPU one for any device; None means seed 0.
 
     Returns:
@@ -51,7 +52,7 @@ def augment(inputs: Tensor, kind: str, generator: torch.Generator | None = None)
         )
     generator = generator or torch.Generator().manual_seed(0)
     if kind == "imagenet":
-        return _resized_crop(inputs, generator)
+        return _resized_crop(inputs, draw_crops(len(inputs), generator))
     return _shift(inputs, kind == "crop-flip", generator)
 
 
@@ -71,16 +72,69 @@ def _shift(inputs: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
     return padded.gather(2, places.to(inputs.device).expand(-1, channels, -1)).view(inputs.shape)
 
 
-def _resized_crop(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    count, _, height, width = inputs.shape
+@dataclass(frozen=True)
+class Crops:
+    """Random parts to cut out of images, and whether to mirror them; (count,) each.
+
+    They are drawn before the sizes of the images are known, so that whoever decodes an image can cut its part out of
+    the whole of it. The area is 8 to 100 % of the image's, the sides stand 3:4 to 4:3, and a part that would stick out
+    is cut down to the image.
+
+    Attributes:
+        area: share of the image's area, in (0, 1].
+        aspect: width of the part over its height.
+        across: where it lies, from 0 (left) to 1 (right).
+        down: where it lies, from 0 (top) to 1 (bottom).
+        mirrored: bool.
+
+    Reference:
+        Szegedy and others, "Going Deeper with Convolutions", CVPR 2015: the crops that training on ImageNet has used
+        since.
+    """
+
+    area: Tensor
+    aspect: Tensor
+    across: Tensor
+    down: Tensor
+    mirrored: Tensor
+
+    def __getitem__(self, rows: slice) -> "Crops":
+        """Return some of the parts, in order."""
+        return Crops(*(values[rows] for values in (self.area, self.aspect, self.across, self.down, self.mirrored)))
+
+    def shares(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return width and height of the parts of images of one size, as shares of the image's; (count,) each."""
+        return (
+            (self.area * self.aspect * height / width).sqrt().clamp(max=1),
+            (self.area / self.aspect * width / height).sqrt().clamp(max=1),
+        )
+
+    def box(self, number: int, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return (left, top, right, bottom) in pixels of one part of an image.
+
+        Example:
+            >>> whole = Crops(*torch.tensor([[1.0], [1.0], [0.5], [0.5]]), torch.tensor([False]))
+            >>> whole.box(0, 20, 20)
+            (0.0, 0.0, 20.0, 20.0)
+        """
+        share_x, share_y = (float(share[number]) for share in self.shares(height, width))
+        left, top = float(self.across[number]) * (1 - share_x), float(self.down[number]) * (1 - share_y)
+        return left * width, top * height, min(1.0, left + share_x) * width, min(1.0, top + share_y) * height
+
+
+def draw_crops(count: int, generator: torch.Generator) -> Crops:
+    """Draw the parts for so many images."""
     draws = torch.rand(4, count, generator=generator)
     area = AREA[0] + draws[0] * (AREA[1] - AREA[0])
     aspect = torch.exp(math.log(ASPECT[0]) + draws[1] * math.log(ASPECT[1] / ASPECT[0]))
-    # Sides as shares of the image's; a crop that would stick out is cut down to the image.
-    shares_x = (area * aspect * height / width).sqrt().clamp(max=1)
-    shares_y = (area / aspect * width / height).sqrt().clamp(max=1)
-    centres_x, centres_y = ((2 * draws[side] - 1) * (1 - share) for side, share in ((2, shares_x), (3, shares_y)))
-    signs = torch.where(_mirror(count, generator), -1.0, 1.0)
+    return Crops(area, aspect, draws[2], draws[3], _mirror(count, generator))
+
+
+def _resized_crop(inputs: Tensor, crops: Crops) -> Tensor:
+    count, _, height, width = inputs.shape
+    shares_x, shares_y = crops.shares(height, width)
+    centres_x, centres_y = (2 * crops.across - 1) * (1 - shares_x), (2 * crops.down - 1) * (1 - shares_y)
+    signs = torch.where(crops.mirrored, -1.0, 1.0)
     zeros = torch.zeros(count)
     rows_x = torch.stack([shares_x * signs, zeros, centres_x], 1)
     rows_y = torch.stack([zeros, shares_y, centres_y], 1)

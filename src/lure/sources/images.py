@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError
+from lure.sources.augment import Crops
 
 # The brightest value of the modes that do not count from 0 to 255.
 BRIGHTEST = {"I": 65535, "I;16": 65535, "I;16L": 65535, "I;16B": 65535, "F": 1}
@@ -40,6 +41,7 @@ class EncodedImages:
         reader: gives the encoded images.
         row_shape: (channels, height, width) of every decoded image; channels are 1 (grey) or 3 (red, green, blue). An
             image of another size is scaled, after cutting off evenly what does not fit the aspect ratio.
+        border: share of the image that is cut off at each of its four sides before that, in [0, 0.5).
 
     Raises:
         InputError: if pillow is missing, or, when rows are asked for, an image cannot be decoded.
@@ -47,18 +49,27 @@ class EncodedImages:
 
     dtype = torch.uint8
 
-    def __init__(self, reader: ImageReader, row_shape: tuple[int, int, int]) -> None:
+    def __init__(self, reader: ImageReader, row_shape: tuple[int, int, int], border: float = 0.0) -> None:
         import_pillow()
         self.reader = reader
-        self.row_shape = row_shape
+        self.row_shape, self.border = row_shape, border
         self.shape = torch.Size((len(reader), *row_shape))
         self._digests: dict[int, bytes] = {}
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Decode the rows with these numbers."""
+        return self.crop(rows, None)
+
+    def crop(self, rows: Tensor, crops: Crops | None) -> Tensor:
+        """Decode the rows with these numbers, of each the part that `crops` names; None is what indexing gives.
+
+        Parts are cut out of the whole image, at its own resolution, and scaled to the shape of a row.
+        """
         images = torch.empty((len(rows), *self.row_shape), dtype=torch.uint8)
         for position, row in enumerate(rows.tolist()):
-            images[position] = decode_image(self.reader.read(row), self.reader.name(row), self.row_shape)
+            part = None if crops is None else (crops, position)
+            content, name = self.reader.read(row), self.reader.name(row)
+            images[position] = decode_image(content, name, self.row_shape, self.border, part)
         return images
 
     def hash_rows(self, rows: Tensor) -> bytes:
@@ -72,13 +83,21 @@ class EncodedImages:
         return self._digests[row]
 
 
-def decode_image(content: bytes, name: str, shape: tuple[int, int, int]) -> Tensor:
+def decode_image(
+    content: bytes,
+    name: str,
+    shape: tuple[int, int, int],
+    border: float = 0.0,
+    part: tuple[Crops, int] | None = None,
+) -> Tensor:
     """Decode one image of any mode to uint8 (channels, height, width).
 
     Args:
         content: the encoded image.
         name: its name for messages.
         shape: (channels, height, width) that is wanted, channels being 1 or 3.
+        border: share that is cut off at each side, in [0, 0.5).
+        part: crops, and the number of the one that is wanted instead of the middle.
 
     Raises:
         InputError: if it cannot be decoded, or claims more pixels than pillow takes for sane.
@@ -88,8 +107,13 @@ def decode_image(content: bytes, name: str, shape: tuple[int, int, int]) -> Tens
     channels, height, width = shape
     with _decoding(name), Image.open(io.BytesIO(content)) as image:
         plain = _to_bytes(image).convert("L" if channels == 1 else "RGB")
-        if plain.size != (width, height):
-            plain = ImageOps.fit(plain, (width, height), Image.Resampling.BILINEAR)
+        if part is not None:
+            crops, number = part
+            box = crops.box(number, plain.height, plain.width)
+            plain = plain.resize((width, height), Image.Resampling.BILINEAR, box)
+            plain = ImageOps.mirror(plain) if bool(crops.mirrored[number]) else plain
+        elif border or plain.size != (width, height):
+            plain = ImageOps.fit(plain, (width, height), Image.Resampling.BILINEAR, bleed=border)
         pixels = torch.from_numpy(np.array(plain, dtype=np.uint8))
     return pixels.view(height, width, channels).permute(2, 0, 1)
 

@@ -35,6 +35,7 @@ GROUPS = {
 }
 FOLDERS = [(label, folder) for label, folders in enumerate(GROUPS.values()) for folder in folders.split()]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BORDER = (1 - 224 / 256) / 2  # the usual crop of test images: the middle 224 of 256 pixels
 
 
 def restricted_imagenet(
@@ -46,7 +47,8 @@ def restricted_imagenet(
         path: the folder with `train` and `val`, each with a folder for each class, named by its WordNet id. Other
             classes are ignored.
         download: has no effect: ImageNet cannot be fetched without an account.
-        size: height and width that images are scaled to, after cutting them square.
+        size: height and width of what is cut out of the middle of an image and scaled: 7/8 of its shorter side, as is
+            usual. Training with `augment = imagenet` cuts random parts out of the whole image instead.
         statistics: whose mean and standard deviation normalise the images; the released code of LURE takes CIFAR-10's.
 
     Raises:
@@ -83,4 +85,5 @@ def _load_part(path: Path, size: int) -> Examples:
             f"restricted-imagenet lacks images of {len(missing)} of its {len(FOLDERS)} classes in {path}: "
             f"{', '.join(missing)}"
         )
-    return Examples(EncodedImages(FolderReader(path.resolve(), names), (3, size, size)), torch.tensor(labels))
+    images = EncodedImages(FolderReader(path.resolve(), names), (3, size, size), BORDER)
+    return Examples(images, torch.tensor(labels))
