@@ -80,8 +80,12 @@ class Free(nn.Module):
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
 def test_weights_are_forgettable_and_scales_and_biases_are_not(layer: nn.Module, weights: list[str]) -> None:
-    assert list(forgettable(layer)) == weights
-    assert list(forgettable(nn.Sequential(nn.ReLU(), layer))) == [f"1.{name}" for name in weights]
+    if weights:
+        assert list(forgettable(layer)) == weights
+        assert list(forgettable(nn.Sequential(nn.ReLU(), layer))) == [f"1.{name}" for name in weights]
+    else:
+        with pytest.raises(InputError, match="no trainable weight to forget"):
+            forgettable(layer)
     assert list(forgettable(layer, "all")) == [name for name, _ in layer.named_parameters()]
 
 

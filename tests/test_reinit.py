@@ -177,6 +177,24 @@ def test_a_reset_that_resets_nothing_does_not_pass() -> None:
     assert torch.equal(model[0].weight, torch.ones(2, 3))
 
 
+class Demanding(nn.Module):
+    """Resets itself only if it is told how wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 3))
+
+    def reset_parameters(self, spread: float) -> None:
+        nn.init.normal_(self.weight, std=spread)
+
+
+def test_a_reset_that_needs_arguments_is_none() -> None:
+    model = nn.Sequential(Demanding(), nn.Linear(3, 2))
+    assert list(fresh_parameters(model, ["1.weight"])) == ["1.weight"]
+    with pytest.raises(InputError, match=r"layer '0' \(Demanding\) does not reset it; pass draw="):
+        fresh_parameters(model, ["0.weight"])
+
+
 def test_a_free_parameter_needs_a_builder_only_where_it_is_asked_for() -> None:
     model = Free()
     assert list(fresh_parameters(model, forgettable(model))) == ["layer.weight"]
@@ -274,6 +292,11 @@ def test_buffers_begin_again_from_what_is_known_best() -> None:
     assert model.counter == 4  # nobody says how it began
     redraw_all_(model, initial={**model.state_dict(), "counter": torch.tensor(1)})
     assert model.counter == 1
+    model(torch.randn(8, 2))
+    redraw_all_(model, initial={"counter": torch.tensor(2)})  # of the rest, the layers say how it began
+    assert (model.counter, model[1].num_batches_tracked) == (2, 0)
+    with pytest.raises(InputError, match=r"'counter', of shape \(\), is of shape \(1,\)"):
+        redraw_all_(model, initial={"counter": torch.ones(1)})
 
 
 def test_kaiming_uniform_ignores_how_a_network_begins() -> None:

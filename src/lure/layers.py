@@ -6,7 +6,7 @@ name that is registered first. Frozen parameters (`requires_grad=False`) are nev
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -132,6 +132,9 @@ def forgettable(model: nn.Module, scope: Scope = "weights") -> dict[str, nn.Para
     layers, and in any other layer that has `reset_parameters` and does not normalise. Biases, norm scales and free
     parameters such as position tables stay. With scope "all": every trainable parameter.
 
+    Raises:
+        InputError: if there is none, so that a reset which would reset nothing does not pass for one.
+
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
         >>> list(forgettable(net)), len(forgettable(net, "all"))
@@ -139,9 +142,17 @@ def forgettable(model: nn.Module, scope: Scope = "weights") -> dict[str, nn.Para
     """
     refuse_unmaterialized(model)
     parameters = trainable(model)
+    if not parameters:
+        raise InputError("the model has no trainable parameter")
     if scope == "all":
         return parameters
-    return {name: parameter for name, parameter in parameters.items() if _is_weight(model, name, parameter)}
+    weights = {name: parameter for name, parameter in parameters.items() if _is_weight(model, name, parameter)}
+    if not weights:
+        raise InputError(
+            "the model has no trainable weight to forget: no matrix in a linear, convolution, embedding, attention or "
+            "recurrent layer, or in a layer that has reset_parameters"
+        )
+    return weights
 
 
 def _is_weight(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
@@ -157,6 +168,37 @@ def _is_weight(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     if local.endswith("_g") and hasattr(layer, f"{local[:-2]}_v"):
         return False  # the scale of the older weight norm, which works by hooks
     return parameter.dim() >= 2 and "bias" not in local
+
+
+def refuse_computed(model: nn.Module, names: Iterable[str]) -> None:
+    """Raise if a layer computes its weight from one of these parameters, by weight norm and the like.
+
+    Raises:
+        InputError: naming the parameter.
+    """
+    for name in names:
+        layer, _, local = owner(model, name)
+        # The older weight norm and spectral norm work by hooks.
+        by_hook = (local == "weight_v" and hasattr(layer, "weight_g")) or (
+            local == "weight_orig" and hasattr(layer, "weight_u")
+        )
+        if by_hook or parametrize.is_parametrized(layer, local):
+            raise InputError(
+                f"{name!r} is computed by a parametrisation, which could undo the change: "
+                f"remove it first (torch.nn.utils.parametrize.remove_parametrizations)"
+            )
+
+
+def require_initial(tensors: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> None:
+    """Raise unless `initial` holds each of these tensors, under its name and in its shape.
+
+    Raises:
+        InputError: naming the first that is missing or of another shape.
+    """
+    for name, tensor in tensors.items():
+        if name not in initial or initial[name].shape != tensor.shape:
+            found = f"of shape {tuple(initial[name].shape)}" if name in initial else "missing"
+            raise InputError(f"the initial weight of {name!r}, of shape {tuple(tensor.shape)}, is {found}")
 
 
 def weight_layers(model: nn.Module) -> list[tuple[str, list[str]]]:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lure.errors import InputError, require_within
-from lure.layers import trainable
+from lure.errors import require_within
+from lure.layers import require_initial, trainable
 
 
 def l2_init_penalty(model: nn.Module, initial: Mapping[str, Tensor], strength: float) -> Tensor:
@@ -41,10 +41,7 @@ def l2_init_penalty(model: nn.Module, initial: Mapping[str, Tensor], strength: f
         arXiv 2308.11958, 2023.
     """
     require_within("strength", strength, 0)
-    terms = []
-    for name, parameter in trainable(model).items():
-        if name not in initial or initial[name].shape != parameter.shape:
-            found = f"of shape {tuple(initial[name].shape)}" if name in initial else "missing"
-            raise InputError(f"the initial weight of {name!r}, of shape {tuple(parameter.shape)}, is {found}")
-        terms.append((parameter - initial[name].to(parameter)).square().sum())
+    parameters = trainable(model)
+    require_initial(parameters, initial)
+    terms = [(parameter - initial[name].to(parameter)).square().sum() for name, parameter in parameters.items()]
     return strength * torch.stack(terms).sum() if terms else torch.zeros(())

@@ -7,6 +7,7 @@ initialisation is not. What can be redrawn by neither raises; nothing is skipped
 """
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lure.errors import InputError
-from lure.layers import forgettable, owner, refuse_unmaterialized, trainable, unwrap
+from lure.layers import forgettable, owner, refuse_unmaterialized, require_initial, trainable, unwrap
 from lure.randomness import forked_rng
 
 
@@ -101,7 +102,7 @@ def _reset_copy(model: nn.Module, wanted: list[str]) -> dict[str, Tensor]:
             tensor.fill_(math.nan)
     for layer in reversed(list(plain.modules())):
         reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
-        if callable(reset):
+        if callable(reset) and _needs_no_arguments(reset):
             reset()
     values: dict[str, Tensor] = dict(plain.named_parameters())
     if computed:
@@ -115,6 +116,14 @@ def _reset_copy(model: nn.Module, wanted: list[str]) -> dict[str, Tensor]:
                 f"reset it; pass draw=, a function that builds a fresh model"
             )
     return values
+
+
+def _needs_no_arguments(reset: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(reset).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def _make_plain(layer: nn.Module) -> list[str]:
@@ -231,8 +240,8 @@ def redraw_all_(
 ) -> None:
     """Redraw every trainable parameter, and put the buffers back to where they began.
 
-    Buffers come from `initial` where it is given, else from a freshly built model, else from the layers' own resets
-    (BatchNorm resets its statistics); buffers that none of them touches stay.
+    Each buffer comes from `initial` where that holds it, else from a freshly built model, or without a builder from the
+    layers' own resets (BatchNorm resets its statistics); buffers that none of them touches stay.
 
     Args:
         model: the network, changed in place.
@@ -250,24 +259,35 @@ def redraw_all_(
         >>> net[1].num_batches_tracked.item(), net[1].running_mean.tolist()
         (0, [0.0, 0.0])
     """
-    inner = unwrap(model)
     fresh = fresh_parameters(model, forgettable(model, "all"), generator, draw)
-    buffers = dict(inner.named_buffers())
-    if initial is not None:
-        began: Mapping[str, Tensor] = initial
-    elif draw is not None:
-        with forked_rng(generator):
-            began = dict(unwrap(draw()).named_buffers())
-    else:
-        template = copy.deepcopy(inner).cpu()
-        for layer in template.modules():
-            reset = getattr(layer, "reset_running_stats", None)
-            if callable(reset):
-                reset()
-        began = dict(template.named_buffers())
-    parameters = trainable(model)
+    began = _begun_buffers(model, generator, draw, initial or {})
+    parameters, buffers = trainable(model), dict(unwrap(model).named_buffers())
     for name, value in fresh.items():
         parameters[name].copy_(value)
-    for name, buffer in buffers.items():
-        if name in began:
-            buffer.copy_(began[name])
+    for name, value in began.items():
+        buffers[name].copy_(value)
+
+
+def _begun_buffers(
+    model: nn.Module,
+    generator: torch.Generator | None,
+    draw: Callable[[], nn.Module] | None,
+    initial: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return the buffers as they began, each from the first source that has it."""
+    inner = unwrap(model)
+    buffers = dict(inner.named_buffers())
+    began = {name: initial[name] for name in buffers if name in initial}
+    if len(began) < len(buffers):
+        if draw is not None:
+            with forked_rng(generator):
+                source = unwrap(draw())
+        else:
+            source = copy.deepcopy(inner).cpu()
+            for layer in source.modules():
+                reset = getattr(layer, "reset_running_stats", None)
+                if callable(reset):
+                    reset()
+        began = {name: buffer for name, buffer in source.named_buffers() if name in buffers} | began
+    require_initial({name: buffers[name] for name in began}, began)
+    return began

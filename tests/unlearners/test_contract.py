@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import inspect
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ VARIANTS = [
 ]
 # Dead units, so that there is something for ReDo to do, come with a threshold that takes half of them.
 CHOICES = [*UNLEARNERS, *VARIANTS, "redo:tau=0.8"]
-REFUSED = {("dash", "normalised-weights")}
+REFUSED = {("dash", "normalised-weights"), ("fire", "normalised-weights")}
 
 
 @pytest.fixture(params=CHOICES)
@@ -31,7 +32,7 @@ def choice(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=NETWORKS)
 def network_name(request: pytest.FixtureRequest, choice: str) -> str:
     if (choice.partition(":")[0], request.param) in REFUSED:
-        pytest.skip("refused: see test_dash")
+        pytest.skip("refused: see test_dash and test_fire")
     return request.param
 
 
@@ -157,6 +158,14 @@ def test_shares_outside_the_unit_interval_are_refused(name: str, bad: float) -> 
                 UNLEARNERS[name](**{field.name: bad})
 
 
+@pytest.mark.parametrize("name", UNLEARNERS)
+def test_a_value_that_is_none_of_the_names_is_refused(name: str) -> None:
+    for field, kind in get_type_hints(UNLEARNERS[name]).items():
+        if get_origin(kind) is Literal:
+            with pytest.raises(InputError, match=f"unknown {field} 'nonsense' .*valid: {min(get_args(kind))}"):
+                UNLEARNERS[name](**{field: "nonsense"})
+
+
 @pytest.mark.parametrize("name", ["lure", "fisher-reset", "dash", "redo"])
 def test_a_method_that_reads_data_says_when_there_are_none(name: str) -> None:
     model = trained(NETWORKS["mlp"])
@@ -164,6 +173,16 @@ def test_a_method_that_reads_data_says_when_there_are_none(name: str) -> None:
     with pytest.raises(InputError, match="pass a loader with at least one"):
         build_unlearner(name)(model, Context(batches=[], all_batches=[]))
     assert all(same(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", UNLEARNERS)
+def test_a_model_of_which_nothing_may_move_is_refused(name: str) -> None:
+    model = trained(NETWORKS["mlp"]).requires_grad_(False)
+    if name == "warm-start":
+        build_unlearner(name)(model, context_for(NETWORKS["mlp"]))
+        return
+    with pytest.raises(InputError):
+        build_unlearner(name)(model, context_for(NETWORKS["mlp"]))
 
 
 def test_what_cannot_be_redrawn_is_an_error() -> None:

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_networks import NETWORKS, trained
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from lure.errors import InputError
-from lure.unlearners import Context, Fire
+from lure.unlearners import Context, Dash, Fire, Unlearner
 from lure.unlearners.fire import polar_factor
 
 NOTHING = Context(batches=[])
@@ -80,6 +81,23 @@ def test_low_precision_is_computed_in_float32() -> None:
     expected = by_decomposition(net.weight.detach().float())
     Fire(iterations=40)(net, NOTHING)
     torch.testing.assert_close(net.weight.detach().float(), expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("network", ["weight norm", "spectral norm", "weight norm by hooks", "spectral norm by hooks"])
+@pytest.mark.parametrize("unlearner", [Fire(), Dash(sample="new")], ids=["fire", "dash"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_computed_weights_are_refused(network: str, unlearner: Unlearner) -> None:
+    makers = {
+        "weight norm": parametrizations.weight_norm,
+        "spectral norm": parametrizations.spectral_norm,
+        "weight norm by hooks": nn.utils.weight_norm,
+        "spectral norm by hooks": nn.utils.spectral_norm,
+    }
+    model = nn.Sequential(makers[network](nn.Linear(4, 3)))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(InputError, match="is computed by a parametrisation"):
+        unlearner(model, Context(batches=[(torch.rand(2, 4), torch.tensor([0, 1]))]))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 def test_what_makes_no_sense_is_refused() -> None:

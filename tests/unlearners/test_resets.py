@@ -96,6 +96,24 @@ def test_scratch_can_go_back_to_where_it_began() -> None:
         Scratch(reload=True)(model, Context(batches=[]))
 
 
+@pytest.mark.parametrize("reload", [False, True])
+def test_a_beginning_that_does_not_fit_is_never_passed_over(reload: bool) -> None:
+    model = trained(NETWORKS["convolutions"])
+    whole = {name: torch.full_like(tensor, 5) for name, tensor in model.state_dict().items()}
+    before = copy.deepcopy(model.state_dict())
+    wrong = "1.running_mean" if not reload else "0.weight"
+    with pytest.raises(InputError, match=f"initial weight of '{wrong}', of shape .* is of shape \\(1,\\)"):
+        Scratch(reload=reload)(model, Context(batches=[], initial={**whole, wrong: torch.ones(1)}))
+    wrapped = {f"module.{name}": tensor for name, tensor in whole.items()}  # a state dict of the DDP wrapper
+    if reload:
+        with pytest.raises(InputError, match=r"initial weight of '0.weight', of shape \(6, 2, 3, 3\), is missing"):
+            Scratch(reload=True)(model, Context(batches=[], initial=wrapped))
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    else:
+        Scratch()(model, Context(batches=[], initial=wrapped))
+        assert model[1].num_batches_tracked == 0
+
+
 def test_shrink_and_perturb_is_the_sum_of_old_and_fresh() -> None:
     model, before, _ = moved(ShrinkPerturb(shrink=0.3, perturb=0.2), "convolutions", seed=4)
     fresh = fresh_parameters(before, forgettable(before, "all"), torch.Generator().manual_seed(4))
@@ -167,7 +185,7 @@ def test_later_layers_are_counted_from_the_end(unlearner: LaterLayers, first: in
 def test_an_unknown_first_layer_is_refused() -> None:
     with pytest.raises(InputError, match=r"unknown layer with weights '9' \(valid: 0, 3, 5\)"):
         moved(LaterLayers(first_layer="9"), "mlp")
-    with pytest.raises(InputError, match="no layer with trainable weights"):
+    with pytest.raises(InputError, match="no trainable weight to forget"):
         LaterLayers()(nn.LayerNorm(3), Context(batches=[]))
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from lure.errors import InputError
+from lure.errors import InputError, unknown_name
 from lure.saliency import Batch, Loss, classification_loss
 
 
@@ -41,6 +41,24 @@ class Unlearner(Protocol):
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Change `model` in place; leave mode, `.grad`, buffers not named in the docstring, and global state alone."""
+
+
+def require_named_values(unlearner: Any) -> None:
+    """Raise unless each hyperparameter that takes one of some names (a `Literal`) has one of them.
+
+    Raises:
+        InputError: offering the nearest.
+
+    Example:
+        >>> from lure.unlearners import Lure
+        >>> Lure(scope="wieghts")
+        Traceback (most recent call last):
+        lure.errors.InputError: unknown scope 'wieghts': did you mean 'weights'? (valid: all, released, weights)
+    """
+    for name, kind in get_type_hints(type(unlearner)).items():
+        value = getattr(unlearner, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise unknown_name(name, str(value), get_args(kind))
 
 
 def sample_batches(context: Context, sample: Literal["new", "all"]) -> Iterable[Batch]:

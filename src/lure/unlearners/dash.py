@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lure.errors import InputError, require_within
-from lure.layers import layer_parameters, trainable, weight_layers
+from lure.errors import require_within
+from lure.layers import layer_parameters, refuse_computed, trainable, weight_layers
 from lure.saliency import accumulate_gradients
-from lure.unlearners.contract import Context, sample_batches
+from lure.unlearners.contract import Context, require_named_values, sample_batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class Dash:
     biases: bool = True
 
     def __post_init__(self) -> None:
+        require_named_values(self)
         require_within("alpha", self.alpha, 0, 1)
         require_within("shrink_floor", self.shrink_floor, 0, 1)
 
@@ -71,13 +72,7 @@ class Dash:
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Shrink kernels in place."""
         layers = weight_layers(model)
-        for _, weights in layers:
-            for name in weights:
-                if "parametrizations." in name:
-                    raise InputError(
-                        f"{name!r} is computed by a parametrisation, which could undo the shrinking: "
-                        f"remove it first (torch.nn.utils.parametrize.remove_parametrizations)"
-                    )
+        refuse_computed(model, [name for _, weights in layers for name in weights])
 
         def add_descent(running: list[Tensor], gradients: list[Tensor]) -> None:
             torch._foreach_mul_(running, 1 - self.alpha)

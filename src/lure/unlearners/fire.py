@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import InputError, require_within
-from lure.layers import dense_weights, trainable
+from lure.layers import dense_weights, refuse_computed, trainable
 from lure.unlearners.contract import Context
 
 
@@ -23,7 +23,8 @@ class Fire:
 
     Changed: weights of linear layers, convolutions and attention projections (packed ones as three matrices). Kept:
     embeddings, transposed convolutions and recurrent layers, all biases, norm scales and BatchNorm statistics. Nothing
-    is drawn and no data are read: the result depends on the weights alone. A matrix of zeros stays.
+    is drawn and no data are read: the result depends on the weights alone. A matrix of zeros stays. A weight that
+    weight norm and the like compute is refused: the factor of what is stored is not that of what is computed from it.
 
     Differences from the authors' code: theirs treats linear and 2-d convolution layers only, and in a vision
     transformer the query and key projections only; ours computes in float32 at least.
@@ -32,7 +33,7 @@ class Fire:
         iterations: number of Newton-Schulz steps, at least 1; 10 in the authors' code.
 
     Raises:
-        InputError: if the model has no such weight.
+        InputError: if the model has no such weight, or for parametrised ones.
 
     Example:
         >>> net = nn.Linear(30, 30)
@@ -56,6 +57,7 @@ class Fire:
         stacks = dense_weights(model)
         if not stacks:
             raise InputError("the model has no trainable linear, convolution or attention weight")
+        refuse_computed(model, stacks)
         parameters = trainable(model)
         for name, stacked in stacks.items():
             for weight in parameters[name].chunk(stacked):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lure.errors import InputError, require_within, unknown_name
+from lure.errors import require_within, unknown_name
 from lure.layers import layer_parameters, trainable, weight_layers
 from lure.reinit import reinitialize_
 from lure.unlearners.contract import Context
@@ -50,8 +50,6 @@ class LaterLayers:
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the later layers in place."""
         names = [layer_name for layer_name, _ in weight_layers(model)]
-        if not names:
-            raise InputError("the model has no layer with trainable weights")
         first = len(names) - math.ceil(round(self.forget_fraction * len(names), 9))
         if self.first_layer is not None:
             if self.first_layer not in names:

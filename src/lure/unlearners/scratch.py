@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lure.errors import InputError
-from lure.layers import trainable, unwrap
+from lure.layers import require_initial, trainable, unwrap
 from lure.reinit import redraw_all_
 from lure.unlearners.contract import Context
 
@@ -21,6 +21,9 @@ class Scratch:
     Args:
         reload: go back to `context.initial` altogether, so that every stage starts from the same weights, as in the
             released code of LURE; otherwise each stage draws anew.
+
+    Raises:
+        InputError: if `context.initial` is asked for and lacks a weight or has it in another shape.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
@@ -46,7 +49,9 @@ class Scratch:
             return
         if context.initial is None:
             raise InputError("scratch:reload=true needs initial=, a state dict from before the first training")
+        buffers = {n: buffer for n, buffer in unwrap(model).named_buffers() if n in context.initial}
+        tensors = {**trainable(model), **buffers}
+        require_initial(tensors, context.initial)
         with torch.no_grad():
-            for name, tensor in {**trainable(model), **dict(unwrap(model).named_buffers())}.items():
-                if name in context.initial:
-                    tensor.copy_(context.initial[name])
+            for name, tensor in tensors.items():
+                tensor.copy_(context.initial[name])
