@@ -111,6 +111,59 @@ def test_bad_data_are_refused(score: Callable[..., dict[str, Tensor]]) -> None:
         score(nn.LazyLinear(2), [good])
 
 
+@pytest.mark.parametrize("score", [snip_saliency, fisher])
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1], reduction="none"), r"got a tensor of shape \(2,\)"),
+        (
+            lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]).item(),
+            "one number, the mean over the batch, got float",
+        ),
+        (lambda m, b: None, "got NoneType"),
+        (lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]).detach(), "the loss has no gradient"),
+    ],
+    ids=["one for each example", "float", "nothing", "detached"],
+)
+def test_a_loss_that_is_not_one_number_with_a_gradient_is_refused(
+    score: Callable[..., dict[str, Tensor]], loss: Callable[..., object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        score(nn.Linear(3, 2), [(torch.ones(2, 3), torch.tensor([0, 1]))], loss)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_numbers_are_not_taken_for_classes(shape: tuple[int, ...]) -> None:
+    net = nn.Sequential(nn.Linear(3, 1), nn.Unflatten(1, (1,)) if len(shape) == 2 else nn.Flatten(0))
+    with pytest.raises(InputError, match="the labels are numbers, not classes: pass loss="):
+        snip_saliency(net, [(torch.ones(4, 3), torch.rand(shape))])
+    probabilities = torch.tensor([[0.2, 0.8]] * 4)
+    assert bool(snip_saliency(nn.Linear(3, 2), [(torch.ones(4, 3), probabilities)])["weight"].all())
+
+
+def test_what_has_no_gradient_to_read_is_refused() -> None:
+    batch = torch.ones(1, 3), torch.tensor([0])
+    with pytest.raises(InputError, match="no trainable parameter"):
+        snip_saliency(nn.Linear(3, 2).requires_grad_(False), [batch])
+    with pytest.raises(InputError, match="parameter 'weight' is complex"):
+        snip_saliency(nn.Linear(3, 2, dtype=torch.complex64), [batch])
+
+
+@pytest.mark.parametrize("score", [snip_saliency, fisher])
+def test_sparse_gradients_of_an_embedding_count_like_dense_ones(score: Callable[..., dict[str, Tensor]]) -> None:
+    table, head = torch.randn(9, 4), nn.Linear(4, 3)
+    data = [
+        (torch.tensor([[1, 1, 5], [2, 5, 5]]), torch.tensor([0, 2])),
+        (torch.tensor([[7, 1, 0]]), torch.tensor([1])),
+    ]
+    scores = []
+    for sparse in (False, True):
+        embedding = nn.Embedding.from_pretrained(table.clone(), freeze=False, sparse=sparse)
+        scores.append(score(nn.Sequential(embedding, nn.AvgPool2d((3, 1)), nn.Flatten(), head), data))
+    for name, expected in scores[0].items():
+        torch.testing.assert_close(scores[1][name], expected)
+
+
 def naive_lowest(scores: dict[str, Tensor], fraction: float) -> tuple[int, float, int]:
     """Count to choose, threshold, and how many scores lie strictly below it: all by sorting everything."""
     ranked = sorted(score for tensor in scores.values() for score in tensor.flatten().tolist())
@@ -217,6 +270,10 @@ def test_examples_are_joined_in_order_and_cut() -> None:
         join_examples([], 3)
     with pytest.raises(InputError, match="batch of type str"):
         join_examples(["text"], 3)
+    with pytest.raises(InputError, match="batches that hold str do not join"):
+        join_examples([(torch.ones(2), ["first", "second"])], 2)
+    with pytest.raises(InputError, match=r"examples of shapes \(5,\), \(7,\) do not join"):
+        join_examples([(torch.ones(2, 7), torch.ones(2)), (torch.ones(2, 5), torch.ones(2))], 4)
 
 
 def saliency_of_one_rank(rank: int, directory: str) -> None:

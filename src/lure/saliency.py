@@ -27,14 +27,38 @@ def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of a batch (inputs, labels); inputs (batch, ...), labels (batch,) int64.
 
     Raises:
-        InputError: if the batch is not a pair; pass a `loss` of your own for dicts and the like.
+        InputError: if the batch is not a pair, or its labels are no classes; pass a `loss` of your own for those.
     """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise InputError(
             f"a batch must be a pair (inputs, labels), got {type(batch).__name__}: pass loss=lambda model, batch: ..."
         )
     inputs, labels = batch
-    return F.cross_entropy(model(inputs), labels)
+    outputs = model(inputs)
+    if labels.is_floating_point() and labels.numel() == len(labels):
+        # Cross-entropy would take them for probabilities: over a single class it is 0, and so is every gradient.
+        raise InputError(
+            "the labels are numbers, not classes: pass loss=lambda model, batch: ... for a regression, "
+            "or labels of an integer type"
+        )
+    return F.cross_entropy(outputs, labels)
+
+
+def mean_loss(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
+    """Return the loss of a batch, seen to be one number.
+
+    Raises:
+        InputError: if it is anything else, such as a loss for each example.
+
+    Example:
+        >>> mean_loss(classification_loss, nn.Linear(2, 3), (torch.rand(4, 2), torch.tensor([0, 1, 2, 0]))).dim()
+        0
+    """
+    value = loss(model, batch)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"the loss must be a tensor of one number, the mean over the batch, got {found}")
+    return value
 
 
 def join_examples(batches: Iterable[Batch], size: int) -> Batch:
@@ -45,7 +69,7 @@ def join_examples(batches: Iterable[Batch], size: int) -> Batch:
         size: number of examples; fewer if there are not so many.
 
     Raises:
-        InputError: if there is no batch, or one holds something else.
+        InputError: if there is no batch, one holds something else, or their examples differ in shape.
 
     Example:
         >>> batches = [(torch.rand(2, 5), torch.tensor([0, 1])), (torch.rand(2, 5), torch.tensor([2, 3]))]
@@ -55,11 +79,12 @@ def join_examples(batches: Iterable[Batch], size: int) -> Batch:
     """
     taken: list[Batch] = []
     num_taken = 0
-    for batch in batches:
-        taken.append(batch)
-        num_taken += len(_first_tensor(batch))
-        if num_taken >= size:
-            break
+    with forked_rng(None):  # a DataLoader draws from the global random state when it is asked for its batches
+        for batch in batches:
+            taken.append(batch)
+            num_taken += len(_first_tensor(batch))
+            if num_taken >= size:
+                break
     if not taken:
         raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
     return _join(taken, size)
@@ -76,9 +101,14 @@ def _first_tensor(batch: Batch) -> Tensor:
 def _join(batches: list[Batch], size: int) -> Batch:
     first = batches[0]
     if isinstance(first, Tensor):
+        shapes = {tuple(batch.shape[1:]) for batch in batches}
+        if len(shapes) > 1:
+            raise InputError(f"examples of shapes {', '.join(map(str, sorted(shapes)))} do not join into one batch")
         return torch.cat(batches)[:size]
     if isinstance(first, Mapping):
         return {key: _join([batch[key] for batch in batches], size) for key in first}
+    if not isinstance(first, tuple | list):
+        raise InputError(f"batches that hold {type(first).__name__} do not join into one: leave only tensors in them")
     return [_join(list(parts), size) for parts in zip(*batches, strict=True)]
 
 
@@ -103,25 +133,34 @@ def accumulate_gradients(
         name -> running tensor, of the parameter's shape, in float32 at least.
 
     Raises:
-        InputError: if there is no batch, or the loss is not finite (the message says at which batch).
+        InputError: if there is no batch, the loss is no finite number with a gradient (the message says at which batch
+            it is not finite), or there is no trainable parameter, or a complex one.
     """
     refuse_unmaterialized(model)
     inner, parameters = unwrap(model), trainable(model)
+    if not parameters:
+        raise InputError("the model has no trainable parameter")
+    for name, parameter in parameters.items():
+        if parameter.is_complex():
+            raise InputError(f"parameter {name!r} is complex: what reads gradients here is defined for real weights")
     tensors = list(parameters.values())
     running = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in tensors]
     num_batches = 0
     with evaluating(inner), differentiable_in_eval(inner), forked_rng(None), torch.enable_grad():
         for num_batches, batch in enumerate(batches, start=1):
-            value = loss(inner, batch)
+            value = mean_loss(loss, inner, batch)
+            if not value.requires_grad:
+                raise InputError("the loss has no gradient: it must be computed by the model, and not detached from it")
             if not bool(torch.isfinite(value)):
                 raise InputError(
                     f"the loss of saliency batch {num_batches} is {value.item()}: the model or the data are not finite"
                 )
             gradients = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
             with torch.no_grad():
-                fold(running, [g.to(r.dtype) for g, r in zip(gradients, running, strict=True)])
+                # An embedding may give sparse gradients.
+                fold(running, [g.to_dense().to(r.dtype) for g, r in zip(gradients, running, strict=True)])
             del gradients, value  # or the next batch's would stand beside them
-    read = torch.tensor(float(num_batches), device=running[0].device if running else None)
+    read = torch.tensor(float(num_batches), device=running[0].device)
     sum_over_ranks([read, *running])
     if read == 0:
         raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
@@ -207,7 +246,7 @@ def fisher(model: nn.Module, batches: Iterable[Batch], loss: Loss = classificati
         torch._foreach_addcmul_(running, gradients, gradients)
 
     sums = accumulate_gradients(model, batches, loss, add_square)
-    count = torch.tensor(float(num_batches), device=next(iter(sums.values())).device) if sums else torch.ones(())
+    count = torch.tensor(float(num_batches), device=next(iter(sums.values())).device)
     sum_over_ranks([count])
     torch._foreach_div_(list(sums.values()), float(count))
     return sums

@@ -11,7 +11,7 @@ from lure.errors import InputError, require_within
 from lure.layers import HiddenLayer, evaluating, hidden_layers, trainable, unwrap
 from lure.randomness import forked_rng
 from lure.reinit import reinitialize_
-from lure.saliency import sum_over_ranks
+from lure.saliency import mean_loss, sum_over_ranks
 from lure.unlearners.contract import Context
 
 
@@ -76,12 +76,12 @@ class Redo:
 def mean_activities(model: nn.Module, context: Context) -> list[tuple[HiddenLayer, Tensor]]:
     """Return each hidden layer with the mean |activation| of its units over all batches, (units,)."""
     inner = unwrap(model)
-    batches = iter(context.batches)
-    first = next(batches, None)
-    if first is None:
-        raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
     with evaluating(inner), forked_rng(None):
-        layers = hidden_layers(inner, lambda: context.loss(inner, first))
+        batches = iter(context.batches)
+        first = next(batches, None)
+        if first is None:
+            raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
+        layers = hidden_layers(inner, lambda: mean_loss(context.loss, inner, first))
         if not layers:
             raise InputError("no layer of the model feeds exactly one other, so there are no units to recycle")
         sums = [torch.zeros(()) for _ in layers]
