@@ -154,6 +154,47 @@ def test_state_that_is_not_kept_by_entries_is_refused_before_anything_happens(bu
     assert_equal(everything(model, optimizer), before)
 
 
+def test_state_that_lbfgs_keeps_under_a_parameter_of_another_model_is_noticed() -> None:
+    model, other = network(), nn.Linear(2, 2)
+    optimizer = torch.optim.LBFGS([*other.parameters(), *model.parameters()], lr=0.01)
+    train(model, optimizer)
+    before = everything(model, optimizer)
+    with pytest.raises(InputError, match=r"LBFGS keeps for a parameter of shape \(2, 2\)"):
+        unlearn_(model, pairs(), optimizer=optimizer)
+    with pytest.raises(InputError, match=r"LBFGS keeps for a parameter of shape \(2, 2\)"):
+        clear_optimizer_state_(optimizer, {p: torch.ones_like(p, dtype=torch.bool) for p in model.parameters()})
+    assert_equal(everything(model, optimizer), before)
+
+
+class Wrapped:
+    """An optimiser inside another object, as accelerate hands it out."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer, self.param_groups, self.state = optimizer, optimizer.param_groups, optimizer.state
+
+
+def test_an_error_names_the_optimizer_inside_a_wrapper() -> None:
+    model = network()
+    optimizer = torch.optim.Adafactor(model.parameters())
+    train(model, optimizer)
+    with pytest.raises(InputError, match="that Adafactor keeps"):
+        unlearn_(model, pairs(), optimizer=Wrapped(optimizer))
+
+
+def test_sparse_adam_is_cleared_by_entries() -> None:
+    model = nn.Sequential(nn.Embedding(7, 4, sparse=True), nn.Flatten(), nn.Linear(12, 3))
+    optimizer = torch.optim.SparseAdam(model[0].parameters())
+    tokens = [(torch.randint(7, (8, 3)), torch.randint(3, (8,)))]
+    nn.functional.cross_entropy(model(tokens[0][0]), tokens[0][1]).backward()
+    optimizer.step()
+    before, state = model[0].weight.detach().clone(), copy.deepcopy(optimizer.state[model[0].weight])
+    unlearn_(model, tokens, optimizer=optimizer, forget_fraction=0.5)
+    changed = model[0].weight != before
+    assert 0 < int(changed.sum()) < 28
+    for key in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(optimizer.state[model[0].weight][key], state[key].masked_fill(changed, 0))
+
+
 def test_muon_is_cleared_by_entries() -> None:
     model = nn.Sequential(nn.Linear(5, 3, bias=False))
     optimizer = torch.optim.Muon(model.parameters())
@@ -254,6 +295,15 @@ def test_any_loader_will_do(loader: Any, loss: Any) -> None:
     assert_equal(model.state_dict(), expected.state_dict())
 
 
+@pytest.mark.parametrize("method", [*UNLEARNERS, "lure:sample_size=9"])
+def test_the_global_random_state_is_not_moved_by_a_loader_that_draws_from_it(method: str) -> None:
+    rows = [(x, y) for xs, ys in pairs() for x, y in zip(xs, ys, strict=True)]
+    model = network()
+    state = torch.get_rng_state()
+    unlearn_(model, torch.utils.data.DataLoader(rows, 8, shuffle=True), method)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_tokens_and_images_will_do() -> None:
     tokens = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 2))
     report = unlearn_(tokens, [(torch.randint(7, (4, 3)), torch.randint(2, (4,)))])
@@ -270,6 +320,23 @@ class Movable:
     def to(self, device: torch.device) -> "Movable":
         self.device = str(device)
         return self
+
+
+class Encoding(UserDict):
+    """Like a tokenizer's output: a mapping that knows how to move, and whose values are attributes too."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name == "data":
+            raise AttributeError(name)
+        return self.data[name]
+
+    def to(self, device: torch.device) -> "Encoding":
+        return Encoding({name: tensor.to(device) for name, tensor in self.data.items()})
+
+
+def test_a_mapping_that_moves_itself_keeps_its_kind() -> None:
+    moved = next(iter(OnDevice([Encoding(tokens=torch.zeros(2))], torch.device("meta"))))
+    assert moved.tokens.device.type == "meta"
 
 
 def test_batches_are_moved_to_the_device_of_the_model() -> None:
@@ -335,6 +402,9 @@ def test_mistakes_are_answered_with_what_would_be_right() -> None:
         ({"loader": None}, "pass a loader with at least one"),
         ({"loader": [{"inputs": 1}]}, r"must be a pair \(inputs, labels\), got dict: pass loss="),
         ({"method": Scratch(), "shrink": 0.1}, "shrink came beside it"),
+        ({"method": Scratch}, r"unlearner, such as Lure\(\), got <class .*Scratch'>"),
+        ({"method": 3}, "got 3"),
+        ({"scope": "weigths"}, "unknown scope 'weigths': did you mean 'weights'"),
     ]:
         with pytest.raises(InputError, match=message):
             unlearn_(network(), **{"loader": pairs(), **arguments})

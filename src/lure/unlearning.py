@@ -179,6 +179,8 @@ def unlearn_(
     """
     if isinstance(method, str):
         method = _build(method, hyperparameters)
+    elif isinstance(method, type) or not callable(method):
+        raise InputError(f"method must be the name of an unlearner or an unlearner, such as Lure(), got {method!r}")
     elif hyperparameters:
         raise InputError(
             f"hyperparameters belong to the unlearner that was passed, but {', '.join(hyperparameters)} came beside it"
@@ -246,17 +248,17 @@ def apply_(
             for key, tensor in tensors.items():
                 tensor.copy_(copies[key])
         raise
-    changes = []
+    changes, masks = [], {}
     for name, parameter in parameters.items():
         before, after = copies[id(parameter)], parameter.detach()
         # NaN differs from itself; a NaN that stays is no change.
-        mask = (after != before) & ~(after.isnan() & before.isnan())
-        if optimizer is not None:
-            clear_optimizer_state_(optimizer, {parameter: mask})
+        mask = masks[parameter] = (after != before) & ~(after.isnan() & before.isnan())
         wide = torch.promote_types(after.dtype, torch.float32)
         distance = torch.linalg.vector_norm(after.to(wide) - before.to(wide))
         norm = torch.linalg.vector_norm(before, dtype=wide)
         changes.append(TensorChange(name, after.numel(), int(mask.sum()), float(distance), float(norm)))
+    if optimizer is not None:
+        clear_optimizer_state_(optimizer, masks)
     return UnlearnReport(_name(unlearner), tuple(changes), seconds)
 
 
@@ -273,7 +275,11 @@ def _now(tensors: Iterable[Tensor]) -> float:
 
 
 def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Raise unless the optimiser's state for these parameters is of a kind that can be cleared entry by entry.
+    """Raise unless the optimiser's state is of a kind that can be cleared entry by entry, for all that it holds.
+
+    Args:
+        optimizer: whose state is to be cleared.
+        parameters: name -> parameter of the model, of which it must hold some.
 
     Raises:
         InputError: if the optimiser does not hold any of the parameters (it was built for another model), or keeps
@@ -282,8 +288,11 @@ def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
     held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     if parameters and held.isdisjoint(parameters.values()):
         raise InputError("the optimiser holds none of the model's parameters: it was built for another model")
-    kind = type(optimizer).__name__
-    for name, parameter in parameters.items():
+    kind = type(getattr(optimizer, "optimizer", optimizer)).__name__  # accelerate and others wrap it
+    names = {parameter: repr(name) for name, parameter in parameters.items()}
+    # LBFGS keeps the state of all parameters under the first that it holds, which may be none of the model's.
+    for parameter in [*names, *(held - names.keys())]:
+        name = names.get(parameter, f"a parameter of shape {tuple(parameter.shape)}")
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 known = value.dim() == 0 or (_is_known(key) and value.shape == parameter.shape)
@@ -291,7 +300,7 @@ def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
                 known = value is None or isinstance(value, bool | int | float | str)
             if not known:
                 raise InputError(
-                    f"the state {key!r} that {kind} keeps for {name!r} cannot be cleared entry by entry: "
+                    f"the state {key!r} that {kind} keeps for {name} cannot be cleared entry by entry: "
                     f"make a new optimiser after unlearning, and pass none"
                 )
 
@@ -325,7 +334,7 @@ def clear_optimizer_state_(optimizer: torch.optim.Optimizer, changed: Mapping[nn
         [0.0, 1.0, 1.0]
     """
     groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
-    require_clearable(optimizer, {str(tuple(p.shape)): p for p in changed if p in groups})
+    require_clearable(optimizer, {})
     for parameter, mask in changed.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             if not isinstance(value, Tensor) or not _is_known(key) or value.shape != parameter.shape:
@@ -358,10 +367,12 @@ class OnDevice:
 
 
 def _move(batch: Batch, device: torch.device) -> Batch:
+    if hasattr(batch, "to"):  # tensors, and what moves its own parts and may be more than their mapping or tuple
+        return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: _move(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields") and not hasattr(batch, "to"):
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(_move(value, device) for value in batch))
     if type(batch) in (tuple, list):
         return type(batch)(_move(value, device) for value in batch)
-    return batch.to(device) if hasattr(batch, "to") else batch
+    return batch
