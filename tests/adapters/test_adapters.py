@@ -105,6 +105,53 @@ def test_lightning(tmp_path: Path) -> None:
         assert torch.equal(weight, records[3].weights[name])
 
 
+def test_lightning_gives_the_batches_as_the_training_step_gets_them(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    from lightning.pytorch import LightningModule, Trainer
+
+    from lure.adapters.lightning import UnlearnCallback
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.net(inputs)
+
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return batch["x"], batch["y"]
+
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def twice(model: nn.Module, context: Any) -> None:
+        for _ in range(2):  # the contract promises that the batches can be read again
+            seen.append([inputs.dtype for inputs, _ in context.batches])
+
+    seen: list[list[torch.dtype]] = []
+    rows = [{"x": inputs, "y": label} for inputs, label in zip(*data(), strict=True)]
+    for method in ("lure", twice):
+        unlearn = UnlearnCallback(method)
+        trainer = Trainer(
+            max_epochs=1,
+            precision="bf16-true",
+            callbacks=[unlearn],
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(Module(), torch.utils.data.DataLoader(rows, 16))
+        assert unlearn.report is not None
+    assert seen == [[torch.bfloat16] * 3] * 2
+
+
 def test_hugging_face_trainer(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     from transformers import Trainer, TrainerCallback, TrainingArguments

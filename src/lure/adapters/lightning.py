@@ -1,5 +1,7 @@
 """Lightning: unlearn when a fit starts."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,8 +18,9 @@ except ImportError as error:
 class UnlearnCallback(Callback):
     """Run `unlearn_` on the module before the first training step of each fit; `report` says what it did.
 
-    The data are the fit's own training batches, and the loss is cross-entropy of (inputs, labels), unless `loader` and
-    `loss` say otherwise. A fit that goes on from a checkpoint (`ckpt_path`) is no new one: nothing is done.
+    The data are the fit's own training batches, as `training_step` gets them, and the loss is cross-entropy of (inputs,
+    labels), unless `loader` and `loss` say otherwise. A fit that goes on from a checkpoint (`ckpt_path`) is no new one:
+    nothing is done.
 
     Args:
         method: name of the method, as in `unlearn_`.
@@ -40,9 +43,20 @@ class UnlearnCallback(Callback):
             raise InputError(f"one optimiser can be cleared, but the module has {len(trainer.optimizers)}")
         optimizer = next((o for o in trainer.optimizers if isinstance(o, torch.optim.Optimizer)), None)
         given = {
-            "loader": trainer.train_dataloader,
+            "loader": TrainingBatches(trainer),
             **self.options,
             "seed": self.options.get("seed", 0) + self.num_uses,
         }
         self.report = unlearn_(pl_module, method=self.method, optimizer=optimizer, **given)
         self.num_uses += 1
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """The fit's batches as `training_step` gets them: in the trainer's precision, after the module's hooks on them."""
+
+    trainer: Trainer
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.trainer.train_dataloader:  # type: ignore[union-attr]
+            yield self.trainer.strategy.batch_to_device(self.trainer.precision_plugin.convert_input(batch))
