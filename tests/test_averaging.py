@@ -92,6 +92,19 @@ def test_a_checkpoint_goes_on_exactly() -> None:
         assert torch.equal(tensor, second.state_dict()[name]), name
 
 
+def test_weights_that_were_not_there_from_the_start_are_refused() -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    tortoise = HareTortoise(model, interval=1)
+    model[0].requires_grad_(True)
+    for call in (tortoise.step, tortoise.copy_to_):
+        with pytest.raises(InputError, match=r"no '0.weight' of shape \(4, 3\): begin a new one"):
+            call(model)
+    with pytest.raises(InputError, match=r"no 'weight' of shape \(2, 2\)"):
+        tortoise.step(nn.Linear(2, 2))
+    assert tortoise.num_steps == 0
+
+
 def test_mistakes_are_refused() -> None:
     with pytest.raises(InputError, match=r"decay must lie in \[0, 1\], got 1.5"):
         HareTortoise(network(), decay=1.5)

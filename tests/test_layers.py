@@ -70,6 +70,7 @@ class Free(nn.Module):
         (nn.LayerNorm([2, 3]), []),
         (nn.RMSNorm([2, 3]), []),
         (nn.PReLU(3), []),
+        pytest.param(nn.Embedding(0, 3), [], id="empty"),
         (Block(), ["kernel"]),
         (Free(), []),
         (parametrizations.weight_norm(nn.Linear(2, 3)), ["parametrizations.weight.original1"]),

@@ -211,8 +211,14 @@ def test_a_builder_of_something_else_is_refused() -> None:
         fresh_parameters(model, ["weight"], draw=lambda: nn.Linear(4, 2))
     with pytest.raises(InputError, match="has no such parameter"):
         fresh_parameters(model, ["bias"], draw=lambda: nn.Linear(3, 2, bias=False))
-    with pytest.raises(InputError, match="draw must build a new model at each call"):
-        fresh_parameters(model, ["weight"], draw=lambda: model)
+    for draw, message in [
+        (lambda: model, "draw must build a new model at each call"),
+        (model, "draw must be a function that builds a new model, but it is a model"),
+        (lambda: None, "draw must build a model, but it returned NoneType"),
+        (lambda: nn.Linear(3, 2, device="meta"), "meta device"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            fresh_parameters(model, ["weight"], draw=draw)
 
 
 def test_bad_masks_are_refused() -> None:

@@ -205,6 +205,9 @@ def test_muon_is_cleared_by_entries() -> None:
 
 
 def test_an_optimizer_of_another_model_is_refused() -> None:
+    model = network()
+    with pytest.raises(InputError, match="optimizer must be one optimiser of torch, got list"):
+        unlearn_(model, pairs(), optimizer=[torch.optim.SGD(model.parameters(), lr=0.1)])
     with pytest.raises(InputError, match="holds none of the model's parameters"):
         unlearn_(network(), pairs(), optimizer=torch.optim.SGD(network().parameters(), lr=0.1))
 

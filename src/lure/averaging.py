@@ -63,9 +63,13 @@ class HareTortoise:
 
         Returns:
             Whether the model was set back to the average.
+
+        Raises:
+            InputError: if the model has a weight that had no part in the average from the start.
         """
+        weights = self._known(model)
         self.num_steps += 1
-        for name, fast in _averaged(model).items():
+        for name, fast in weights.items():
             self._slow[name].lerp_(fast.to(self._slow[name].dtype), 1 - self.decay)
         if self.interval is None or self.num_steps % self.interval:
             return False
@@ -75,8 +79,15 @@ class HareTortoise:
     @torch.no_grad()
     def copy_to_(self, model: nn.Module) -> None:
         """Set a model's weights to the average; evaluate a copy of the model with it."""
-        for name, fast in _averaged(model).items():
+        for name, fast in self._known(model).items():
             fast.copy_(self._slow[name])
+
+    def _known(self, model: nn.Module) -> dict[str, Tensor]:
+        weights = _averaged(model)
+        for name, fast in weights.items():
+            if name not in self._slow or self._slow[name].shape != fast.shape:
+                raise InputError(f"the average holds no {name!r} of shape {tuple(fast.shape)}: begin a new one")
+        return weights
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold: the average under the model's names, and the number of steps."""

@@ -167,7 +167,7 @@ def _is_weight(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
         return parameter is largest and parameter.dim() >= 2
     if local.endswith("_g") and hasattr(layer, f"{local[:-2]}_v"):
         return False  # the scale of the older weight norm, which works by hooks
-    return parameter.dim() >= 2 and "bias" not in local
+    return parameter.dim() >= 2 and parameter.numel() > 0 and "bias" not in local
 
 
 def refuse_computed(model: nn.Module, names: Iterable[str]) -> None:

@@ -65,11 +65,17 @@ def fresh_parameters(
 
 
 def _built_parameters(model: nn.Module, draw: Callable[[], nn.Module]) -> dict[str, nn.Parameter]:
-    built = dict(unwrap(draw()).named_parameters())
+    if isinstance(draw, nn.Module):
+        raise InputError("draw must be a function that builds a new model, but it is a model")
+    built = draw()
+    if not isinstance(built, nn.Module):
+        raise InputError(f"draw must build a model, but it returned {type(built).__name__}")
+    refuse_unmaterialized(built)
+    parameters = dict(unwrap(built).named_parameters())
     own = {id(parameter) for parameter in model.parameters()}
-    if any(id(parameter) in own for parameter in built.values()):
+    if any(id(parameter) in own for parameter in parameters.values()):
         raise InputError("draw must build a new model at each call, but it returned the model's own parameters")
-    return built
+    return parameters
 
 
 def _copy_on_cpu(model: nn.Module) -> nn.Module:

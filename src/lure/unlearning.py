@@ -158,8 +158,8 @@ def unlearn_(
         seed: decides the method's random choices; torch's global random state is left alone. Give another one at each
             call: the same seed draws the same fresh weights again.
         initial: state dict from before the first training, for methods that go back to it.
-        draw: builds a freshly initialised model of the same architecture. Without it each layer's own
-            `reset_parameters` draws the fresh weights.
+        draw: builds a freshly initialised model of the same architecture, and sets no seed itself, or each draw would
+            be the same. Without it each layer's own `reset_parameters` draws the fresh weights.
         **hyperparameters: those of the method, such as forget_fraction=0.3.
 
     Returns:
@@ -285,6 +285,8 @@ def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
         InputError: if the optimiser does not hold any of the parameters (it was built for another model), or keeps
             state that belongs to rows (Adafactor), to all parameters at once (LBFGS), or to what we do not know.
     """
+    if not hasattr(optimizer, "param_groups"):
+        raise InputError(f"optimizer must be one optimiser of torch, got {type(optimizer).__name__}")
     held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     if parameters and held.isdisjoint(parameters.values()):
         raise InputError("the optimiser holds none of the model's parameters: it was built for another model")
