@@ -112,6 +112,36 @@ def test_a_tracker_that_cannot_start_is_named(notebook: Notebook, tmp_path: Path
     assert not (tmp_path / "run" / "ledger.jsonl").exists()
 
 
+def test_a_log_folder_that_is_a_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lure.experiment.require_tracker", lambda tracking: None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"the tracker wandb cannot start: .*file"):
+        run(SMALL, tmp_path / "run", placement=Placement(tracking=Tracking(name="wandb", folder=tmp_path / "file")))
+    assert not (tmp_path / "run" / "ledger.jsonl").exists()
+
+
+def test_a_tracker_that_fails_midway_does_not_stop_the_run(notebook: Notebook, tmp_path: Path) -> None:
+    def fail(values: dict[str, Any], step: int) -> None:
+        notebook.steps.append(step)
+        raise ConnectionResetError("connection lost")
+
+    notebook.log = fail  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="the tracker wandb failed, and the run goes on without it: connection lost"):
+        run(SMALL, tmp_path / "with", placement=Placement(tracking=WANDB))
+    assert notebook.steps == [1]
+    run(SMALL, tmp_path / "without")
+    assert weights(tmp_path / "with") == weights(tmp_path / "without")
+
+
+def test_a_tracker_that_cannot_finish_does_not_stop_the_run(notebook: Notebook, tmp_path: Path) -> None:
+    def fail() -> None:
+        raise ConnectionResetError
+
+    notebook.finish = fail  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="the run goes on without it: ConnectionResetError"):
+        assert len(run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))) == 2
+
+
 def test_an_unknown_tracker_is_refused() -> None:
     with pytest.raises(InputError, match="unknown tracker 'wandbb': did you mean 'wandb'"):
         Tracking(name="wandbb")  # type: ignore[arg-type]
@@ -150,6 +180,22 @@ def test_nobody_logged_in_is_said_before_any_training(tmp_path: Path, monkeypatc
         InputError, match="nobody is logged in to Weights & Biases: run 'wandb login', or set WANDB_MODE"
     ):
         run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "sometimes"), ("WANDB_API_KEY", "short")])
+def test_settings_that_wandb_refuses_are_one_line(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    logged_out(monkeypatch, tmp_path)
+    monkeypatch.setenv(name, value)
+    import wandb
+
+    wandb.teardown()  # settings that an earlier test read would stand for those of the environment
+    with pytest.raises(InputError, match=r"^Weights & Biases refuses its settings: ") as caught:
+        run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -9,6 +9,9 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +59,7 @@ def require_tracker(tracking: Tracking | None) -> None:
     """Raise unless the tracker's package is installed and, for Weights & Biases, there is somebody logged in.
 
     Raises:
-        InputError: saying what to install, or how to log in or go without.
+        InputError: saying what to install, how to log in or go without, or which settings the tracker refuses.
     """
     if tracking is None:
         return
@@ -74,15 +77,20 @@ def require_tracker(tracking: Tracking | None) -> None:
 
 def _wandb_has_login() -> bool:
     wandb = importlib.import_module("wandb")
-    if wandb.setup().settings.mode != "online":
-        return True
-    if "prompt" in inspect.signature(wandb.login).parameters:
-        return bool(wandb.login(prompt=False, verify=False))
-    return bool(wandb.api.api_key)
+    try:
+        if wandb.setup().settings.mode != "online":
+            return True
+        if "prompt" in inspect.signature(wandb.login).parameters:
+            return bool(wandb.login(prompt=False, verify=False))
+        return bool(wandb.api.api_key)
+    except Exception as error:  # a WANDB_ variable that holds what it cannot, a key of another length
+        raise InputError(f"Weights & Biases refuses its settings: {_one_line(error)}") from error
 
 
 class Tracker:
     """A run's line to its tracker, open between `with` and its end; without a tracker it does nothing.
+
+    A tracker that fails later on is let go with a warning: the run does not need it.
 
     Args:
         tracking: which tracker; None for none.
@@ -94,25 +102,27 @@ class Tracker:
     """
 
     def __init__(self, tracking: Tracking | None, experiment: Experiment, directory: Path) -> None:
-        self.experiment = experiment
+        self.experiment, self.directory = experiment, directory
         # Where several processes train together, the first one alone reports.
-        self._backend = None if tracking is None or process_rank() else _backend(tracking, experiment, directory)
+        self._tracking = None if process_rank() else tracking
+        self._backend: Any = None
 
     def __enter__(self) -> Self:
-        if self._backend is not None:
+        if self._tracking is not None:
             try:
+                self._backend = _backend(self._tracking, self.experiment, self.directory)
                 self._backend.start()
                 self._backend.store_init_configuration(_configuration(self.experiment))
             except Exception as error:  # every tracker has errors of its own
-                reason = " ".join(str(error).split())
-                raise InputError(f"the tracker {self._backend.name} cannot start: {reason}") from error
+                raise InputError(f"the tracker {self._tracking.name} cannot start: {_one_line(error)}") from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._backend is not None:
-            self._backend.finish()
+        with self._let_go_on_failure():
+            if self._backend is not None:
+                self._backend.finish()
 
     def epoch(self, epoch: Epoch) -> None:
         """Log an epoch; its step is the number of epochs of the run so far."""
@@ -125,9 +135,24 @@ class Tracker:
         self._log(values, (stage.stage - 1) * self.experiment.epochs + stage.epochs_run)
 
     def _log(self, values: dict[str, Any], step: int) -> None:
-        if self._backend is not None:
-            numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
-            self._backend.log(numbers, step=step)
+        with self._let_go_on_failure():
+            if self._backend is not None:
+                numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
+                self._backend.log(numbers, step=step)
+
+    @contextmanager
+    def _let_go_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            name, self._backend = self._backend.name, None
+            warnings.warn(
+                f"the tracker {name} failed, and the run goes on without it: {_one_line(error)}", stacklevel=4
+            )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _backend(tracking: Tracking, experiment: Experiment, directory: Path) -> Any:
