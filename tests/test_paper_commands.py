@@ -453,6 +453,27 @@ def test_what_cannot_be_resumed_is_named(tmp_path: Path) -> None:
         run_directory_of(call("--resume --checkpoint one --save_dir two"))
 
 
+def test_a_save_dir_to_resume_is_the_run_directory_itself(tmp_path: Path) -> None:
+    """Not one that happens to lie around it, such as the current folder."""
+    (tmp_path / "recipe.toml").write_text("")
+    with pytest.raises(InputError, match="there is no run to resume at new"):
+        run_directory_of(call("--resume --save_dir new"))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../..", ".hidden", "C:\\runs"])
+def test_a_runs_name_stays_inside_the_folder_of_runs(name: str) -> None:
+    folder = run_directory_of(Command.parse("LURE_main.py", ["--run", name]))
+    assert folder.parts[0] == "runs"
+    assert len(folder.parts) == 2
+    assert not folder.name.startswith(".")
+
+
+def test_a_number_of_workers_is_checked(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("LURE_main.py", shlex.split(f"--data {data} --save_dir saved --workers -1 {SMALL}")) == 2
+    assert capsys.readouterr().err == "error: workers must be at least 0, got -1\n"
+    assert not Path("saved").exists()
+
+
 def test_an_interrupted_command_says_how_to_go_on(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -345,15 +345,17 @@ def run_directory_of(call: Command) -> Path:
         InputError: if there is no run to resume, or the two flags name different ones.
     """
     if not call["resume"]:
-        # A run's name may hold what no folder's name can.
-        return Path(call["save_dir"] or Path("runs") / re.sub(r"[^\w.+=-]", "_", call["run"]))
+        # A run's name may hold what no folder's name can, or lead out of the folder.
+        return Path(call["save_dir"] or Path("runs") / (re.sub(r"[^\w.+=-]|^\.+", "_", call["run"]) or "_"))
     place = call["checkpoint"] or call["save_dir"]
-    if place is None:
+    if not place:
         raise InputError("--resume needs --checkpoint or --save_dir: the run directory to go on with")
-    found = next((folder for folder in (Path(place), *Path(place).parents) if (folder / "recipe.toml").is_file()), None)
+    # A checkpoint may be a file in the run directory; --save_dir is the directory itself.
+    folders = (Path(place), *Path(place).parents) if call["checkpoint"] else (Path(place),)
+    found = next((folder for folder in folders if (folder / "recipe.toml").is_file()), None)
     if found is None:
         raise InputError(f"there is no run to resume at {place}: give the --save_dir of a run of this program")
-    if call["save_dir"] is not None and Path(call["save_dir"]).resolve() != found.resolve():
+    if call["save_dir"] and Path(call["save_dir"]).resolve() != found.resolve():
         raise InputError(
             f"--checkpoint lies in {found}, but --save_dir is {call['save_dir']}: a run goes on where it is"
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lure.errors import require_within
 from lure.examples import Examples, Split
 from lure.learner import Learner
 from lure.metrics import anytime_relative_error, cumulative_error, mean_error_rate
@@ -34,6 +35,9 @@ class Placement:
         device: "auto", "cpu" or "cuda".
         workers: processes that read data too large for memory.
         tracking: the experiment tracker that follows the run; None for none.
+
+    Raises:
+        InputError: for fewer than 0 workers.
     """
 
     data: Path | None = None
@@ -41,6 +45,9 @@ class Placement:
     device: str = "auto"
     workers: int = 0
     tracking: Tracking | None = None
+
+    def __post_init__(self) -> None:
+        require_within("workers", self.workers, 0)
 
 
 def open_dataset(experiment: Experiment, placement: Placement) -> Dataset:
