@@ -114,6 +114,23 @@ def test_damaged_parquet_is_named(hub, tmp_path, capfd):
 
 
 @needs_datasets
+def test_files_with_other_columns_are_named(hub, tmp_path, capfd):
+    for name, columns in (("0", {"a": [1.0], "label": [0]}), ("1", {"b": [1.0], "label": [0]})):
+        hub.Dataset.from_dict(columns).to_parquet(tmp_path / f"{name}.parquet")
+    told = refusal(load_examples, tmp_path)
+    assert f"{tmp_path / '1.parquet'} has the columns b, label, and {tmp_path / '0.parquet'} has a, label" in told
+    assert capfd.readouterr().err == ""
+
+
+@needs_datasets
+def test_values_of_another_kind_are_named_without_a_log(hub, tmp_path, capfd):
+    for name, value in (("0", 1.0), ("1", "text")):
+        hub.Dataset.from_dict({"a": [value], "label": [0]}).to_parquet(tmp_path / f"{name}.parquet")
+    assert "text" in refusal(load_examples, tmp_path)
+    assert capfd.readouterr().err == ""
+
+
+@needs_datasets
 def test_a_table_that_claims_more_rows_than_bytes_is_refused(hub, tmp_path):
     import pyarrow
     import pyarrow.parquet

@@ -82,3 +82,5 @@ def test_download_fetches_the_four_files(tmp_path, monkeypatch):
     dataset = load_dataset("mnist", tmp_path / "data", download=True)
     assert (len(dataset.train), len(dataset.test)) == (20, 10)
     assert len(list((tmp_path / "data").iterdir())) == 4
+    (tmp_path / "data" / f"{idx.TEST_LABELS}.gz").unlink()  # as after a download that was stopped
+    assert len(load_dataset("mnist", tmp_path / "data", download=True).test) == 10

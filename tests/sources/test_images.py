@@ -96,13 +96,19 @@ def test_images_of_every_mode_are_read(mode, channels):
         content = encoded(RAMP.astype(np.float32) / 255, kind="TIFF")
     else:
         kind = "TIFF" if mode in ("CMYK", "YCbCr", "LAB") else "PNG"
-        content = encoded(
-            np.repeat(RAMP[..., None], 3, 2) if mode == "LAB" else RAMP, None if mode == "LAB" else mode, kind
-        )
+        content = encoded(np.repeat(RAMP[..., None], 3, 2) if mode == "LAB" else RAMP, mode, kind)
     decoded = decode_image(content, "x", (channels, 10, 24))
     assert decoded.dtype == torch.uint8
     expected = torch.from_numpy(RAMP).float().expand(channels, -1, -1)
     assert float((decoded.float() - expected).abs().max()) <= 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_palette_with_shades_of_transparency_is_read_in_silence(channels):
+    stream = io.BytesIO()
+    Image.fromarray(RAMP).convert("P").save(stream, "PNG", transparency=bytes(range(256)))
+    decoded = decode_image(stream.getvalue(), "x", (channels, 10, 24))
+    assert torch.equal(decoded, torch.from_numpy(RAMP).expand(channels, -1, -1))
 
 
 def test_two_level_images_become_black_and_white():

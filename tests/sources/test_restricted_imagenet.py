@@ -32,6 +32,7 @@ def test_a_tree_gives_its_sixty_nine_classes_and_ignores_others(tree):
     assert dataset.class_names[7] == "big cat"
     assert dataset.mean == (0.485, 0.456, 0.406)
     assert load_dataset("restricted-imagenet", tree).train.input_shape == (3, 224, 224)
+    assert len(load_dataset("restricted-imagenet", tree.parent).train) == 69
 
 
 def test_missing_parts_and_classes_are_named(tree, tmp_path):

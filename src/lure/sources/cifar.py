@@ -164,11 +164,16 @@ def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
     for name, shown, content in _read_archive(layout, place) if place.is_file() else _read_folder(layout, place):
         read = _read_binary if name.endswith(".bin") else _read_pickle
         parts[name] = read(content, shown, layout)
+    if not parts:
+        raise InputError(f"{place} holds no file of {layout.name}")
     # An archive may hold both versions; the python one wins there too.
     suffix = "" if any(name in parts for name in layout.files) else ".bin"
     for name in layout.files:
         if name + suffix not in parts:
-            raise InputError(f"{layout.name} lacks {name + suffix} in {place}; --download fetches all of it")
+            raise InputError(
+                f"{layout.name} lacks {name + suffix} in {place}: unpack the official archive again, "
+                f"or let --download fetch it into another folder"
+            )
     _check_lengths(layout, {name: len(parts[name + suffix][1]) for name in layout.files}, suffix, place)
     trains = [parts[name + suffix] for name in layout.train_files]
     train = Examples(torch.cat([images for images, _ in trains]), torch.cat([labels for _, labels in trains]))
@@ -281,7 +286,9 @@ def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
-        raise InputError(f"{shown} is truncated or not a file of {layout.name}: {error}") from error
+        raise InputError(
+            f"{shown} is truncated or not a file of {layout.name}: {str(error) or 'it ends early'}"
+        ) from error
     fields = {}
     if isinstance(batch, dict):
         fields = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}

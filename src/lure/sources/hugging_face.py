@@ -88,18 +88,21 @@ def _import_datasets() -> Any:
 
 @contextmanager
 def _reading(place: str) -> Iterator[Any]:
-    """Run a block with `datasets`, without its progress bars; its many errors become one."""
+    """Run a block with `datasets`, without its progress bars and log; its many errors become one."""
     datasets = _import_datasets()
-    bars = datasets.is_progress_bar_enabled()
+    bars, verbosity = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         yield datasets
     except InputError:
         raise
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        # What `datasets` says about a failure while it reads is only that there was one.
+        reason = str(error.__cause__ or error).partition("\n")[0]
         raise InputError(f"cannot read {place}: {reason}") from error
     finally:
+        datasets.logging.set_verbosity(verbosity)
         if bars:
             datasets.enable_progress_bars()
 
@@ -108,13 +111,22 @@ def open_parquet(path: Path) -> Any:
     """Open a Parquet file, or all of a folder in the order of their names, as a table that is mapped into memory.
 
     Raises:
-        InputError: if a file is damaged or claims more rows than it has bytes, or `datasets` is missing.
+        InputError: if a file is damaged, claims more rows than it has bytes or has other columns than the first, or
+            `datasets` is missing.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     total = 0
+    columns: list[str] = []
     for file in files:
         with _reading(str(file)):
-            rows = importlib.import_module("pyarrow.parquet").read_metadata(file).num_rows
+            metadata = importlib.import_module("pyarrow.parquet").read_metadata(file)
+            rows, names = metadata.num_rows, metadata.schema.to_arrow_schema().names
+            columns = columns or names
+            if sorted(names) != sorted(columns):
+                raise InputError(
+                    f"{file} has the columns {', '.join(names)}, and {files[0]} has {', '.join(columns)}: "
+                    f"all files of a folder must have the same"
+                )
             if rows > file.stat().st_size:
                 raise InputError(f"{file} claims {rows} rows, more than it has bytes: refused")
             total += rows

@@ -124,10 +124,11 @@ def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
     folder = next(
         (place for place in (path, *(path / name for name in layout.folders)) if _find(place, TRAIN_IMAGES)), None
     )
-    if download and folder is None:
+    if download:
+        folder = folder or path
         for name, checksum in layout.checksums.items():
-            download_file(f"{layout.url}{name}.gz", path / f"{name}.gz", checksum, MAX_BYTES)
-        folder = path
+            if _find(folder, name) is None:
+                download_file(f"{layout.url}{name}.gz", folder / f"{name}.gz", checksum, MAX_BYTES)
     if folder is None:
         raise InputError(
             f"no {layout.name} in {path}: it must hold {TRAIN_IMAGES}, compressed (.gz) or not, and its three "
@@ -159,7 +160,7 @@ def mnist(path: Path | None, download: bool) -> Dataset:
 
     Args:
         path: the folder of the four files, or its parent, where it is named `mnist` or `MNIST/raw`.
-        download: fetch the official files to `path` if there are none.
+        download: fetch the official files that are missing.
 
     Raises:
         InputError: if a file is missing or damaged, or the download fails.
@@ -172,7 +173,7 @@ def fashion_mnist(path: Path | None, download: bool) -> Dataset:
 
     Args:
         path: the folder of the four files, or its parent, where it is named `fashion-mnist` or `FashionMNIST/raw`.
-        download: fetch the official files to `path` if there are none.
+        download: fetch the official files that are missing.
 
     Raises:
         InputError: if a file is missing or damaged, or the download fails.

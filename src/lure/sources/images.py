@@ -160,9 +160,13 @@ def _decoding(name: str) -> Iterator[None]:
 
 
 def _to_bytes(image: Any) -> Any:
-    """Scale the modes with more than 8 bits, which pillow would cut off at 255."""
+    """Scale the modes with more than 8 bits, which pillow would cut off at 255, and smooth its way to RGB or grey."""
     from PIL import Image
 
+    if isinstance(image.info.get("transparency"), bytes):
+        return image.convert("RGBA")  # a palette with shades of transparency, about which pillow warns otherwise
+    if image.mode == "LAB":
+        return image.convert("RGB")  # which pillow does not turn into grey directly
     if image.mode not in BRIGHTEST:
         return image
     values = np.nan_to_num(np.asarray(image, dtype=np.float64) / BRIGHTEST[image.mode])

@@ -13,7 +13,7 @@ from lure.errors import InputError, require_within
 from lure.examples import Examples
 from lure.sources.cifar import CIFAR10
 from lure.sources.dataset import Dataset
-from lure.sources.image_folder import image_files
+from lure.sources.image_folder import class_folders, image_files
 from lure.sources.images import EncodedImages, FolderReader
 
 # Name of the group, and the WordNet ids of its classes, which are the names of the folders.
@@ -44,8 +44,8 @@ def restricted_imagenet(
     """Load the 69 classes from an ImageNet tree; images stay in their files and are decoded when they are needed.
 
     Args:
-        path: the folder with `train` and `val`, each with a folder for each class, named by its WordNet id. Other
-            classes are ignored.
+        path: the folder with `train` and `val`, each with a folder for each class, named by its WordNet id; or its
+            parent. Other classes are ignored.
         download: has no effect: ImageNet cannot be fetched without an account.
         size: height and width of what is cut out of the middle of an image and scaled: 7/8 of its shorter side, as is
             usual. Training with `augment = imagenet` cuts random parts out of the whole image instead.
@@ -63,7 +63,9 @@ def restricted_imagenet(
         raise InputError(
             "restricted-imagenet needs an ImageNet tree: pass the folder that holds train and val (--data DIR)"
         )
-    train, test = (_load_part(path / part, size) for part in ("train", "val"))
+    below = [path / name for name in class_folders(path)] if path.is_dir() else []
+    tree = next((place for place in (path, *below) if (place / "train").is_dir() and (place / "val").is_dir()), path)
+    train, test = (_load_part(tree / part, size) for part in ("train", "val"))
     mean, std = (MEAN, STD) if statistics == "imagenet" else (CIFAR10.mean, CIFAR10.std)
     return Dataset(train, test, tuple(GROUPS), mean, std)
 
