@@ -186,6 +186,25 @@ def test_a_run_of_another_recipe_is_refused_with_the_fields(capsys: pytest.Captu
     assert "another recipe (lr: 0.001 -> 0.5)" in message
 
 
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("Linear(3, num_classes)", "does not take uint8 inputs of shape (1, 28, 28): mat1 and mat2"),
+        ("Linear(784, 3)", "must return logits (batch, 10), one for each class, got shape (batch, 3)"),
+        ("Linear(num_classes)", "failed: TypeError: "),
+    ],
+)
+def test_a_network_of_ones_own_that_does_not_fit_is_refused_before_any_training(
+    layer: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("nets.py").write_text(
+        f"from torch import nn\n\n\ndef build(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.{layer})\n"
+    )
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "nets", raising=False)
+    assert message in refused(["run", *QUICK, "--out", "here", "--model", "nets:build"], capsys)
+
+
 def test_a_loss_that_becomes_nan_stops_with_the_place(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", *QUICK, "--optimizer", "sgd", "--lr", "1e30", "--out", "here"]
     message = refused(words, capsys)

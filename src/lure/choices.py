@@ -82,7 +82,10 @@ def read_choice(kind: str, text: str, table: Mapping[str, Callable[..., T]]) -> 
     if name not in table:
         raise unknown_name(kind, name, table)
     maker = table[name]
-    hints = typing.get_type_hints(maker)
+    try:
+        hints = typing.get_type_hints(maker)
+    except Exception:  # a user's own function, with names in its annotations that only a type checker knows
+        hints = {}
     parameters = inspect.signature(maker).parameters.values()
     known = {p.name: hints.get(p.name, type(p.default)) for p in parameters if p.kind is p.KEYWORD_ONLY}
     options = {}

@@ -17,7 +17,7 @@ from lure.errors import require_within
 from lure.examples import Examples, Split
 from lure.learner import Learner
 from lure.metrics import anytime_relative_error, cumulative_error, mean_error_rate
-from lure.recipe import Experiment, policy_name
+from lure.recipe import Experiment, names_code, policy_name
 from lure.sources import Dataset, load_dataset
 from lure.stage import Stage
 from lure.stream import few_shot_rows, mega_batches, released_order
@@ -129,6 +129,8 @@ def run(
         device=placement.device,
         workers=placement.workers,
     ) as learner:
+        if names_code(experiment.model) and not learner.stages:
+            learner.rehearse()
         left = stream[len(learner.stages) :]
         with Tracker(placement.tracking if left else None, experiment, Path(out)) as tracker:
             for mega_batch in left:

@@ -344,12 +344,17 @@ class Learner:
         with arithmetic(self.recipe), forked_rng(None):
             model = build_network(self.recipe, task, self._builder)
             try:
-                predict(model, Loader(self.test[:2], "cpu"), self.recipe)
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                logits, _ = predict(model, Loader(self.test[:2], "cpu"), self.recipe)
+            except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
                 raise InputError(
                     f"the network {self.recipe.model} does not take {task.input_dtype} inputs of shape "
                     f"{task.input_shape}: {error}"
                 ) from error
+        if logits.dim() != 2 or logits.shape[1] < task.num_classes:
+            raise InputError(
+                f"the network {self.recipe.model} must return logits (batch, {task.num_classes}), one for each class, "
+                f"got shape (batch, {', '.join(map(str, logits.shape[1:]))})"
+            )
 
     def begin(self) -> None:
         """Begin the directory now, and not only with the first mega-batch."""

@@ -25,6 +25,12 @@ def needy(num_classes, vocabulary):
 def nothing():
     return 3
 
+def failing(num_classes):
+    raise RuntimeError("no such\\nblock")
+
+def annotated(num_classes: int, *, width: "Known" = 4) -> "OnlyToTheTypeChecker":
+    return nn.Linear(width, num_classes)
+
 value = 7
 """
 
@@ -59,6 +65,7 @@ def test_a_builder_of_ones_own_gets_what_it_takes_by_name():
         ("my_networks:absent", "module my_networks has no function 'absent'"),
         ("my_networks:value", "module my_networks has no function 'value'"),
         ("my_networks:nothing", "my_networks:nothing must return a torch.nn.Module, got int"),
+        ("my_networks:failing", "model builder my_networks:failing failed: RuntimeError: no such block"),
         ("my_networks:needy", "my_networks:needy needs vocabulary"),
         ("my_networks:build:wide=3", "did you mean 'width'?"),
         ("my_networks:build:width=x", "must be a whole number, got 'x'"),
@@ -69,6 +76,11 @@ def test_an_unusable_builder_is_one_clear_line(choice, message):
         build_model(choice, 3, (5,))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("own_module")
+def test_annotations_that_cannot_be_looked_up_do_no_harm():
+    assert build_model("my_networks:annotated:width=6", 3, (5,)).weight.shape == (3, 6)
 
 
 @pytest.mark.usefixtures("own_module")

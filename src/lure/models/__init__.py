@@ -58,7 +58,7 @@ def build_model(
 
     Raises:
         InputError: for an unknown name or option, a value out of range, a network that does not fit the inputs, or a
-            user's builder that cannot be imported, cannot be called so, or returns no `nn.Module`.
+            user's builder that cannot be imported, cannot be called so, fails, or returns no `nn.Module`.
 
     Example:
         >>> type(build_model("convnet:width=4", 10, (3, 32, 32))).__name__
@@ -85,7 +85,13 @@ def build_model(
             f"model builder {name} needs {', '.join(missing)}: lure passes num_classes, input_shape, mean and std, "
             f"and keyword-only arguments are options ({name}:width=64)"
         )
-    model = maker(**arguments)
+    try:
+        model = maker(**arguments)
+    except InputError:
+        raise
+    except Exception as error:  # the user's own code can fail in any way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"model builder {name} failed: {reason}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"model builder {name} must return a torch.nn.Module, got {type(model).__name__}")
     return model
