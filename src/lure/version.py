@@ -158,33 +158,45 @@ def export(version: Version, file: Path) -> list[Path]:
     `.safetensors` holds the weights by name, and `.pt2` a program made by torch.export, which runs without this
     library and takes floats (images in [0, 1]) in batches of any size. The recipe goes beside it as `.toml`, and what
     the weights need besides as `.json`: `task` (classes, shape of inputs, normalization), `stage`, the version's line
-    of the ledger, and checksums. `Version.load` takes the weights up again with what lies beside them.
+    of the ledger, and checksums. `Version.load` takes the weights up again with what lies beside them. Both kinds may
+    bear one name; an earlier export of that name is replaced, and no other file.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: for another ending, a folder that is not there, or a program whose outputs are not the model's.
+        InputError: for another ending, a folder that is not there, a name that other files have, or a program whose
+            outputs are not the model's.
     """
     if file.suffix not in (".safetensors", ".pt2"):
         raise InputError(f"cannot export to {file}: the ending must be .safetensors or .pt2")
     if not file.parent.is_dir():
         raise InputError(f"cannot export to {file}: there is no folder {file.parent}")
+    recipe_file, facts_file = file.with_suffix(".toml"), file.with_suffix(".json")
+    earlier = _read_facts(facts_file)
+    strangers = [path for path in (file, recipe_file, facts_file) if path.exists() and earlier is None]
+    if strangers:
+        raise InputError(f"cannot export to {file}: {strangers[0]} is there and no export of lure; choose another name")
     content = tensors_to_bytes(version.model.state_dict()) if file.suffix == ".safetensors" else _program(version)
     recipe = to_toml(version.recipe).encode()
-    facts = {
-        "task": dataclasses.asdict(version.task),
-        "stage": dataclasses.asdict(version.stage),
-        "sha256": {file.name: checksum(content), file.with_suffix(".toml").name: checksum(recipe)},
-    }
-    contents = {
-        file.with_suffix(".toml"): recipe,
-        file.with_suffix(".json"): json.dumps(json.loads(to_json(facts)), indent=2).encode() + b"\n",
-        file: content,
-    }
+    facts: dict[str, Any] = {"task": dataclasses.asdict(version.task), "stage": dataclasses.asdict(version.stage)}
+    facts = json.loads(to_json(facts))
+    same = earlier is not None and all(earlier[name] == value for name, value in facts.items())
+    facts["sha256"] = dict(earlier["sha256"]) if earlier and same else {}  # the other kind's stays, too
+    facts["sha256"] |= {file.name: checksum(content), recipe_file.name: checksum(recipe)}
+    contents = {recipe_file: recipe, facts_file: json.dumps(facts, indent=2).encode() + b"\n", file: content}
     for path, data in contents.items():
         replace_file(path, data)
-    return [file, file.with_suffix(".toml"), file.with_suffix(".json")]
+    return [file, recipe_file, facts_file]
+
+
+def _read_facts(path: Path) -> dict[str, Any] | None:
+    """Return what `export` wrote to a `.json` file; None if there is none, or it is something else."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) and facts.keys() == {"task", "stage", "sha256"} else None
 
 
 def _read_export(
@@ -203,8 +215,8 @@ def _read_export(
     with parsing(beside[".json"]):
         facts = json.loads(contents[beside[".json"].name])
         stage, task, sums = Stage(**facts["stage"]), Task.from_dict(facts["task"]), dict(facts["sha256"])
-    for name, expected in sums.items():
-        if checksum(contents.get(name, b"")) != expected:
+    for name in (file.name, beside[".toml"].name):
+        if checksum(contents[name]) != sums.get(name):
             raise InputError(f"{file.with_name(name)} is not what was exported: export the version again")
     if number not in (None, stage.version):
         raise InputError(f"{file} holds version {stage.version}, not {number}")
