@@ -25,7 +25,7 @@ import lure.stored_recipe
 from lure import InputError, Learner, Recipe
 from lure.cli import main
 from lure.gate import Gate
-from lure.production import init, rollback, status, update, verify
+from lure.production import init, prune, rollback, status, update, verify
 from lure.version import Version
 
 RECIPE = Recipe(model="mlp:width=4:depth=1", epochs=1, batch_size=32, milestones=(), threads=1)
@@ -351,6 +351,29 @@ def test_links_inside_a_run_are_not_written_through(run: Path) -> None:
     assert precious.read_bytes() == b"gold"
     assert list(treasury.iterdir()) == []
     assert not (run / "versions" / "0002").is_symlink()
+
+
+@pytest.mark.parametrize("name", [".lock", "ledger.jsonl", "chunks", "versions"])
+def test_a_run_whose_parts_lie_elsewhere_is_not_written_to(name: str, run: Path) -> None:
+    elsewhere = Path("../elsewhere")
+    (run / name).rename(elsewhere)
+    (run / name).symlink_to(elsewhere.resolve())
+    before = tree()
+    with pytest.raises(InputError, match=f"{name} is a link to somewhere else"):
+        update("run", "two.npz")
+    assert tree() == before
+    assert status("run")["current_version"] == 1  # reading is harmless
+
+
+def test_pruning_a_version_that_is_a_link_removes_nothing_elsewhere(run: Path) -> None:
+    update("run", "two.npz")
+    treasury = Path("../treasury")
+    (run / "versions" / "0001").rename(treasury)
+    (run / "versions" / "0001").symlink_to(treasury.resolve())
+    before = tree(treasury)
+    with pytest.raises(InputError, match="0001 is a link to somewhere else"):
+        prune("run", 1)
+    assert tree(treasury) == before
 
 
 def mutate(content: bytes, generator: random.Random) -> bytes:

@@ -413,6 +413,63 @@ def test_a_budget_that_does_not_bind_changes_no_bit() -> None:
         assert weights("free", 1) == weights("bound", 1)
 
 
+# Data whose labels or columns mean something else
+
+
+def test_named_classes_do_not_fit_a_holdout_that_numbers_them(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("PIL")
+    from PIL import Image  # an extra, so not imported above
+
+    for name in ("dog", "fox"):  # without the first of three classes, so the numbers would be other ones
+        Path("folder", name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(f"folder/{name}/1.png")
+    np.savez("images.npz", inputs=np.zeros((6, 4, 4, 3), np.uint8), labels=[0, 1, 2] * 2)
+    message = "folder names its classes (dog, fox), and the holdout numbers them"
+    assert main(["init", "images", "--holdout", "images.npz", "--test", "folder", *FLAGS]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["init", "images", "--holdout", "images.npz", *FLAGS]) == 0
+    before = tree()
+    assert main(["update", "images", "folder"]) == 2
+    assert message in capsys.readouterr().err
+    assert tree() == before
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_columns_of_a_table_are_taken_by_their_names(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("datasets")
+    from pyarrow import parquet, table  # an extra, so not imported above
+
+    def write(path: str, seed: int, names: str, count: int = 60) -> None:
+        inputs, labels = points(seed, count)
+        columns = dict(zip("abcd", inputs.T.numpy(), strict=True)) | {"label": labels.numpy()}
+        columns["z"] = columns["d"]
+        parquet.write_table(table({name: columns[name] for name in [*names, "label"]}), path)
+
+    write("holdout.parquet", 100, "abcd", 300)
+    write("chunk.parquet", 1, "abcd")
+    write("turned.parquet", 1, "dacb")
+    write("other.parquet", 2, "abcz")
+    assert main(["init", "table", "--holdout", "holdout.parquet", *FLAGS, "--epochs", "2"]) == 0
+    assert main(["update", "table", "chunk.parquet"]) == 0
+    capsys.readouterr()
+    assert main(["update", "table", "turned.parquet"]) == 0
+    assert "this chunk is committed already, as version 1" in capsys.readouterr().out
+    guesses = []
+    for name in ("chunk", "turned"):
+        assert main(["predict", "table", f"{name}.parquet"]) == 0
+        guesses.append(capsys.readouterr().out)
+    assert guesses[0] == guesses[1]
+    assert main(["export", "table", "net.safetensors"]) == 0
+    for words in (
+        ["update", "table", "other.parquet"],
+        ["predict", "table", "other.parquet"],
+        ["predict", "net.safetensors", "other.parquet"],
+        ["init", "more", "--holdout", "holdout.parquet", "--test", "other.parquet", *FLAGS],
+    ):
+        assert main(words) == 2
+        assert "other.parquet holds the columns a, b, c, z; the model takes a, b, c, d" in capsys.readouterr().err
+
+
 # Python, with the user's own network
 
 
@@ -544,6 +601,27 @@ def test_a_version_is_exported_as_a_program_that_computes_the_same(served: Versi
         assert torch.allclose(program(inputs), served.model(inputs), atol=1e-6)
 
 
+def test_both_kinds_of_export_bear_one_name_and_no_other_file_is_replaced(
+    served: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lure.version, "_program", lambda version: b"a program")
+    for _ in range(2):  # a job that is done again replaces what it wrote
+        for ending in ("safetensors", "pt2"):
+            assert main(["export", "run", f"net.{ending}"]) == 0
+            assert Version.load("net.safetensors").stage == served.stage
+    assert sorted(json.loads(Path("net.json").read_text())["sha256"]) == ["net.pt2", "net.safetensors", "net.toml"]
+    update("run", "good2.npz")
+    assert main(["export", "run", "net.pt2"]) == 0
+    with pytest.raises(InputError, match=r"net\.safetensors is not what was exported"):  # it is of version 1
+        Version.load("net.safetensors")
+    for name in ("mine.toml", "mine.json", "mine.safetensors"):
+        Path(name).write_text("{}")
+        with pytest.raises(InputError, match=f"{name} is there and no export of lure; choose another name"):
+            lure.version.export(served, Path("mine.safetensors"))
+        assert Path(name).read_text() == "{}"
+        Path(name).unlink()
+
+
 @pytest.mark.parametrize(
     ("file", "message"), [("net.bin", "must be .safetensors or .pt2"), ("no/net.pt2", "there is no folder no")]
 )
@@ -572,7 +650,7 @@ def test_verify_names_damage_in_every_kind_of_file() -> None:
             path.unlink()
             if damaged is not None:
                 path.write_bytes(damaged)
-            complaints = list(verify("run")) if path.name != "recipe.toml" or damaged is not None else ["recipe.toml"]
+            complaints = list(verify("run"))
             # A chunk is named by its folder.
             name = path.parent.name if path.suffix == ".npy" else path.name
             assert any(name in complaint for complaint in complaints), (path, damaged)
@@ -605,6 +683,46 @@ def test_damage_is_never_used() -> None:
         assert tree("run") == before
         path.write_bytes(whole)
     assert update("run", "good3.npz")[0].accepted
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "production.json"])
+def test_a_directory_that_lost_what_it_was_begun_with_is_damaged_and_not_new(name: str) -> None:
+    begin()
+    update("run", "good1.npz")
+    Path("run", name).unlink()
+    before = tree()
+    for attempt in (
+        lambda: Learner.open("run"),
+        lambda: Learner.open("run", recipe=dataclasses.replace(RECIPE, epochs=9)),
+        lambda: update("run", "good2.npz"),
+        lambda: status("run"),
+    ):
+        with pytest.raises(InputError, match=f"cannot read run/{name}: No such file"):
+            attempt()
+    assert list(verify("run")) == [f"cannot read run/{name}: No such file or directory"]
+    assert tree() == before
+
+
+def test_another_record_of_the_beginning_is_not_taken_for_the_one_that_was_agreed() -> None:
+    begin("run")
+    begin("lax", margin=1)
+    update("run", "good1.npz")
+    Path("run/production.json").write_bytes(Path("lax/production.json").read_bytes())
+    with pytest.raises(InputError, match=r"run/production\.json is damaged"):
+        update("run", "good2.npz")
+
+
+def test_a_lost_ledger_is_not_begun_again_over_the_versions() -> None:
+    begin()
+    for number in (1, 2):
+        update("run", f"good{number}.npz")
+    for name in ("ledger.jsonl", "ledger.seal"):
+        Path("run", name).unlink()
+    before = tree()
+    with pytest.raises(InputError, match=r"versions/0002 stands there, but .*ledger\.jsonl has 0 stages: restore"):
+        update("run", "good3.npz")
+    assert tree() == before
+    assert any("which lost its end: restore the ledger" in complaint for complaint in verify("run"))
 
 
 def test_prune_removes_weights_and_never_the_version_in_use() -> None:
@@ -741,7 +859,7 @@ def test_the_commands_their_output_and_their_exit_codes(capsys: pytest.CaptureFi
     Path("run/versions/0001/model.safetensors").write_bytes(b"")
     damage = said("verify", "run", code=2)
     assert "model.safetensors is damaged" in damage
-    assert damage.endswith("error: run: 1 things are wrong, as listed\n")
+    assert damage.endswith("error: run: 1 thing is wrong, as listed\n")
     assert "error: the following arguments are required: --holdout" in said("init", "more", code=2)
     assert "minimum_accuracy must lie in [0, 1], got 7" in said(
         "init", "more", "--holdout", "holdout.npz", "--minimum-accuracy", "7", code=2

@@ -241,8 +241,10 @@ def rollback_command(arguments: argparse.Namespace) -> None:
 def predict_command(arguments: argparse.Namespace) -> None:
     """`lure predict`."""
     version = Version.load(arguments.directory, arguments.number, model=arguments.model, device=arguments.device)
-    names, shape = version.task.class_names or None, version.task.input_shape
-    examples = load_examples(arguments.data, names, shape, labelled=False)
+    task = version.task
+    examples = load_examples(
+        arguments.data, task.class_names or None, task.input_shape, labelled=False, columns=task.columns
+    )
     write_predictions(version, examples, sys.stdout, arguments.format)
 
 
@@ -259,7 +261,8 @@ def verify_command(arguments: argparse.Namespace) -> None:
     for complaint in complaints:
         print(complaint)
     if complaints:
-        raise InputError(f"{arguments.directory}: {len(complaints)} things are wrong, as listed")
+        things = "1 thing is" if len(complaints) == 1 else f"{len(complaints)} things are"
+        raise InputError(f"{arguments.directory}: {things} wrong, as listed")
     print(f"{arguments.directory}: every checksum and every reference is right")
 
 

@@ -100,6 +100,7 @@ class Learner:
         gate: Gate | None,
         independent: Examples | None,
         class_names: Sequence[str],
+        columns: Sequence[str],
         normalization: tuple[Sequence[float], Sequence[float]] | None,
         past: Sequence[Examples | Split] | None,
         device: torch.device,
@@ -108,6 +109,7 @@ class Learner:
         self.directory, self.recipe, self.device = directory, recipe, device
         self.test, self.gate, self.independent = test, gate, independent
         self._builder, self._class_names, self._normalization = builder, tuple(class_names), normalization
+        self._columns = tuple(columns)
         self._past, self._workers = past, workers
         self._unlearner = build_unlearner(recipe.unlearner)
         self._flops_per_example: int | None = None
@@ -140,6 +142,7 @@ class Learner:
         gate: Gate | None = None,
         independent: Examples | None = None,
         class_names: Sequence[str] = (),
+        columns: Sequence[str] = (),
         normalization: tuple[Sequence[float], Sequence[float]] | None = None,
         past: Sequence[Examples | Split] | None = None,
         device: str = "auto",
@@ -147,8 +150,8 @@ class Learner:
     ) -> Self:
         """Open a run directory, new or old. Nothing is written before the first `learn` (or `begin`).
 
-        A directory that was begun with a gate holds its holdout, gate, independent set, class names and normalization:
-        they need not be given again.
+        A directory that was begun with a gate holds its holdout, gate, independent set, class names, columns and
+        normalization: they need not be given again.
 
         Args:
             path: the directory.
@@ -162,6 +165,7 @@ class Learner:
                 use. None accepts every version.
             independent: with a gate, examples that are measured on, too, and decide nothing.
             class_names: the classes in the order of their labels; fixes their number.
+            columns: names of the features in their order, where the data are a table; goes on record.
             normalization: (mean, std) per channel or feature; taken from the first mega-batch's training examples when
                 not given.
             past: the stream, whose first mega-batches the run has seen, where data need not be stored in the directory
@@ -197,11 +201,23 @@ class Learner:
                 if gate not in (None, stored_gate):
                     raise InputError(f"{directory.path} was begun with another gate: {stored_gate}")
                 gate, class_names, normalization = stored_gate, record["class_names"], record["normalization"]
+                columns = record["columns"]
             elif directory.exists and gate is not None:
                 raise InputError(f"{directory.path} was begun without a gate: choose another directory")
             builder = None if isinstance(model, str) else model
             return cls(
-                directory, recipe, builder, test, gate, independent, class_names, normalization, past, chosen, workers
+                directory,
+                recipe,
+                builder,
+                test,
+                gate,
+                independent,
+                class_names,
+                columns,
+                normalization,
+                past,
+                chosen,
+                workers,
             )
         except BaseException as error:
             directory.__exit__(type(error), error, error.__traceback__)
@@ -331,6 +347,11 @@ class Learner:
         """The classes in order of their labels; () where they have no names."""
         return self._class_names
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the features in their order; () where they have none."""
+        return self._columns
+
     def rehearse(self) -> None:
         """Build the network once for the shape of the test examples, and run it: what cannot work fails here.
 
@@ -376,6 +397,7 @@ class Learner:
             "holdout": self.test.fingerprint,
             "independent": self.independent.fingerprint if self.independent else None,
             "class_names": list(self._class_names),
+            "columns": list(self._columns),
             "normalization": self._normalization,
             "gate": dataclasses.asdict(self.gate),
             "recipe": dataclasses.asdict(self.recipe),
@@ -456,6 +478,7 @@ class Learner:
             class_names=self._class_names,
             mean=tuple(mean),
             std=tuple(std),
+            columns=self._columns,
         )
 
     def _build(self) -> nn.Module:

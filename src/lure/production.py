@@ -8,7 +8,7 @@ still stands and the ledger says why. `accept` and `rollback` overrule; `status`
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from typing import Any
 from lure.arrival import Arrival
 from lure.durable import checksum, file_checksum, parsing, to_json
 from lure.errors import InputError, require_within
+from lure.examples import Examples
 from lure.gate import Gate
 from lure.learner import Learner
 from lure.ledger import LEDGER, SEAL, Standing
 from lure.recipe import Recipe
 from lure.run_directory import RESULT, WEIGHTS, RunDirectory, as_stored, version_folder
-from lure.sources.files import load_examples, read_class_names
+from lure.sources.files import load_examples, read_class_names, read_columns
 from lure.stage import Stage, as_stage
 from lure.stored_recipe import read_recipe
 from lure.training import Watch
@@ -51,22 +52,32 @@ def init(
         InputError: for data or settings that cannot be used, or a directory that holds something else.
     """
     path = Path(path)
-    if path.is_dir() and not (path / "recipe.toml").exists():
+    if path.is_dir() and not RunDirectory(path).exists:
         strangers = [item.name for item in path.iterdir() if item.name not in (".lock", "chunks", "production.json")]
         strangers = [name for name in strangers if not (name.startswith(".") and name.endswith(".tmp"))]
         if strangers:
             raise InputError(f"{path} holds other files ({sorted(strangers)[0]}): choose a new directory")
-    names = read_class_names(holdout)
+    names, columns = read_class_names(holdout), read_columns(holdout)
     test = load_examples(holdout, names or None)
-    aside = None if independent is None else load_examples(independent, names or None, test.input_shape)
+    aside = None if independent is None else _load_alike(independent, names, test.input_shape, columns)
     with Learner.open(
-        path, recipe=recipe, test=test, gate=gate or Gate(), independent=aside, class_names=names
+        path, recipe=recipe, test=test, gate=gate or Gate(), independent=aside, class_names=names, columns=columns
     ) as learner:
         if learner.directory.exists:
             return
         learner.rehearse()
         learner.begin()
         learner.directory.settle()
+
+
+def _load_alike(path: Path | str, names: Sequence[str], shape: Sequence[int], columns: Sequence[str]) -> Examples:
+    """Load data whose labels and columns must mean what those of the holdout do."""
+    if not names and (found := read_class_names(path)):
+        raise InputError(
+            f"{path} names its classes ({', '.join(found[:3])}{', ...' * (len(found) > 3)}), and the holdout numbers "
+            f"them: give labels as numbers, or begin a directory with a holdout that names them"
+        )
+    return load_examples(path, names or None, shape, columns=columns)
 
 
 def update(
@@ -107,8 +118,7 @@ def update(
     with Learner.open(path, model=model, device=device, workers=workers) as learner:
         if learner.test is None:
             raise AssertionError("a directory with a gate holds its holdout")
-        names, shape = learner.class_names, learner.test.input_shape
-        chunk = as_stored(load_examples(data, names or None, shape))
+        chunk = as_stored(_load_alike(data, learner.class_names, learner.test.input_shape, learner.columns))
         known = [stage for stage in learner.stages if stage.data_fingerprint == chunk.fingerprint]
         if known and not again:
             return known[-1], False
@@ -267,13 +277,15 @@ def verify(path: Path | str) -> Iterator[str]:
     except InputError as error:
         yield str(error)
         return
-    yield from _complaint(lambda: read_recipe(directory))
-    yield from _complaint(directory.read_progress)
+    said = [*_complaint(lambda: read_recipe(directory)), *_complaint(directory.read_progress)]
+    yield from said
     yield from _damaged_result(directory)
     yield from _strays(directory, len(stages))
     gone = {f"{version_folder(version)}/{name}" for version in standing.pruned for name in WEIGHTS}
     for name in sorted(files.keys() - gone):
         file = directory.path / name
+        if any(str(file) in sentence for sentence in said):
+            continue
         if not file.is_file():
             yield f"{file} is missing: restore it from a backup"
         elif file_checksum(file) != files[name]:
@@ -295,12 +307,14 @@ def _strays(directory: RunDirectory, num_stages: int) -> Iterator[str]:
         yield f"{directory.path / LEDGER} ends in a line that was never finished: run the interrupted command again"
     if content and not (directory.path / SEAL).exists():
         yield f"{directory.path / SEAL} is missing: compare {LEDGER} with a backup; the next command writes it anew"
-    for folder in sorted((directory.path / "versions").glob("[0-9]*")):
-        if not (folder.name.isdigit() and 1 <= int(folder.name) <= num_stages):
+    for number, folder in directory.version_folders():
+        if number == num_stages + 1:
             yield (
                 f"{folder} stands in no line of {LEDGER}: its commit was interrupted; run that command again, or "
                 f"remove the folder"
             )
+        elif not 1 <= number <= num_stages:
+            yield f"{folder} stands in no line of {LEDGER}, which lost its end: restore the ledger from a backup"
 
 
 def _complaint(read: Callable[[], Any]) -> Iterator[str]:

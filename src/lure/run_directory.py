@@ -41,7 +41,7 @@ from lure.ledger import LEDGER, Standing, append_line, read_ledger, renew_seal, 
 
 RECIPE, INITIAL, PRODUCTION, RESULT = "recipe.toml", "initial.safetensors", "production.json", "result.json"
 MODEL, STATE, FACTS, HOLDOUT = "model.safetensors", "state.safetensors", "state.json", "holdout.safetensors"
-PRODUCTION_FIELDS = ("holdout", "independent", "class_names", "normalization", "gate", "recipe")
+PRODUCTION_FIELDS = ("holdout", "independent", "class_names", "columns", "normalization", "gate", "recipe")
 WEIGHTS = (MODEL, STATE, FACTS)  # what a version needs to be used or gone on from; what pruning removes
 
 
@@ -84,6 +84,8 @@ class RunDirectory:
         path = self.path / ".lock"
         if not path.exists():
             self._uncommitted.append(path)
+        for name in (".lock", LEDGER, "chunks", "versions"):
+            self._own(self.path / name)
         lock = filelock.FileLock(path, timeout=0)
         try:
             lock.acquire()
@@ -102,11 +104,31 @@ class RunDirectory:
                 for leftover in self.path.glob(pattern):
                     remove(leftover)
         renew_seal(self.path)
+        num_stages = len(self.stages())
+        # An interrupted commit leaves the next version. Any later one had a line once, and must not be written over.
+        for number, version in self.version_folders():
+            if number > num_stages + 1:
+                raise InputError(
+                    f"{version} stands there, but {self.path / LEDGER} has {num_stages} stages: "
+                    f"restore the ledger from a backup"
+                )
         folder = self.path / "progress"
+        if folder.is_symlink():
+            self.clear_progress()
         if folder.exists():
             facts = self.progress_facts()
-            if facts is None or facts["stage"] <= len(self.stages()):
+            if facts is None or facts["stage"] <= num_stages:
                 self.clear_progress()
+
+    def _own(self, path: Path) -> None:
+        """Raise if something in the directory is a link: what is written must not end up elsewhere."""
+        if path.is_symlink():
+            raise InputError(f"{path} is a link to somewhere else: put the file or folder itself there")
+
+    def version_folders(self) -> list[tuple[int, Path]]:
+        """Return the numbers and folders of the versions that are there, committed or not."""
+        found = [folder for folder in (self.path / "versions").glob("[0-9]*") if folder.name.isdecimal()]
+        return sorted((int(folder.name), folder) for folder in found)
 
     def discard(self) -> None:
         """Remove what this process wrote and did not commit: bad input changes nothing on disk."""
@@ -130,8 +152,8 @@ class RunDirectory:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
-        return (self.path / RECIPE).exists()
+        """Whether a run was begun here; one that lost its recipe is damaged, and no new one."""
+        return any((self.path / name).exists() for name in (RECIPE, LEDGER))
 
     def require(self) -> None:
         """Raise unless a run was begun here."""
@@ -159,9 +181,12 @@ class RunDirectory:
             InputError: if the record is damaged.
         """
         path = self.path / PRODUCTION
-        if not path.exists():
+        stages = self.stages()
+        with parsing(self.path / LEDGER):
+            expected = stages[0]["files"].get(PRODUCTION) if stages else None
+        if expected is None and not path.exists():
             return None
-        record = unseal(path.read_bytes())
+        record = unseal(path.read_bytes() if expected is None else self.read_checked(PRODUCTION, expected))
         if record is None:
             raise InputError(f"{path} is damaged: restore it from a backup")
         with parsing(path):
@@ -386,6 +411,7 @@ class RunDirectory:
     def remove_weights(self, version: int) -> None:
         """Remove a version's weights and state; which holdout examples it got right stays, for the gate."""
         folder = self.path / version_folder(version)
+        self._own(folder)
         with writing(folder):
             for name in WEIGHTS:
                 (folder / name).unlink(missing_ok=True)

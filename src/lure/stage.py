@@ -89,7 +89,10 @@ def as_stage(line: Mapping[str, Any], directory: RunDirectory) -> Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the first mega-batch fixes for ever: classes, the shape of an input, and how inputs are normalised."""
+    """What the first mega-batch fixes for ever: classes, the shape of an input, and how inputs are normalised.
+
+    `columns` names the features in their order, where the data are a table; else it is empty.
+    """
 
     num_classes: int
     input_shape: tuple[int, ...]
@@ -97,6 +100,7 @@ class Task:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

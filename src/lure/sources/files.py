@@ -8,7 +8,7 @@ from lure.errors import InputError, require_within
 from lure.examples import Examples
 from lure.sources.arrays import load_npz
 from lure.sources.dataset import Dataset, reading
-from lure.sources.hugging_face import open_parquet, open_saved, table_class_names, table_examples
+from lure.sources.hugging_face import open_parquet, open_saved, table_class_names, table_columns, table_examples
 from lure.sources.image_folder import class_folders, load_image_folder
 
 
@@ -19,6 +19,7 @@ def load_examples(
     *,
     size: int | None = None,
     labelled: bool = True,
+    columns: Sequence[str] | None = None,
 ) -> Examples:
     """Load labelled examples from disk.
 
@@ -31,6 +32,8 @@ def load_examples(
         input_shape: what the model takes. Encoded images are scaled to it, and made grey or RGB; arrays must have it.
         size: height and width to scale encoded images to, where `input_shape` is None; None takes the first image's.
         labelled: False if labels are not needed: they are then all 0.
+        columns: the columns that the features of a table must be; they are taken in this order. None takes the table's
+            own; see `read_columns`.
 
     Returns:
         Examples in file order. Large data stay in their files.
@@ -56,7 +59,9 @@ def load_examples(
             examples = load_image_folder(path, class_names, input_shape, size, labelled)
         else:
             table = _open_table(path, kind)
-            examples = table_examples(table, str(path), class_names, input_shape, size, labelled)
+            examples = table_examples(
+                table, str(path), class_names, input_shape, size, labelled, columns=columns or None
+            )
     if input_shape is not None and examples.input_shape != tuple(input_shape):
         raise InputError(
             f"{path} holds inputs of shape {examples.input_shape}, the model takes {tuple(map(int, input_shape))}"
@@ -78,6 +83,18 @@ def read_class_names(path: Path | str) -> tuple[str, ...]:
         if kind == "folder":
             return class_folders(path)
         return table_class_names(_open_table(path, kind), None, str(path))
+
+
+def read_columns(path: Path | str) -> tuple[str, ...]:
+    """Return the names of the features of a table of numbers, in their order; () for arrays and images.
+
+    Raises:
+        InputError: as `load_examples`.
+    """
+    path = Path(path)
+    with reading(path):
+        kind = _kind(path)
+        return () if kind in ("npz", "folder") else table_columns(_open_table(path, kind), place=str(path))
 
 
 def _open_table(path: Path, kind: str) -> Any:

@@ -174,6 +174,24 @@ def table_class_names(table: Any, label: str | None = None, place: str = "the ta
     return ()
 
 
+def table_columns(table: Any, labelled: bool = True, place: str = "the table") -> tuple[str, ...]:
+    """Return the columns that hold the features, in their order; () where images are the inputs.
+
+    Those are the column "inputs", or else all columns but that of the labels.
+    """
+    names = table.column_names
+    if any(isinstance(feature, _import_datasets().Image) for feature in table.features.values()):
+        return ()
+    if "inputs" in names:
+        return ("inputs",)
+    label = _pick(None, LABEL_NAMES, names, "label", place) if labelled else _first(LABEL_NAMES, names)
+    return tuple(name for name in names if name != label)
+
+
+def _first(candidates: Sequence[str], names: Sequence[str]) -> str | None:
+    return next((name for name in candidates if name in names), None)
+
+
 def table_examples(
     table: Any,
     place: str,
@@ -183,6 +201,7 @@ def table_examples(
     labelled: bool = True,
     image: str | None = None,
     label: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Examples:
     """Return the rows of a table as examples: images of one column, or the numbers of all columns but the label.
 
@@ -195,6 +214,7 @@ def table_examples(
         labelled: False if labels are not needed; they are then all 0.
         image: the column of the images; None finds it.
         label: the column of the labels; None finds it.
+        columns: the columns that the features must be, in the model's order; None takes them as `table_columns` does.
 
     Raises:
         InputError: if the table is empty, a column is missing, or it holds what cannot be used.
@@ -207,7 +227,7 @@ def table_examples(
         label = _pick(label, LABEL_NAMES, names, "label", place)
         labels = _labels(table, label, class_names, place)
     else:
-        label = label if label in names else next((name for name in LABEL_NAMES if name in names), None)
+        label = label if label in names else _first(LABEL_NAMES, names)
         labels = torch.zeros(len(table), dtype=torch.int64)
     if image is not None:
         _pick(image, (), names, "image", place)
@@ -220,12 +240,14 @@ def table_examples(
             plain = plain.cast_column(pictures[0], datasets.Image(decode=False))
         reader = TableReader(plain, pictures[0], place)
         return Examples(EncodedImages(reader, row_shape(reader, input_shape, size, place)), labels)
-    columns = [name for name in names if name != label]
-    if "inputs" in columns:
-        columns = ["inputs"]
-    if not columns:
+    found = [name for name in names if name != label]
+    if "inputs" in found:
+        found = ["inputs"]
+    if not found:
         raise InputError(f"{place} holds nothing but labels")
-    store = TableRows(table, columns, place)
+    if columns and sorted(columns) != sorted(found):
+        raise InputError(f"{place} holds the columns {', '.join(found)}; the model takes {', '.join(columns)}")
+    store = TableRows(table, list(columns or found), place)
     for start in range(0, len(table), CHECKED_ROWS):
         rows = store[torch.arange(start, min(start + CHECKED_ROWS, len(table)))]
         wrong = torch.nonzero(~torch.isfinite(rows).all(dim=1)).flatten()
