@@ -851,7 +851,8 @@ def test_the_commands_their_output_and_their_exit_codes(capsys: pytest.CaptureFi
     assert "holdout: 300 examples, used 2 times" in shown
     assert json.loads(said("update", "run", "good2.npz", "--json"))["accepted"] is True
     assert "the next update takes its chunk in" in said("accept", "run", "2", "--reason", "reviewed")
-    assert "version 1 is in use" in said("rollback", "run", "1")
+    assert "version 1 is in use" in said("rollback", "run", "1", "--reason", "a\n\x1b[2J[red]")
+    assert r"rollback 1 (a\n\x1b[2J[red])" in said("status", "run")
     assert said("predict", "run", "test.npz").startswith("row,prediction,0,1,2\n0,")
     assert json.loads(said("predict", "run", "test.npz", "--format", "jsonl").splitlines()[0])["row"] == 0
     assert "every checksum and every reference is right" in said("verify", "run")

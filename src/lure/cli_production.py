@@ -16,7 +16,7 @@ from rich.table import Table
 from lure import production
 from lure.arrival import Arrival
 from lure.durable import to_json
-from lure.errors import InputError
+from lure.errors import InputError, printable
 from lure.gate import Gate
 from lure.recipe import Recipe
 from lure.report.progress import StageProgress
@@ -123,7 +123,7 @@ def update_command(arguments: argparse.Namespace) -> int:
 
     def tell(arrival: Arrival) -> None:
         for warning in arrival.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            print(f"warning: {printable(warning)}", file=sys.stderr)
         if not arguments.json:
             print(_arrival_line(arrival), flush=True)
 
@@ -203,7 +203,7 @@ def status_command(arguments: argparse.Namespace) -> None:
     console = report_console()
     console.print(table)
     for line in _status_lines(facts):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _percent(share: float | None) -> str:

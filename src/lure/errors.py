@@ -5,6 +5,16 @@ import math
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    r"""Return text on one line: what cannot be printed is shown as an escape.
+
+    Example:
+        >>> print(printable("a\nb\x1b[2J"))
+        a\nb\x1b[2J
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class InputError(ValueError):
     r"""What the user gave cannot be used. The message is one line: what was wrong, where, and what would be right.
 
@@ -16,7 +26,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(printable(message))
 
 
 def require_within(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
