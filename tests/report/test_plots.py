@@ -89,6 +89,44 @@ def test_the_front_is_what_nothing_beats():
 
 
 def test_labels_are_spread_apart_evenly_and_in_order():
-    assert spread_apart([5, 5, 5], 1) == [4, 5, 6]
-    moved = spread_apart([3.0, 0.0, 0.2, 3.5, 9.0], 1.0)
+    assert spread_apart([5, 5, 5], [1, 1, 1]) == [4, 5, 6]
+    moved = spread_apart([3.0, 0.0, 0.2, 3.5, 9.0], [1.0] * 5)
     assert moved == pytest.approx([2.75, -0.4, 0.6, 3.75, 9.0])
+
+
+def test_high_labels_take_more_room():
+    assert spread_apart([5, 5], [1, 3]) == [4, 6]
+    assert spread_apart([5, 5], [3, 1]) == [4, 6]
+
+
+def test_no_label_lies_below_the_floor():
+    assert spread_apart([0, 0, 9], [2, 2, 2], floor=0) == [1, 3, 9]
+    assert spread_apart([0, 0, 3.5], [2, 2, 2], floor=0) == pytest.approx([1, 3, 5])
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_long_names_are_not_cut_off(plot, write_run, tmp_path):
+    long = "dash:alpha=0:shrink_floor=0:biases=false"
+    policies = ["scratch", "lure", long, f"{long}:per_kernel=true", "shrink-perturb:shrink=0.2:perturb=0.8"]
+    runs = [read_run(write_run(policy, seed, [0.5, 0.7 + 0.01 * seed])) for policy in policies for seed in (0, 1)]
+    plot(runs, tmp_path / "plot.png")
+    inked = (matplotlib.image.imread(tmp_path / "plot.png")[..., :3] < 0.9).any(axis=2)
+    assert not inked[:, :2].any()
+    assert not inked[:, -2:].any()
+
+
+def test_an_svg_names_a_font_that_every_reader_has(runs, tmp_path):
+    plot_accuracy_over_stages(runs, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert "sans-serif" in text
+
+
+def test_many_lines_have_no_bars(write_run, tmp_path):
+    def bars(count):
+        runs = [read_run(write_run(f"mine{n}", seed, [0.5, 0.6 + 0.1 * seed])) for n in range(count) for seed in (0, 1)]
+        plot_accuracy_over_stages(runs, tmp_path / "plot.svg")
+        text = (tmp_path / "plot.svg").read_text()
+        return text.count("LineCollection"), "standard deviation" in text
+
+    assert bars(8) == (8, True)
+    assert bars(9) == (0, False)

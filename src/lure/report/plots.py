@@ -4,9 +4,11 @@ Drawn without pyplot, so no global state is touched and no display is needed. Na
 in a legend. The kind of file follows from its ending: .png, .svg or .pdf.
 """
 
+import itertools
+import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +16,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lure.errors import InputError
@@ -25,9 +28,11 @@ from lure.report.table import short_number
 Points = Mapping[str, tuple[float, float]]  # policy -> where its name belongs, in the units of the axes
 
 INK, FAINT = "#222222", "#D9D9D9"
+LETTERS = 10.0  # height of the letters, in points
 SETTINGS: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
+    # Where an SVG is read without DejaVu, the reader's own sans-serif stands in, which is hardly ever wider.
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": LETTERS,
     "axes.edgecolor": "#808080",
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -39,6 +44,7 @@ SETTINGS: Any = {
     "grid.color": FAINT,
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
+    "xaxis.labellocation": "left",  # a long one runs on below the names instead of out of the picture
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "text.color": INK,
@@ -46,7 +52,9 @@ SETTINGS: Any = {
     "svg.hashsalt": "lure",
 }
 SIZE = (6.8, 4.2)  # of one panel, in inches
-LABEL_GAP = 1.35  # between two labels, in heights of their letters
+LABEL_GAP = 1.35  # from one line of a label to the next, in heights of their letters
+LABEL_LENGTH = 24  # letters of a line of a label
+MANY = 8  # with more lines than this, bars of deviation would hide what they belong to
 APART = 0.06  # how far all lines together may stand apart over stages, as a share of the width
 NEAR = 0.3  # points closer than this share of the width have their names in one column
 
@@ -121,9 +129,15 @@ def paint(
         for (title, draw), axes in zip(panels, row, strict=True):
             axes.set_title(title)
             named.append((axes, draw(axes)))
-        # Only now is the common scale known, and with it which names would overlap.
-        for axes, points in named:
-            _label(axes, points)
+        room = max(sum(len(_broken(name)) for name in points) for _, points in named) * LABEL_GAP * LETTERS / 72
+        figure.set_size_inches(figure.get_figwidth(), max(size[1], room + 1))
+        labels = [(axes, points, _name(axes, points)) for axes, points in named]
+        # Only now is the common scale known, and with it which names would overlap. The names take room themselves,
+        # which moves what they are placed by: so they are placed, and placed again.
+        for _ in range(2):
+            figure.draw_without_rendering()
+            for axes, points, names in labels:
+                _place(axes, points, names)
         vector = not isinstance(file, str | Path) or str(file).endswith(".svg")
         kind = None if isinstance(file, str | Path) else "svg"
         try:
@@ -137,13 +151,13 @@ def draw_lines(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[S
     """Draw a line for each policy, (positions, shares in [0, 1]), in percent; return the lines' ends.
 
     Bars show ± one standard deviation. Where positions are only numbers of things, the lines may stand a little apart,
-    all together by a share of the width, so that the bars do not hide one another.
+    all together by a share of the width, so that the bars do not hide one another. With many lines there are no bars.
     """
     styles = line_styles(lines)
     first = min(positions[0] for positions, _ in lines.values())
     last = max(positions[-1] for positions, _ in lines.values())
     reach = last - first or 1.0
-    spread_out = any(point.deviation for _, points in lines.values() for point in points)
+    spread_out = len(lines) <= MANY and any(point.deviation for _, points in lines.values() for point in points)
     ends = {}
     for number, (policy, (positions, points)) in enumerate(lines.items()):
         shade, mark = colour(policy)
@@ -170,7 +184,8 @@ def draw_stages(group: RunGroup, axes: Axes) -> Points:
     """Draw test accuracy after each stage; return the lines' ends."""
     axes.set_ylabel("test accuracy, %")
     seeds = {len(runs) for runs in group.policies.values()}
-    over = f" (mean ± standard deviation of {seeds.pop()} seeds)" if len(seeds) == 1 and seeds != {1} else ""
+    shown = "mean ± standard deviation" if len(group.policies) <= MANY else "mean"
+    over = f" ({shown} of {seeds.pop()} seeds)" if len(seeds) == 1 and seeds != {1} else ""
     axes.set_xlabel(f"stage{over}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     lines = {}
@@ -183,7 +198,8 @@ def draw_stages(group: RunGroup, axes: Axes) -> Points:
 def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]], axes: Axes) -> Points:
     """Draw accuracy against confidence: policy -> bins of a reliability diagram; return the lines' ends.
 
-    On the grey line a model is honest. The larger a mark, the more examples there are in its bin.
+    On the grey line a model is honest. The larger a mark, the more examples there are in its bin; the lines pass by
+    bins of less than one example in a hundred, whose accuracy is mostly chance.
     """
     axes.plot([0, 100], [0, 100], color="#B0B0B0", linewidth=1.2, zorder=1)
     axes.set_xlabel("confidence, %")
@@ -194,7 +210,8 @@ def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]], axes
         shade, mark = colour(policy)
         confidences, accuracies = ([100 * bin_[key] for bin_ in bins] for key in ("confidence", "accuracy"))
         total = sum(bin_["examples"] for bin_ in bins)
-        axes.plot(confidences, accuracies, color=shade, linestyle=styles[policy], linewidth=1.2, alpha=0.7)
+        line = [(100 * bin_["confidence"], 100 * bin_["accuracy"]) for bin_ in bins if bin_["examples"] >= total / 100]
+        axes.plot(*zip(*line, strict=True), color=shade, linestyle=styles[policy], linewidth=1.2, alpha=0.7)
         sizes = [4 + 220 * bin_["examples"] / total for bin_ in bins]
         axes.scatter(confidences, accuracies, s=sizes, color=shade, marker=mark, zorder=3, clip_on=False)
         ends[policy] = (confidences[-1], accuracies[-1])
@@ -221,7 +238,7 @@ def draw_cost(group: RunGroup, axes: Axes) -> Points:
     right = 1.45 * dearest or 1.0
     lowest = min(100 * (accuracy.mean - (accuracy.deviation or 0)) for _, accuracy in points.values())
     steps = [(front[0][0], lowest), front[0]]
-    for (_, before), after in pairwise(front):
+    for (_, before), after in itertools.pairwise(front):
         steps += [(after[0], before), after]
     axes.plot(*zip(*steps, (right, front[-1][1]), strict=True), color="#B0B0B0", linewidth=1.2, zorder=1)
     for policy, (cost, accuracy) in points.items():
@@ -238,11 +255,12 @@ def draw_cost(group: RunGroup, axes: Axes) -> Points:
         )
     axes.annotate(
         "Pareto front",
-        (right, front[-1][1]),
-        (0, 3),
+        (front[0][0], lowest),
+        (-2, 0),
         textcoords="offset points",
         color="#707070",
         ha="right",
+        rotation=90,
         fontsize=8,
     )
     axes.set_xlim(0, right)
@@ -252,65 +270,102 @@ def draw_cost(group: RunGroup, axes: Axes) -> Points:
     return {policy: (cost.mean, 100 * accuracy.mean) for policy, (cost, accuracy) in points.items()}
 
 
-def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
-    """Move positions as little as possible (least squares) so that neighbours are at least `gap` apart, in order.
+def spread_apart(positions: Sequence[float], heights: Sequence[float], floor: float = -math.inf) -> list[float]:
+    """Move the middles of labels as little as possible (least squares) so that none overlaps the next, in order.
+
+    What would then lie below the floor moves up, and what is in its way with it.
+
+    Args:
+        positions: where the middles belong.
+        heights: one for each label.
+        floor: where the lowest label may end.
 
     Example:
-        >>> spread_apart([1.0, 1.0, 5.0], 2.0)
+        >>> spread_apart([1.0, 1.0, 5.0], [2.0, 2.0, 2.0])
         [0.0, 2.0, 5.0]
+        >>> spread_apart([1.0, 1.0, 5.0], [2.0, 2.0, 2.0], floor=0.0)
+        [1.0, 3.0, 5.0]
     """
     order = sorted(range(len(positions)), key=lambda index: positions[index])
-    blocks: list[tuple[float, int]] = []  # (mean of position minus its place in the row, number of members)
-    for place, index in enumerate(order):
-        mean, count = positions[index] - place * gap, 1
+    offsets = [0.0]  # how far each label would be above the lowest if all were stacked
+    for below, above in itertools.pairwise(order):
+        offsets.append(offsets[-1] + (heights[below] + heights[above]) / 2)
+    blocks: list[tuple[float, int]] = []  # (mean of position minus offset, number of members)
+    for index, offset in zip(order, offsets, strict=True):
+        mean, count = positions[index] - offset, 1
         while blocks and blocks[-1][0] > mean:
             before, members = blocks.pop()
             mean, count = (mean * count + before * members) / (count + members), count + members
         blocks.append((mean, count))
     moved = [0.0] * len(positions)
     starts = [mean for mean, count in blocks for _ in range(count)]
-    for place, (index, start) in enumerate(zip(order, starts, strict=True)):
-        moved[index] = start + place * gap
+    for index, start, offset in zip(order, starts, offsets, strict=True):
+        moved[index] = max(start + offset, floor + heights[index] / 2)
+        floor = moved[index] + heights[index] / 2
     return moved
 
 
-def _label(axes: Axes, points: Points) -> None:
-    """Write each policy's name right of its point; where another point stands in the way, right of that one."""
+def _broken(name: str) -> list[str]:
+    """Return the lines of a policy's name: long ones are broken after a colon.
+
+    Example:
+        >>> _broken("dash:alpha=0:shrink_floor=0:biases=false")
+        ['dash:alpha=0:', 'shrink_floor=0:', 'biases=false']
+    """
+    first, *others = re.findall("[^:]*:|[^:]+", name)
+    lines = [first]
+    for part in others:
+        if len(lines[-1]) + len(part) <= LABEL_LENGTH:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _name(axes: Axes, points: Points) -> dict[str, Annotation]:
+    """Write each policy's name right of its point."""
+    labels = {}
+    for name, point in points.items():
+        shade, _ = colour(name)
+        labels[name] = axes.annotate(
+            "\n".join(_broken(name)),
+            point,
+            (16, 0),
+            textcoords="offset points",
+            color=shade,
+            va="center",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": shade,
+                "linewidth": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 5,
+                "relpos": (0, 0.5),
+            },
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        )
+    return labels
+
+
+def _place(axes: Axes, points: Points, labels: Mapping[str, Annotation]) -> None:
+    """Move the names apart; where another point stands in the way, a name goes right of that one."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    figure.draw_without_rendering()
     to_points = 72 / figure.dpi
     places = {name: [to_points * number for number in axes.transData.transform(xy)] for name, xy in points.items()}
-    width = to_points * axes.get_window_extent().width
+    frame = axes.get_window_extent()
     columns: list[list[str]] = []
     for name in sorted(places, key=lambda name: places[name][0]):
-        if columns and places[name][0] - places[columns[-1][-1]][0] < NEAR * width:
+        if columns and places[name][0] - places[columns[-1][-1]][0] < NEAR * to_points * frame.width:
             columns[-1].append(name)
         else:
             columns.append([name])
-    size = float(SETTINGS["font.size"])
     for column in columns:
-        heights = spread_apart([places[name][1] for name in column], LABEL_GAP * size)
+        sizes = [LABEL_GAP * LETTERS * len(_broken(name)) for name in column]
+        heights = spread_apart([places[name][1] for name in column], sizes, to_points * frame.y0)
         for name, height in zip(column, heights, strict=True):
-            shade, _ = colour(name)
             x, y = places[name]
-            low, high = min(y, height) - size, max(y, height) + size
+            low, high = min(y, height) - LETTERS, max(y, height) + LETTERS
             edge = 16 + max(places[other][0] for other in column if other == name or low < places[other][1] < high)
-            axes.annotate(
-                name,
-                points[name],
-                (max(edge - x, 16), height - y),
-                textcoords="offset points",
-                color=shade,
-                va="center",
-                annotation_clip=False,
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": shade,
-                    "linewidth": 0.7,
-                    "shrinkA": 0,
-                    "shrinkB": 5,
-                    "relpos": (0, 0.5),
-                },
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-            )
+            labels[name].xyann = (max(edge - x, 16), height - y)
