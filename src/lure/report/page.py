@@ -18,7 +18,7 @@ from lure.errors import InputError
 from lure.report.colours import colour
 from lure.report.comparison import MEASURES, RunGroup, Spread, group_runs
 from lure.report.numbers import Data, group_data, page_data
-from lure.report.plots import Points, draw_cost, draw_lines, draw_reliability, draw_stages, paint
+from lure.report.plots import MANY, Points, draw_cost, draw_lines, draw_reliability, draw_stages, paint
 from lure.report.records import RunRecord
 from lure.report.table import COLUMNS, MISSING, format_spread
 
@@ -36,7 +36,7 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .4rem; border-top: 1px solid #ccc; padding-top: 1rem; }
 h3 { font-size: 1.05rem; margin: 1.8rem 0 .3rem; }
 h4 { font-size: .95rem; margin: 1.2rem 0 .2rem; }
-p { max-width: 46rem; margin: .4rem 0; }
+p { max-width: 46rem; margin: .4rem 0; overflow-wrap: anywhere; }
 .verdict { font-size: 1.1rem; border-left: 4px solid #222; padding: .2rem 0 .2rem .8rem; margin: .8rem 0; }
 .note, figcaption { color: #555; font-size: .9rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
@@ -46,8 +46,10 @@ figure img { display: block; width: 100%; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; margin: .4rem 0; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
 th { vertical-align: bottom; border-bottom: 1px solid #888; font-weight: 600; white-space: normal; }
-th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
-.dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }
+th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem;
+  position: sticky; left: 0; background: #fff; }
+.policy { display: inline-block; position: relative; padding-left: 1.15em; text-align: left; }
+.dot { position: absolute; left: 0; top: .4em; width: .7em; height: .7em; border-radius: 50%; }
 code { font: .88em/1.4 ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; margin: .4rem 0; }
 dt { color: #555; }
@@ -56,7 +58,7 @@ ul { margin: .3rem 0; padding-left: 1.2rem; font-size: .9rem; }
 @media (max-width: 34rem) {
   body { padding: .8rem; font-size: 15px; }
   th, td { padding: .25rem .35rem; }
-  th:first-child, td:first-child { min-width: 6.5rem; }
+  th:first-child, td:first-child { min-width: 7.6rem; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
@@ -163,7 +165,9 @@ def _summary(group: RunGroup) -> str:
 
 
 def _bars(group: RunGroup) -> str:
-    return ": mean over seeds, bars of one standard deviation." if len(group.runs) > len(group.policies) else "."
+    if len(group.runs) == len(group.policies):
+        return "."
+    return f": mean over seeds{', bars of one standard deviation' if len(group.policies) <= MANY else ''}."
 
 
 def _policy_table(data: Data) -> list[str]:
@@ -197,6 +201,7 @@ def _paired_section(data: Data) -> list[str]:
             str(test["seed"]),
             str(test["only_first_right"]),
             str(test["only_second_right"]),
+            str(test["changed_side"]),
             _p_value(test["p_value"]),
         ]
         for test in tests
@@ -206,7 +211,7 @@ def _paired_section(data: Data) -> list[str]:
         "<p>The last versions of the most accurate policy and of each other one, on the same seed and test set: how "
         "many examples only one of them got right, and how likely such a split is if both were equally good (exact "
         "McNemar test).</p>",
-        _table(["policies", "seed", "only the first right", "only the second right", "p"], rows),
+        _table(["policies", "seed", "only the first right", "only the second right", "changed side", "p"], rows),
     ]
 
 
@@ -245,7 +250,7 @@ def _calibration_section(data: Data) -> list[str]:
     return [
         "<h3>Can its confidence be believed?</h3>",
         _table(headings, rows),
-        '<p class="note">Of the last version. The temperature was fitted on validation data.</p>' if scaled else "",
+        f'<p class="note">Of the last version.{_temperature_note(data) if scaled else ""}</p>',
         _figure(
             partial(draw_reliability, diagrams),
             "Reliability diagram",
@@ -255,11 +260,19 @@ def _calibration_section(data: Data) -> list[str]:
     ]
 
 
+def _temperature_note(data: Data) -> str:
+    if data["recipe"].get("label_noise"):
+        return (
+            " The temperature was fitted on validation data, whose labels are as noisy as those of the training data."
+        )
+    return " The temperature was fitted on validation data."
+
+
 def _curve(points: Mapping[str, Sequence[Data]], place: str, label: str, factor: float, axes: Axes) -> Points:
     axes.set_xlabel(label)
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(0, 102)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=place == "severity"))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=place == "severity"))
     return draw_lines(
         axes,
         {
@@ -290,7 +303,7 @@ def _corruption_section(data: Data) -> list[str]:
             "Accuracy against severity",
             "Mean accuracy over all corruptions, by severity.",
         ),
-        _table(["accuracy %, mean over severities", *map(_policy, found)], rows),
+        _crossed("accuracy %, mean over severities", list(map(_policy, found)), rows),
     ]
 
 
@@ -337,11 +350,13 @@ def _forgotten_section(group: RunGroup) -> list[str]:
         "<h3>What was forgotten where</h3>",
         "<p>Share of the entries that the unlearner changed before the last stage, in percent; first seed. Tensors "
         "that it left alone are not shown.</p>",
-        _table(["parameter", *map(_policy, shares)], rows),
+        _crossed("parameter", list(map(_policy, shares)), rows),
     ]
 
 
 def _bar(share: float, policy: str) -> str:
+    if not share:
+        return _percent(share)
     width = f"{100 * share:.1f}%"
     shade = f"background: linear-gradient(to right, {colour(policy)[0]}55 {width}, transparent {width})"
     return f'<div style="{shade}; padding: 0 .3em">{_percent(share)}</div>'
@@ -365,7 +380,7 @@ def _moved_section(group: RunGroup) -> list[str]:
         "<h3>How far the weights moved</h3>",
         "<p>From the version before to the last one, unlearning and training together: distance relative to the norm "
         "before / cosine between the two; first seed.</p>",
-        _table(["tensor", *map(_policy, moved)], rows),
+        _crossed("tensor", list(map(_policy, moved)), rows),
     ]
 
 
@@ -393,14 +408,14 @@ def _class_section(group: RunGroup) -> list[str]:
                 )
         test = change["paired_test"]
         parts += [
-            f"<h4>{_policy(policy)}, seed {runs[0].seed}</h4>",
+            f"<div><h4>{_policy(policy)}, seed {runs[0].seed}</h4>",
             _table(["class", "examples", "accuracy %", "points gained", "became right", "became wrong"], rows),
             f'<p class="note">{test["changed_side"]} examples changed side; '
-            f"p {_p_value(test['p_value'], '= ')} by the exact McNemar test.</p>",
+            f"p {_p_value(test['p_value'], '= ')} by the exact McNemar test.</p></div>",
         ]
     if not parts:
         return []
-    return ["<h3>Class by class, against the version before</h3>", *parts]
+    return ["<h3>Class by class, against the version before</h3>", '<div class="figures">', *parts, "</div>"]
 
 
 def _run_section(group: RunGroup, data: Data) -> list[str]:
@@ -440,8 +455,19 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 
+def _crossed(corner: str, policies: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table with a column for each policy, or with a row for each where they are more than the rows."""
+    if len(policies) <= len(rows):
+        return _table([corner, *policies], rows)
+    headings, *lines = zip(["policy", *policies], *rows, strict=True)
+    return _table(headings, lines)
+
+
 def _policy(policy: str) -> str:
-    return f'<span class="dot" style="background:{colour(policy)[0]}"></span>{_text(policy)}'
+    return (
+        f'<span class="policy"><span class="dot" style="background:{colour(policy)[0]}"></span>'
+        f"{_text(policy).replace(':', ':<wbr>')}</span>"
+    )
 
 
 def _spread(value: Data) -> Spread:
