@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -408,7 +409,7 @@ def test_the_warm_started_script_runs(data: Path, capsys: pytest.CaptureFixture[
 )
 def test_it_runs_as_released(flags: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lure.experiment.require_tracker", lambda tracking: None)
-    monkeypatch.setattr("lure.trackers._backend", lambda *_: None)
+    monkeypatch.setattr("lure.trackers._backend", lambda *_: MagicMock())
     narrow(monkeypatch)
     words = f"--data {data} --save_dir saved --as_released {SMALL} {flags}"
     assert main("LURE_main.py", shlex.split(words)) == 0

@@ -212,6 +212,7 @@ BAD = {
     "no size": ({"size": 0}, "the size of a mega-batch must be at least 1, got 0"),
     "no shot": ({"count": 1, "shots": 0}, "shots must be at least 1, got 0"),
     "noise": ({"count": 1, "label_noise": 1.5}, r"label_noise must lie in \[0, 1\], got 1.5"),
+    "order": ({"count": 1, "order": "files"}, r"unknown order 'files': did you mean 'file'\? \(valid: file, iid\)"),
     "label": ({"count": 1, "num_classes": 2}, r"label 2 is not one of 2 classes: labels must lie in \[0, 1\]"),
 }
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lure.errors import InputError, require_within
+from lure.errors import InputError, require_within, unknown_name
 from lure.examples import Examples, Split
 from lure.randomness import derive_generator
 
@@ -51,8 +51,8 @@ def mega_batches(
         The mega-batches in the order of arrival; none is empty.
 
     Raises:
-        InputError: if neither `count` nor `size` is given, one is below 1, there are too few examples, or a label is
-            that of no class.
+        InputError: if neither `count` nor `size` is given, one is below 1, there are too few examples, the order is
+            unknown, or a label is that of no class.
 
     Example:
         >>> data = Examples(torch.arange(10.0)[:, None], torch.arange(10) % 2)
@@ -66,6 +66,8 @@ def mega_batches(
         one the LURE authors use.
     """
     require_within("label_noise", label_noise, 0, 1)
+    if order not in ("iid", "file"):
+        raise unknown_name("order", order, ["iid", "file"])
     largest = int(examples.labels.max()) if len(examples) else 0
     classes = num_classes or largest + 1
     if largest >= classes:
