@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sample_networks import NETWORKS, trained
 from torch import Tensor, nn
 
@@ -115,6 +117,30 @@ def test_the_size_of_the_gradient_does_not_matter() -> None:
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     torch.testing.assert_close(scaled(1e-20), scaled(1.0), rtol=1e-4, atol=1e-6)
+
+
+exponents = st.lists(st.integers(-32, 8), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(exponents, exponents, st.floats(0, 1), st.integers(0, 50))
+def test_kernels_of_any_size_beside_each_other_are_compared_exactly(
+    gradient_sizes: list[int], weight_sizes: list[int], floor: float, seed: int
+) -> None:
+    rows = min(len(gradient_sizes), len(weight_sizes))
+    generator = torch.Generator().manual_seed(seed)
+    descent, weight = (
+        torch.randn(rows, 5, generator=generator) * 10.0 ** torch.tensor(sizes[:rows])[:, None]
+        for sizes in (gradient_sizes, weight_sizes)
+    )
+    net = nn.Linear(5, rows, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(weight)
+    context = Context(batches=[descent], loss=lambda model, batch: -(model.weight * batch).sum())
+    Dash(alpha=1.0, shrink_floor=floor, sample="new")(net, context)
+    expected = [factor(d, w, floor) for d, w in zip(descent.tolist(), weight.tolist(), strict=True)]
+    for row, by in enumerate(expected):
+        torch.testing.assert_close(net.weight[row].detach(), weight[row] * by, rtol=1e-4, atol=0)
 
 
 def test_a_kernel_without_gradient_shrinks_to_the_floor() -> None:

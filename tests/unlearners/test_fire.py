@@ -31,6 +31,16 @@ def test_the_polar_factor_agrees_with_the_decomposition(rows: int, columns: int,
     torch.testing.assert_close(polar_factor(matrix[None], 100)[0], by_decomposition(matrix), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-25, 1e20, 1e30])
+def test_the_size_of_a_matrix_does_not_matter(size: float) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(6, 4)
+    # The second one, of common size, is not to be touched by the care for the first.
+    factors = polar_factor(torch.stack([size * matrix, matrix]), 40)
+    torch.testing.assert_close(factors[0], by_decomposition(matrix), rtol=1e-4, atol=1e-5)
+    assert torch.equal(factors[1], polar_factor(matrix[None], 40)[0])
+
+
 def test_weights_are_the_scaled_factors_position_by_position() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv1d(3, 2, 5), nn.Linear(7, 5), nn.MultiheadAttention(4, 2))

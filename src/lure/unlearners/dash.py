@@ -94,8 +94,16 @@ class Dash:
 
     def _factors(self, descent: Tensor, weight: Tensor, first: int) -> Tensor:
         """Return the factor of each kernel, broadcastable; a kernel spans the dimensions from `first` on."""
-        # Norms of tiny gradients would vanish in the squares, so both are brought to a size of about 1 first.
-        sides = [side.to(descent.dtype) / side.abs().amax().clamp_min(1e-30) for side in (descent, weight)]
-        ahead, kernel = (F.normalize(side.flatten(first), dim=-1, eps=1e-30) for side in sides)
+        ahead, kernel = (_directions(side.to(descent.dtype), first) for side in (descent, weight))
         cosine = (ahead * kernel).sum(-1).clamp(self.shrink_floor, 1)
         return cosine.view(*cosine.shape, *[1] * (weight.dim() - first)).to(weight.dtype)
+
+
+def _directions(tensor: Tensor, first: int) -> Tensor:
+    """Return each kernel, flattened, at length 1; a kernel of zeros stays."""
+    # Small numbers vanish in the squares, so the tensor is brought to a size of about 1 first, and a kernel that hardly
+    # any gradient reaches once more by itself.
+    kernels = (tensor / tensor.abs().amax().clamp_min(1e-30)).flatten(first)
+    largest = kernels.abs().amax(-1, keepdim=True)
+    kernels = torch.where(largest < 1e-15, kernels / largest.clamp_min(1e-37), kernels)
+    return F.normalize(kernels, dim=-1, eps=1e-30)

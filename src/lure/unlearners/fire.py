@@ -79,6 +79,10 @@ def polar_factor(matrices: Tensor, iterations: int) -> Tensor:
     """
     tall = matrices.shape[-2] >= matrices.shape[-1]
     factor = matrices if tall else matrices.mT
+    # The squares in the norm must neither vanish (weights of dead units that decayed for long) nor overflow.
+    largest = factor.abs().amax((-2, -1), keepdim=True)
+    extreme = (largest < 1e-15) | (largest > 1e15)
+    factor = torch.where(extreme, factor / largest.clamp_min(torch.finfo(factor.dtype).tiny), factor)
     factor = factor / factor.norm(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(factor.dtype).tiny)
     for _ in range(iterations):
         factor = torch.baddbmm(factor, factor, factor.mT @ factor, beta=1.5, alpha=-0.5)
