@@ -1,0 +1,102 @@
+"""The operations page: its commands run, its script does what it says, and it explains every field of the ledger."""
+
+import dataclasses
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lure.arrival import Arrival
+from lure.cli import main
+from lure.gate import Comparison, Decision, Gate
+from lure.ledger import EVENTS, read_ledger
+from lure.production import status, verify
+from lure.stage import Stage
+
+PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+SCRIPT = next(block for block in BLOCKS if block.startswith("#!"))
+COMMANDS = [line for block in BLOCKS if block is not SCRIPT for line in block.splitlines()]
+
+
+def save(path: str, seed: int, count: int = 150, shift: int = 0) -> None:
+    """Three clouds of points; with a shift every label is wrong."""
+    generator, labels = np.random.default_rng(seed), np.arange(count) % 3
+    inputs = 3 * np.eye(4)[labels] + generator.normal(size=(count, 4))
+    np.savez(path, inputs=inputs.astype(np.float32), labels=(labels + shift) % 3)
+
+
+@pytest.fixture(autouse=True)
+def _with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("holdout", "test", "monday", "wednesday", "new")):
+        save(f"{name}.npz", seed, 300)
+    save("tuesday.npz", 9, 600, shift=1)
+
+
+def test_the_commands_run_in_their_order_and_end_as_they_say(capsys: pytest.CaptureFixture) -> None:
+    for line in COMMANDS:
+        command, _, comment = line.partition("#")
+        expected = re.search(r"exit code (\d)", comment)
+        words = shlex.split(command)
+        if words[0] == "lure":
+            words, _, output = (words[1:], "", "") if ">" not in words else (words[1:-2], "", words[-1])
+            code = main(words)
+            said = capsys.readouterr()
+            if output:
+                Path(output).write_text(said.out)
+            assert code == int(expected[1] if expected else 0), (line, said.err)
+        else:
+            subprocess.run(words, check=True)
+    assert len(Path("predictions.csv").read_text().splitlines()) == 301
+    assert len(Path("predictions.jsonl").read_text().splitlines()) == 300
+    assert {event["event"] for event in read_ledger(Path("model"))} >= {"stage", "accept", "rollback"}
+
+
+@pytest.mark.skipif(not (shutil.which("bash") and shutil.which("flock")), reason="needs bash and flock")
+def test_the_script_takes_in_what_lies_there_and_keeps_a_copy() -> None:
+    flags = ["--epochs", "5", "--threads", "1"]
+    assert main(["init", "model", "--holdout", "holdout.npz", "--model", "mlp", *flags]) == 0
+    for folder in ("bin", "inbox"):
+        Path(folder).mkdir()
+    for number, name in enumerate(("monday", "tuesday")):
+        Path(f"{name}.npz").rename(f"inbox/{number}.npz")
+    Path("inbox/2.npz").write_bytes(b"no archive")
+    Path("wednesday.npz").rename("inbox/3.npz")
+    for path, text in (
+        ("bin/update-model", SCRIPT),
+        ("bin/lure", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m lure "$@"\n'),
+    ):
+        Path(path).write_text(text)
+        Path(path).chmod(stat.S_IRWXU)
+    ran = subprocess.run(
+        ["bash", "-c", 'PATH="$PWD/bin:$PATH" exec update-model "$PWD"'], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (2, "")
+    assert ran.stdout.startswith("inbox/1.npz was refused: see lure status ")
+    assert "inbox/2.npz: exit code 2\nerror: cannot read inbox/2.npz" in ran.stdout
+    assert [p.name for folder in ("done", "refused", "inbox") for p in sorted(Path(folder).iterdir())] == [
+        "0.npz",
+        "1.npz",
+        "2.npz",
+        "3.npz",
+    ]
+    (copy,) = Path("backup").iterdir()
+    assert list(verify(copy)) == []
+    assert [version["status"] for version in status(copy)["versions"]] == ["in use", "refused"]
+
+
+def test_every_event_and_field_of_the_ledger_and_every_rule_of_the_gate_is_explained() -> None:
+    names = [*EVENTS, "line_sha256", "committed_at", "becomes_current", "from_version", "versions", "reason"]
+    for record in (Stage, Arrival, Decision, Comparison):
+        names += [field.name for field in dataclasses.fields(record)]
+    for name in names:
+        assert f"`{name}`" in PAGE, name
+    for field in dataclasses.fields(Gate):
+        assert f"`--{field.name.replace('_', '-')}`" in PAGE, field.name
