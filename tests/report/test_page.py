@@ -239,6 +239,32 @@ def test_one_seed_is_judged_example_by_example(evaluated):
     assert "3 test examples are right under only one of lure and scratch (exact McNemar test, p = 1)" in verdict(first)
 
 
+def test_several_seeds_are_judged_example_by_example_too(evaluated):
+    said = verdict([run for run in evaluated if run.policy != "warm-start"])
+    assert said.endswith(
+        "Seed by seed, 3 test examples are right under only one of lure and scratch (exact McNemar test, p = 1)."
+    )
+
+
+def test_the_paired_table_says_how_many_changed_side(evaluated, tmp_path):
+    text, _ = read_page(evaluated, tmp_path / "page.html")
+    assert re.search(r"changed side p scratch / +lure 0 1 2 3 1\.000", text)
+
+
+def test_tables_have_a_row_for_each_policy_where_those_are_more_than_the_rows(runs, tmp_path):
+    page = tmp_path / "page.html"
+    write_page(runs, page)
+    content = page.read_text()
+    assert "<th>parameter</th>" in content  # one policy, one tensor
+    for run in runs:
+        ledger = run.directory / "ledger.jsonl"
+        ledger.write_text(ledger.read_text().replace('"forgotten": null', '"forgotten": {"layers.0.weight": 0.5}'))
+    write_page([read_run(run.directory) for run in runs], page)
+    content = page.read_text()
+    assert "<th>parameter</th>" not in content
+    assert "<th><code>layers.0.weight</code></th>" in content
+
+
 def test_other_test_sets_are_not_paired(evaluated):
     file = evaluated[-1].directory / "evaluations" / "0002.json"
     file.write_text(json.dumps(make_evaluation(0.7, [1] * 8, fingerprint="another")))

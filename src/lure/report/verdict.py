@@ -129,10 +129,28 @@ def _group_verdict(group: RunGroup) -> str:
         else:
             ends += f", {ordered[0]} costs least ({percent(means[ordered[0]])})"
         test = _example_by_example(paired, best, by_accuracy[1] if ordered[0] == best else ordered[0])
-        return f"One seed does not decide which policy to take: {ends}{test}; compare at least three seeds."
+        ends += f"; {test}" if test else ""
+        return f"One seed does not decide which policy to take: {ends}; compare at least three seeds."
+    sentence, rival = _walk(paired, means, ordered, over, cost)
+    test = _example_by_example(paired, best, by_accuracy[1] if rival == best else rival)
+    return f"{sentence} Seed by seed, {test}." if test else sentence
+
+
+def _walk(
+    paired: Mapping[str, Sequence[RunRecord]],
+    means: Mapping[str, float],
+    ordered: Sequence[str],
+    over: str,
+    cost: Callable[[str], Callable[[str], float]],
+) -> tuple[str, str]:
+    """Walk from the cheapest policy to the best; return the sentence, and the policy that it names or ends at."""
+    best = max(means, key=means.__getitem__)
     if ordered[0] == best:
-        return f"{best} has the best final accuracy ({percent(means[best])}, mean of {over}), and no policy is cheaper."
-    resolution = 1 / min(run.stages[-1]["test_examples"] for run in group.runs)
+        sentence = (
+            f"{best} has the best final accuracy ({percent(means[best])}, mean of {over}), and no policy is cheaper."
+        )
+        return sentence, best
+    resolution = 1 / min(run.stages[-1]["test_examples"] for runs in paired.values() for run in runs)
     for policy in ordered:
         if policy == best:
             break
@@ -144,26 +162,40 @@ def _group_verdict(group: RunGroup) -> str:
             f"(90 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}, {over}) at {share}"
         )
         if interval.high <= MARGIN:
-            return f"{policy} is the cheapest policy that is not worse than the best: {points}."
+            return f"{policy} is the cheapest policy that is not worse than the best: {points}.", policy
         if interval.low <= 0:
-            return (
+            sentence = (
                 "The seeds do not decide which policy is the cheapest that is not worse than the best: "
                 f"{policy} is {points}."
             )
-    return (
+            return sentence, policy
+    sentence = (
         f"{best} is the cheapest policy that is not worse than the best: it has the best final accuracy itself "
         f"({percent(means[best])}, mean of {over}), and all that cost less are worse."
     )
+    return sentence, best
 
 
 def _example_by_example(runs: Mapping[str, Sequence[RunRecord]], policy: str, other: str) -> str:
-    """Say how two policies differ on the test set of the one seed, where both were evaluated."""
-    for test in paired_tests([*runs[policy], *runs[other]]):
-        return (
-            f"; {test['changed_side']} test examples are right under only one of {policy} and {other} "
-            f"(exact McNemar test, p = {test['p_value']:.2g})"
-        )
-    return ""
+    """Say how two policies differ on the test set, on each seed that both were evaluated with."""
+    tests = paired_tests([*runs[policy], *runs[other]])
+    if not tests:
+        return ""
+    counts = _between([str(test["changed_side"]) for test in sorted(tests, key=lambda test: test["changed_side"])])
+    p_values = _between([f"{test['p_value']:.2g}" for test in sorted(tests, key=lambda test: test["p_value"])])
+    return (
+        f"{counts} test examples are right under only one of {policy} and {other} (exact McNemar test, p = {p_values})"
+    )
+
+
+def _between(ordered: Sequence[str]) -> str:
+    """Write the first and the last of these.
+
+    Example:
+        >>> _between(["0.1", "0.2", "0.4"]), _between(["0.1", "0.1"])
+        ('0.1 to 0.4', '0.1')
+    """
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
 
 
 def percent(share: float) -> str:
