@@ -65,6 +65,13 @@ def test_unequal_recipes_are_apart_and_say_in_what(make):
     assert [len(group.runs) for group in groups] == [2, 1]
 
 
+def test_a_field_that_an_older_run_lacks_has_its_default(make):
+    old, same, other = (make("lure", 0, [0.5], recipe=recipe) for recipe in ({}, {"warmup": 0}, {"warmup": 3}))
+    assert [group.label for group in group_runs([old, same])] == [""]
+    assert [group.label for group in group_runs([old, other])] == ["warmup = 0", "warmup = 3"]
+    assert [group.recipe.get("gamma") for group in group_runs([old, other])] == [None, None]
+
+
 def test_equal_recipes_are_one_group_without_a_label(make):
     groups = group_runs([make("lure", 0, [0.5]), make("scratch", 3, [0.5])])
     assert [group.label for group in groups] == [""]

@@ -5,6 +5,7 @@ runs averaged, over seeds, and only runs of the same seed are subtracted from on
 the same order, so that most of the noise cancels.
 """
 
+import dataclasses
 import itertools
 import math
 import statistics
@@ -16,6 +17,7 @@ from lure.choices import split_choice
 from lure.errors import InputError
 from lure.metrics.evaluation import unpack_hits
 from lure.metrics.paired import mcnemar_of_hits
+from lure.recipe import Experiment, Recipe
 from lure.report.records import RunRecord
 from lure.unlearners import UNLEARNERS
 
@@ -169,8 +171,13 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
     """
     by_recipe: dict[str, list[RunRecord]] = {}
     recipes: dict[str, dict[str, Any]] = {}
+    runs = list(runs)
+    written = {name for run in runs for name in run.recipe if name not in VARIED}
     for run in runs:
-        recipe = {name: value for name, value in sorted(run.recipe.items()) if name not in VARIED}
+        # A run from before there was a field has what is now its default, and differs in nothing from one that says so.
+        defaults = _defaults(Experiment if "dataset" in run.recipe else Recipe)
+        values = {name: value for name, value in defaults.items() if name in written} | run.recipe
+        recipe = {name: value for name, value in sorted(values.items()) if name not in VARIED}
         by_recipe.setdefault(repr(recipe), []).append(run)
         recipes[repr(recipe)] = recipe
     if not recipes:
@@ -181,6 +188,12 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
         _build_group(recipes[key], {name: recipes[key].get(name) for name in differing}, members)
         for key, members in by_recipe.items()
     ]
+
+
+def _defaults(record: type[Recipe]) -> dict[str, Any]:
+    """Return the defaults of a recipe's fields as its file would have them, which leaves out what is None."""
+    values = {item.name: item.default for item in dataclasses.fields(record) if item.default is not None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _build_group(recipe: dict[str, Any], distinct: dict[str, Any], runs: list[RunRecord]) -> RunGroup:
