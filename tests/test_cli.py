@@ -319,6 +319,16 @@ def test_evaluate_measures_the_version_in_use_and_keeps_the_result(capsys: pytes
     assert "version 9" in refused(["evaluate", "here", "--version", "9"], capsys)
 
 
+def test_evaluate_computes_as_the_run_did(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--precision", "bf16", "--out", "here"])
+    ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
+    capsys.readouterr()
+    assert main(["evaluate", "here", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["negative_log_likelihood"] == pytest.approx(
+        ledger[-1]["negative_log_likelihood"], rel=1e-6
+    )
+
+
 def test_evaluate_compares_with_the_version_before(capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", *QUICK, "--out", "here"])
     ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
@@ -372,8 +382,19 @@ def test_evaluate_reads_published_corruptions(capsys: pytest.CaptureFixture[str]
     assert message.endswith("holds images of shape (3, 32, 32), the model takes (1, 28, 28)")
     for kind in KINDS:
         np.save(f"published/{kind}.npy", np.zeros((50, 28, 28, 1), np.uint8))
+    for label, complaint in ((10, "holds the label 10, the model's classes are 0 to 9"), (-1, "labels from 0 on")):
+        np.save("published/labels.npy", np.full(10, label))
+        message = refused(["evaluate", "here", "--corrupted", "published"], capsys)
+        assert message.startswith("published/labels.npy")
+        assert complaint in message
+    Path("published/labels.npy").write_bytes(b"no array")
+    message = refused(["evaluate", "here", "--corrupted", "published"], capsys)
+    assert message.endswith("cannot be read as an array: it is no .npy file, or holds objects")
+    np.save("published/labels.npy", np.zeros(10, np.int64))
     assert main(["evaluate", "here", "--corrupted", "published", "--json"]) == 0
-    kinds = json.loads(capsys.readouterr().out)["corruptions"]["kinds"]
+    corruptions = json.loads(capsys.readouterr().out)["corruptions"]
+    kinds = corruptions["kinds"]
+    assert corruptions["examples"] == 10
     # Fifty black images: one answer for all, so that the accuracy is 0 or 1 at every severity of every kind.
     assert {row["accuracy"] for values in kinds.values() for row in values["severities"]} <= {0.0, 1.0}
     assert len({values["mean_accuracy"] for values in kinds.values()}) == 1

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 import lure.learner
 from lure import Examples, InputError, Learner, Recipe
 from lure.cli import main
+from lure.evaluation import evaluate_version
 from lure.gate import Gate
+from lure.metrics import fit_temperature
 from lure.production import accept, init, prune, rollback, status, update, verify
 from lure.recipe import Experiment, to_toml
 from lure.training import Moment
@@ -865,3 +867,21 @@ def test_the_commands_their_output_and_their_exit_codes(capsys: pytest.CaptureFi
     assert "minimum_accuracy must lie in [0, 1], got 7" in said(
         "init", "more", "--holdout", "holdout.npz", "--minimum-accuracy", "7", code=2
     )
+
+
+def test_the_temperature_is_fitted_on_what_the_chunks_behind_a_version_held_out() -> None:
+    begin()
+    for number in (1, 2, 3):
+        update("run", f"good{number}.npz")
+    rollback("run", 1)
+    update("run", "good4.npz")
+    with Learner.open("run") as learner:
+        held = [learner._recall(learner.stages[number - 1]).validation for number in (1, 4)]
+    version = Version.load("run")
+    assert version.stage.parent == 1
+    logits = torch.cat([torch.cat(list(version.logits(examples))) for examples in held])
+    expected = fit_temperature(logits, torch.cat([examples.labels for examples in held]))
+    for file in (None, Path("holdout.npz")):
+        scaled = evaluate_version("run", file=file)["temperature_scaling"]
+        assert scaled["validation_examples"] == sum(map(len, held)) == 12
+        assert scaled["temperature"] == pytest.approx(expected)

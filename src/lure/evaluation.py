@@ -11,10 +11,10 @@ from lure.examples import Examples, Split, split_examples
 from lure.experiment import Placement, open_dataset, stream_of
 from lure.metrics import compare_versions, evaluate
 from lure.randomness import derive_generator
-from lure.recipe import Experiment
+from lure.recipe import Experiment, Recipe
 from lure.run_directory import RunDirectory
 from lure.sources import load_examples
-from lure.training import arithmetic
+from lure.training import arithmetic, mixed_precision
 from lure.version import Version
 
 EVALUATIONS = "evaluations"
@@ -36,10 +36,10 @@ def evaluate_version(
 
     The result goes to `evaluations/VERSION.json`, where the reports look for it.
 
-    A run of a named data set is measured on that set's test examples, and its temperature is fitted on the validation
-    examples that the version was chosen by. A directory kept current by updates is measured on its independent set, or
-    else its holdout. `file` stands in for either; then nothing is written, for the reports compare like with like, and
-    nor is it for a version that was exported to a file.
+    A run of a named data set is measured on that set's test examples; a directory kept current by updates on its
+    independent set, or else its holdout. The temperature is fitted on the validation examples of all chunks that led to
+    the version. `file` stands in for the test examples; then nothing is written, for the reports compare like with
+    like, and nor is it for a version that was exported to a file.
 
     Args:
         path: the run directory, or a `.safetensors` file that `lure.version.export` wrote.
@@ -63,7 +63,7 @@ def evaluate_version(
     version = Version.load(path, number, model=model, device=placement.device)
     test, validation = _examples(Path(path), version, placement, file)
     version.task.check(test)
-    with arithmetic(version.recipe):
+    with arithmetic(version.recipe), mixed_precision(version.recipe, version.device):
         result = {
             "version": version.stage.version,
             "unlearner": version.stage.unlearner,
@@ -125,10 +125,11 @@ def _examples(
 ) -> tuple[Examples, Examples | None]:
     """Return what to measure on, and the validation examples where there are any."""
     if file is not None:
-        return load_examples(file, version.class_names or None, version.task.input_shape), None
+        test = load_examples(file, version.class_names or None, version.task.input_shape)
+        return test, _held_out(path, version) if path.is_dir() else None
     recipe = version.recipe
     if path.is_dir() and (record := (directory := RunDirectory(path)).production()) is not None:
-        return directory.read_chunk(record["independent"] or record["holdout"]), None
+        return directory.read_chunk(record["independent"] or record["holdout"]), _held_out(path, version)
     if not isinstance(recipe, Experiment):
         raise InputError(f"{path} does not say which data to measure on: give them with --on FILE")
     dataset = open_dataset(recipe, placement)
@@ -139,7 +140,24 @@ def _examples(
     return dataset.test, Examples.concatenate(held)
 
 
-def _cut(mega_batch: Examples | Split, recipe: Experiment, stage: int) -> Split:
+def _held_out(path: Path, version: Version) -> Examples | None:
+    """Return the validation examples of the stored chunks that led to a version; None where none are stored."""
+    directory, number, held = RunDirectory(path), version.stage.version, []
+    stages = directory.stages()
+    while number:
+        for taken_in in reversed(stages[number - 1]["taken_in"]):
+            chunk = stages[taken_in - 1]
+            if not chunk["data_stored"]:
+                return None
+            whole, count = directory.read_chunk(chunk["data_fingerprint"]), chunk["data_validation"]
+            held.append(
+                _cut(whole, version.recipe, taken_in).validation if count is None else whole[len(whole) - count :]
+            )
+        number = stages[number - 1]["parent"]
+    return Examples.concatenate(held[::-1])
+
+
+def _cut(mega_batch: Examples | Split, recipe: Recipe, stage: int) -> Split:
     if isinstance(mega_batch, Split):
         return mega_batch
     return split_examples(mega_batch, recipe.validation_fraction, derive_generator(recipe.seed, stage, "split"))

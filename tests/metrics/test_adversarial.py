@@ -53,6 +53,21 @@ def test_a_linear_model_is_moved_by_the_closed_form(norm):
     assert torch.allclose(pgd(model, inputs, labels, 0.1, norm), best, atol=1e-6)
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 0.3, 0.8])
+def test_a_linear_model_is_moved_by_the_closed_form_within_the_range_of_inputs(epsilon):
+    slope = torch.linspace(-1, 1, 8)
+    model, labels = Plane(slope.tolist(), -10.0), torch.zeros(50, dtype=torch.int64)
+    inputs = torch.rand(50, 8, generator=generator())
+    best = (inputs - epsilon * slope.sign()).clamp(0, 1)
+    for moved in (fgsm(model, inputs, labels, epsilon), pgd(model, inputs, labels, epsilon)):
+        assert torch.allclose(moved @ slope, best @ slope, atol=1e-5)
+
+
+def test_inputs_that_are_not_numbers_are_refused():
+    with pytest.raises(InputError, match=r"floats in \[0, 1\]"):
+        pgd(Plane([1.0, 1.0], 0.0), torch.tensor([[0.5, float("nan")]]), torch.tensor([0]), 0.1)
+
+
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 7.0), ("l2", 5.0)])
 def test_a_linear_model_falls_exactly_where_the_margin_ends(norm, dual):
     model, labels = Plane([3.0, -4.0], -0.85), torch.tensor([0])

@@ -196,3 +196,22 @@ def test_bad_requests_are_refused(model):
         evaluate(model, make_images(5)[:0])
     with pytest.raises(InputError, match="limit must be at least 1"):
         evaluate(model, make_images(5), adversarial=True, limit=0)
+
+
+def test_large_images_come_in_small_batches():
+    sizes = []
+
+    def model(inputs):
+        sizes.append(len(inputs))
+        return inputs.flatten(1)[:, :2]
+
+    def images(shape):
+        sizes.clear()
+        generator = torch.Generator().manual_seed(0)
+        return Examples(torch.randint(256, (12, *shape), dtype=torch.uint8, generator=generator), torch.arange(12) % 2)
+
+    examples = images((3, 224, 224))
+    assert evaluate(model, examples, corruptions=["contrast"], adversarial=True, steps=1)["examples"] == 12
+    assert max(sizes) == 10
+    evaluate(model, images((3, 32, 32)))
+    assert sizes == [12]

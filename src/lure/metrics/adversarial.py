@@ -211,8 +211,8 @@ def masking_warning(epsilons: Sequence[float], accuracies: Sequence[float]) -> s
         before, after = accuracies[place - 1], accuracies[place]
         if epsilons[place] > epsilons[place - 1] and after >= before > 0:
             return (
-                f"accuracy did not fall from epsilon {epsilons[place - 1]:g} ({100 * before:.1f} %) to "
-                f"{epsilons[place]:g} ({100 * after:.1f} %): perhaps the attack fails, not the model holds"
+                f"accuracy did not fall from epsilon {epsilons[place - 1]:.3g} ({100 * before:.1f} %) to "
+                f"{epsilons[place]:.3g} ({100 * after:.1f} %): perhaps the attack fails, not the model holds"
             )
     return None
 
@@ -221,7 +221,7 @@ def _check(inputs: Tensor, epsilon: float, norm: str) -> None:
     require_within("epsilon", epsilon, 0)
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
-    if not inputs.is_floating_point() or not len(inputs) or float(inputs.min()) < 0 or float(inputs.max()) > 1:
+    if not inputs.is_floating_point() or not len(inputs) or not bool(((inputs >= 0) & (inputs <= 1)).all()):
         raise InputError("an attack needs inputs that are floats in [0, 1], at least one")
 
 

@@ -404,6 +404,8 @@ def read_corrupted(directory: Path | str, kind: str, severity: int) -> Examples:
         )
     rows = slice((severity - 1) * count, severity * count)
     chosen = labels[rows] if len(labels) == len(images) else labels
+    if len(chosen) and int(chosen.min()) < 0:
+        raise InputError(f"{Path(directory) / 'labels.npy'} must hold labels from 0 on, got {int(chosen.min())}")
     pixels = torch.from_numpy(np.array(images[rows].transpose(0, 3, 1, 2), order="C"))
     return Examples(pixels, torch.from_numpy(chosen.astype(np.int64)))
 
@@ -414,7 +416,9 @@ def _open_array(path: Path) -> np.ndarray[Any, Any]:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array: {' '.join(str(error).split())}") from None
+        # NumPy takes what it does not know for a pickle, and says how to load it all the same.
+        reason = "it is no .npy file, or holds objects" if "pickle" in str(error) else " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as an array: {reason}") from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} holds several arrays, one is wanted")
     return array

@@ -5,6 +5,7 @@ depend on the model or on the size of a batch, so that two models are shown the 
 on the same examples.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,7 +34,10 @@ from lure.randomness import derive_generator
 
 Model = Callable[[Tensor], Tensor]
 
-CHUNK = 500  # random numbers are drawn for so many examples at a time, whatever the batch size
+# A batch is at most so many examples, and fewer where they are large: so many of 3 x 32 x 32, a tenth of 3 x 101 x 101.
+# It depends on the shape of an input alone, because random numbers are drawn batch by batch.
+CHUNK = 500
+CHUNK_VALUES = CHUNK * 3 * 32 * 32
 EPSILONS: dict[str, tuple[float, ...]] = {
     "linf": (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255),
     "l2": (0.0, 0.125, 0.25, 0.5, 1.0, 2.0),
@@ -256,6 +260,7 @@ def corruption_accuracy(
                 f"{Path(files) / kind}.npy holds images of shape {shape}, the model takes {examples.input_shape}"
             )
     clean = accuracy(compute_logits(model, _images(examples), device), examples.labels)
+    count = len(examples)
     table: dict[str, Any] = {}
     for kind in kinds:
         points = []
@@ -264,7 +269,13 @@ def corruption_accuracy(
                 value = accuracy(_corrupted_logits(model, examples, kind, severity, seed, device), examples.labels)
             else:
                 read = _choose(read_corrupted(files, kind, severity), limit, seed)
-                value = accuracy(compute_logits(model, read, device), read.labels)
+                logits, count = compute_logits(model, read, device), len(read)
+                if int(read.labels.max()) >= logits.shape[1]:
+                    raise InputError(
+                        f"{Path(files) / 'labels.npy'} holds the label {int(read.labels.max())}, the model's classes "
+                        f"are 0 to {logits.shape[1] - 1}"
+                    )
+                value = accuracy(logits, read.labels)
             points.append({"severity": severity, "accuracy": value})
         table[kind] = {
             "synthetic": files is None and KINDS[kind].synthetic,
@@ -274,7 +285,7 @@ def corruption_accuracy(
     usual = [kind for kind in kinds if kind not in EXTRA] or list(kinds)
     mean = sum(table[kind]["mean_accuracy"] for kind in usual) / len(usual)
     return {
-        "examples": len(examples),
+        "examples": count,
         "clean_accuracy": clean,
         "kinds": table,
         "mean_corruption_accuracy": mean,
@@ -294,8 +305,9 @@ def _corrupted_logits(
 
 
 def _chunks(examples: Examples) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(examples), CHUNK):
-        piece = examples[start : start + CHUNK]
+    size = max(1, min(CHUNK, CHUNK_VALUES // math.prod(examples.input_shape)))
+    for start in range(0, len(examples), size):
+        piece = examples[start : start + size]
         inputs = piece.inputs
         yield inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs, piece.labels
 

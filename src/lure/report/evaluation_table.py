@@ -54,7 +54,10 @@ def _summary(result: dict[str, Any]) -> tuple[str, Table]:
         table.add_row(name, f"{100 * result[key]:.2f}")
     for key, name in CALIBRATION.items():
         table.add_row(name, _number(key, result[key]), *([_number(key, scaled[key])] if scaled else []))
-    return f"version {result['version']}, {result['examples']} examples", table
+    title = f"version {result['version']}, {result['examples']} examples"
+    if scaled:
+        title += f"; the temperature is fitted on {scaled['validation_examples']} validation examples"
+    return title, table
 
 
 def _classes(result: dict[str, Any]) -> tuple[str, Table]:
