@@ -1,12 +1,18 @@
-"""The README's Python runs as it stands, and its commands are commands of ours."""
+"""The README's Python runs as it stands, its commands are commands of ours, and its figures those of results/."""
 
+import functools
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lure.cli import build_parser
+from lure.recipe import Experiment
+from lure.report.numbers import page_data
+from lure.report.records import read_runs
 from lure.unlearners import UNLEARNERS
 
 ROOT = Path(__file__).parent.parent
@@ -15,6 +21,8 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 BASH = [
     line.split("  #")[0] for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
 ]
+TOML = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in README.splitlines() if line.startswith("| `")]
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))
@@ -49,3 +57,78 @@ def test_links_lead_somewhere() -> None:
 
 def test_no_placeholder_is_left() -> None:
     assert not re.findall(r"\b(?:RESULTS|TODO|FIXME)_?[A-Z]*\b", README)
+
+
+@pytest.mark.parametrize("number", range(len(TOML)))
+def test_recipes_are_valid(number: int) -> None:
+    assert Experiment.from_toml(TOML[number], "README").dataset == "file"
+
+
+def test_adapters_exist() -> None:
+    adapters = set(re.findall(r"lure\.adapters\.\w+", README))
+    assert len(adapters) == 3
+    assert all(find_spec(adapter) for adapter in adapters)
+
+
+def test_the_demonstration_compares_as_many_policies_as_it_says() -> None:
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"]
+    number = len(build_parser().parse_all(["compare"]).unlearners.split(","))
+    assert f"compares {words[number]} policies on an embedded sample" in README
+
+
+@functools.cache
+def measures(folder: str) -> dict[str, Any]:
+    """What `lure report` finds in a folder of results: policy -> measure -> mean and deviation."""
+    (group,) = page_data(read_runs([ROOT / "results" / folder]))["groups"]
+    return {policy: data["measures"] for policy, data in group["policies"].items()}
+
+
+def figure(folder: str, policy: str, measure: str) -> str:
+    """Mean and standard deviation over the seeds, in percent, as the README writes them."""
+    spread = measures(folder)[policy][measure]
+    return f"{100 * spread['mean']:.1f} ± {100 * spread['standard_deviation']:.1f}"
+
+
+@pytest.mark.parametrize(
+    ("num_columns", "figures"),
+    [
+        (
+            6,
+            {
+                1: ("demo", "final_accuracy"),
+                2: ("demo", "mean_error_rate"),
+                3: ("demo", "expected_calibration_error"),
+            },
+        ),
+        (4, {3: ("rivals", "final_accuracy")}),
+        (
+            5,
+            {
+                1: ("cifar10-small/plain", "final_accuracy"),
+                2: ("cifar10-small/plain", "mean_error_rate"),
+                3: ("cifar10-small/augmented", "final_accuracy"),
+                4: ("cifar10-small/augmented", "mean_error_rate"),
+            },
+        ),
+    ],
+)
+def test_tables_are_those_of_the_ledgers(num_columns: int, figures: dict[int, tuple[str, str]]) -> None:
+    rows = [row for row in ROWS if row[0].strip("`").split(":")[0] in UNLEARNERS and len(row) == num_columns]
+    assert rows
+    for row in rows:
+        for column, (folder, measure) in figures.items():
+            assert row[column] == figure(folder, row[0].strip("`"), measure), row[0]
+
+
+def test_settings_outside_the_table_are_those_of_the_ledgers() -> None:
+    quoted = re.findall(r"`([\w-]+:[^`]+)`\s+(\d+\.\d ± \d+\.\d)", README)
+    assert quoted
+    for policy, said in quoted:
+        assert said == figure("rivals", policy, "final_accuracy"), policy
+
+
+def test_every_folder_of_results_says_how_it_was_made() -> None:
+    said = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    comparisons = {path.parent.parent.parent for path in (ROOT / "results").rglob("ledger.jsonl")}
+    for comparison in comparisons:
+        assert f"| {comparison.relative_to(ROOT / 'results').as_posix()} |" in said
