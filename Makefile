@@ -1,7 +1,8 @@
 # make demo    build a virtual environment, install, and compare the methods on the embedded sample (about two minutes)
 # make test    build one with the development tools and run the whole check, as CI does
 # make slow    the tests that take minutes: long loops of kills, several processes
-# make check   the check alone, in the environment that is active (or in .venv where there is one)
+# make check   the check alone, in .venv where there is one, otherwise in the environment that is active
+# make clean   remove what these built; runs/ stays, because it holds what was trained
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,4 +38,4 @@ $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@ $(VENV)/installed-demo
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,6 +45,11 @@ def test_make_targets_exist() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+def test_make_clean_leaves_what_was_trained() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "runs" not in makefile.split("\nclean:")[1].split()
+
+
 def test_every_policy_is_in_the_table() -> None:
     for name in UNLEARNERS:
         assert f"| `{name}` |" in README
