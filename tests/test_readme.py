@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from lure.cli import build_parser
-from lure.recipe import Experiment
 from lure.report.numbers import page_data
 from lure.report.records import read_runs
 from lure.unlearners import UNLEARNERS
@@ -21,7 +20,6 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 BASH = [
     line.split("  #")[0] for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
 ]
-TOML = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in README.splitlines() if line.startswith("| `")]
 
 
@@ -62,11 +60,6 @@ def test_links_lead_somewhere() -> None:
 
 def test_no_placeholder_is_left() -> None:
     assert not re.findall(r"\b(?:RESULTS|TODO|FIXME)_?[A-Z]*\b", README)
-
-
-@pytest.mark.parametrize("number", range(len(TOML)))
-def test_recipes_are_valid(number: int) -> None:
-    assert Experiment.from_toml(TOML[number], "README").dataset == "file"
 
 
 def test_adapters_exist() -> None:

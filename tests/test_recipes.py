@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from miniatures import write_cifar10_binary, write_cifar100_python, write_restricted_imagenet
 
@@ -87,8 +88,8 @@ def test_a_variant_differs_where_its_name_says(name: str) -> None:
     assert changed(base, name) == fields
 
 
-def test_every_recipe_but_the_small_ones_is_in_the_table() -> None:
-    assert set(RECIPES) - set(VARIANTS) == {"cifar10", "cifar10-small", "demo"}
+def test_every_recipe_of_the_paper_is_in_the_table() -> None:
+    assert set(RECIPES) - set(VARIANTS) == {"cifar10", "cifar10-small", "demo", "own-data"}
 
 
 def test_the_streams_of_restricted_imagenet() -> None:
@@ -125,6 +126,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cifar10_binary(folder)
     write_cifar100_python(folder)
     write_restricted_imagenet(folder)
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 60), ("test", 20)):
+        inputs = generator.integers(0, 256, (count, 8, 8), dtype=np.uint8)
+        np.savez(folder / f"{part}.npz", inputs=inputs, labels=np.arange(count) % 3)
     return folder
 
 

@@ -42,6 +42,7 @@ Keep a neural network current while its data arrive in chunks: learn, unlearn, r
 
   lure compare                     which policy wins, and at what cost, on a built-in sample (about two minutes)
   lure run                         one policy on the same sample (seconds)
+  lure compare own-data --data DIR the same question asked of your own data
   lure run cifar10 --data DIR      the protocol of the LURE paper on CIFAR-10
   lure list unlearners             what there is to choose from
 
