@@ -9,6 +9,7 @@ with 0 once all is done:
 
 import argparse
 import dataclasses
+import shlex
 import shutil
 import sys
 import time
@@ -16,8 +17,11 @@ from pathlib import Path
 
 import torch
 
+from lure.cli import exit_code
+from lure.errors import unknown_name
 from lure.experiment import Placement, is_complete, open_dataset, pair_directory, run
-from lure.recipe import load_experiment
+from lure.learner import Learner
+from lure.recipe import Experiment, load_experiment
 from lure.training import Moment
 
 POLICIES = {
@@ -53,15 +57,22 @@ def main() -> int:
 
     cuda = torch.cuda.is_available()
     fast = {"precision": "bf16", "compile": True, "tf32": True} if cuda else {}
-    changes = {**fast, **dict(change.split("=", 1) for change in arguments.set)}
+    changes = {**fast, **dict(change.partition("=")[::2] for change in arguments.set)}
+    for name in changes:
+        if name not in Experiment.__dataclass_fields__:
+            raise unknown_name("recipe field", name, Experiment.__dataclass_fields__)
     pairs = []
     for seed in arguments.seeds.split(","):
         for policy in arguments.policies.split(","):
+            if policy not in POLICIES:
+                raise unknown_name("policy", policy, POLICIES)
             recipe, unlearner = POLICIES[policy]
             experiment = load_experiment(recipe, {**changes, "seed": seed})
             if unlearner:
                 experiment = dataclasses.replace(experiment, unlearner=unlearner)
             pairs.append((experiment, pair_directory(arguments.out, policy, experiment.seed)))
+    for experiment, directory in pairs:
+        Learner.check(directory, experiment)
     placement = Placement(data=arguments.data)
     dataset = open_dataset(pairs[0][0], placement)
     print(f"device: {torch.cuda.get_device_name() if cuda else 'cpu'}")
@@ -85,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main, shlex.join(["python", *sys.argv])))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -499,6 +500,30 @@ def test_requirements_name_the_extras_and_the_constraints() -> None:
 def test_binary_files_do_as_well(tmp_path: Path) -> None:
     write_cifar10_binary(tmp_path)
     assert main("LURE_main.py", shlex.split(f"--data {tmp_path} --save_dir saved --use_fc {SMALL}")) == 0
+
+
+def test_the_protocol_goes_on_where_its_time_was_up(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "paper_cifar10.py"))
+    words = f"paper_cifar10.py --data {data} --out out --ledgers records --policies lure-as-released,scratch "
+    words += "--set num_mega_batches=2 --set mega_batch_size=12 --set model=resnet18:width=2 --set threads=1"
+
+    def piece(flags: str) -> int:
+        monkeypatch.setattr(sys, "argv", shlex.split(f"{words} {flags}"))
+        return int(script["main"]())
+
+    assert piece("--set epochs=1 --seconds 0") == script["MORE_TO_DO"]
+    assert not Path("records", "scratch").exists()
+    assert piece("--set epochs=1") == 0
+    assert len(ledger("records/lure-as-released/seed-0")) == len(ledger("records/scratch/seed-0")) == 2
+    assert "out/scratch/seed-0: 2 stages, complete" in capsys.readouterr().out.replace("\\", "/")
+    with pytest.raises(InputError, match="was begun with another recipe"):
+        piece("--set epochs=2")
+    with pytest.raises(InputError, match="unknown recipe field 'epoch'"):
+        piece("--set epoch=2")
+    with pytest.raises(InputError, match="unknown policy 'lura'"):
+        piece("--policies lura")
 
 
 # The page that explains all this
