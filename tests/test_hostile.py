@@ -204,6 +204,41 @@ def test_a_pipe_and_a_device_do_not_hang_or_flood(run: Path, capsys: pytest.Capt
         assert peak() - memory < MEMORY
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_is_no_bomb_names_no_file_and_leaves_nothing_at_home(
+    run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    import pyarrow  # extras, so not imported above
+    import pyarrow.parquet
+    from PIL import Image
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(Path("../home").resolve()))
+    length = 600_000
+    row = pyarrow.ListArray.from_arrays(pyarrow.array([0, length], pyarrow.int32()), pyarrow.array(np.zeros(length)))
+    bomb = pyarrow.table({"inputs": pyarrow.chunked_array([row] * 20), "label": list(range(20))})
+    pyarrow.parquet.write_table(bomb, "bomb.parquet")
+    Image.new("RGB", (4, 4)).save("../secret.png")
+    cells = [{"bytes": None, "path": str(Path("../secret.png").resolve())}] * 3
+    features = {"image": {"_type": "Image"}, "label": {"dtype": "int64", "_type": "Value"}}
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    links = pyarrow.table({"image": pyarrow.array(cells, kind), "label": [0, 1, 2]})
+    links = links.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pyarrow.parquet.write_table(links, "links.parquet")
+    np.savez("images.npz", inputs=np.zeros((6, 5, 5, 3), np.uint8), labels=[0, 1, 2] * 2)
+    assert main(["init", "pictures", "--holdout", "images.npz", "--model", "mlp:width=4", "--threads", "1"]) == 0
+    capsys.readouterr()
+    before, memory = tree(), peak()
+    for directory, name, message in (
+        ("run", "bomb.parquet", "bomb.parquet would unpack to 12000020 values"),
+        ("pictures", "links.parquet", "there is no image in row 0 of links.parquet, column 'image'"),
+    ):
+        assert main(["update", directory, name]) == 2
+        assert message in capsys.readouterr().err
+    assert peak() - memory < MEMORY
+    assert tree() == before
+
+
 def test_images_of_a_billion_pixels_and_images_that_are_none(capsys: pytest.CaptureFixture) -> None:
     pytest.importorskip("PIL")
     from PIL import Image  # an extra, so not imported above

@@ -3,7 +3,11 @@
 The library `datasets` does the reading; it maps its tables into memory. It is imported only when it is needed.
 """
 
+import atexit
+import functools
 import importlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +24,8 @@ from lure.sources.dataset import Dataset
 from lure.sources.images import EncodedImages, row_shape
 
 CHECKED_ROWS = 4096
+# A Parquet file may hold this many values freely, and beyond that so many for each of its bytes.
+FREE_VALUES, VALUES_PER_BYTE = 1 << 23, 1000
 IMAGE_NAMES = ("image", "img", "inputs")
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class")
 
@@ -48,11 +54,10 @@ class TableReader:
             InputError: if the row holds none.
         """
         cell = self.table[row][self.column]
+        # A path beside missing bytes is not followed: the table could name any file of this machine.
         content = cell.get("bytes") if isinstance(cell, dict) else cell
-        if isinstance(cell, dict) and content is None and cell.get("path") and Path(cell["path"]).is_file():
-            content = Path(cell["path"]).read_bytes()
         if not isinstance(content, bytes):
-            raise InputError(f"there is no image {self.name(row)}, column {self.column!r}")
+            raise InputError(f"there is no image {self.name(row)}, column {self.column!r}: its bytes must be in it")
         return content
 
 
@@ -110,16 +115,18 @@ def _reading(place: str) -> Iterator[Any]:
 def open_parquet(path: Path) -> Any:
     """Open a Parquet file, or all of a folder in the order of their names, as a table that is mapped into memory.
 
+    What is mapped is an unpacked copy in a temporary folder, which goes when the process ends.
+
     Raises:
-        InputError: if a file is damaged, claims more rows than it has bytes or has other columns than the first, or
-            `datasets` is missing.
+        InputError: if a file is damaged, claims more rows than it has bytes or far more values, or has other columns
+            than the first, or `datasets` is missing.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     total = 0
     columns: list[str] = []
     for file in files:
         with _reading(str(file)):
-            metadata = importlib.import_module("pyarrow.parquet").read_metadata(file)
+            metadata, size = importlib.import_module("pyarrow.parquet").read_metadata(file), file.stat().st_size
             rows, names = metadata.num_rows, metadata.schema.to_arrow_schema().names
             columns = columns or names
             if sorted(names) != sorted(columns):
@@ -127,13 +134,28 @@ def open_parquet(path: Path) -> Any:
                     f"{file} has the columns {', '.join(names)}, and {files[0]} has {', '.join(columns)}: "
                     f"all files of a folder must have the same"
                 )
-            if rows > file.stat().st_size:
+            if rows > size:
                 raise InputError(f"{file} claims {rows} rows, more than it has bytes: refused")
+            groups = map(metadata.row_group, range(metadata.num_row_groups))
+            values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+            if values > max(FREE_VALUES, VALUES_PER_BYTE * size):
+                raise InputError(
+                    f"{file} would unpack to {values} values, more than {VALUES_PER_BYTE} times its bytes: refused; "
+                    f"write it without dictionaries"
+                )
             total += rows
     if total == 0:
         raise InputError(f"{path} holds no rows")
     with _reading(str(path)) as datasets:
-        return datasets.Dataset.from_parquet([str(file) for file in files])
+        return datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=_scratch_folder())
+
+
+@functools.cache
+def _scratch_folder() -> str:
+    """Return a folder that lives as long as this process: what is unpacked must not pile up in the user's home."""
+    folder = tempfile.mkdtemp(prefix="lure-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def open_saved(path: Path) -> Any:
