@@ -3,7 +3,8 @@ import json
 import pytest
 
 from lure.errors import InputError
-from lure.report import read_run, read_runs
+from lure.report import page_data, read_run, read_runs
+from lure.report.comparison import totals
 
 
 def test_a_run_is_read_as_it_was_written(write_run):
@@ -137,3 +138,26 @@ def test_what_is_no_run_is_refused(tmp_path):
         read_runs([tmp_path])
     with pytest.raises(InputError, match="is not a run with a committed stage"):
         read_run(tmp_path)
+
+
+def test_the_version_in_use_stands_for_a_run_whose_later_versions_were_refused(write_run):
+    directory = write_run("lure", 0, [0.6, 0.9, 0.7])
+    lines = [json.loads(line) for line in (directory / "ledger.jsonl").read_text().splitlines()]
+    lines[1]["accepted"] = lines[2]["accepted"] = False
+
+    def read(*events):
+        (directory / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *events]))
+        return read_run(directory)
+
+    run = read()
+    assert (run.current, totals(run)["final_accuracy"]) == (1, 0.6)
+    assert run.note == f"{directory}: the gate refused version 2, 3; version 1 is in use."
+    assert run.note in page_data([run])["groups"][0]["notes"]
+    accepted = {"event": "accept", "version": 3, "becomes_current": True}
+    assert totals(read(accepted))["final_accuracy"] == 0.7
+    assert read(accepted, {"event": "rollback", "version": 1}).current == 1
+    with pytest.raises(InputError, match="it speaks of version 9 and holds 3"):
+        read({"event": "rollback", "version": 9})
+    for line in lines:
+        line["accepted"] = True
+    assert (read().current, read().note) == (3, "")

@@ -90,12 +90,12 @@ def stage_cost(stage: dict[str, Any], measure: str) -> float:
 
 
 def totals(run: RunRecord) -> dict[str, float | None]:
-    """Return one number for each of `MEASURES`: final accuracy and calibration after the last stage, the rest over all.
+    """Return one number for each of `MEASURES`: accuracy and calibration of the version in use, costs of all stages.
 
     `seconds` and `flops` are those of training and unlearning together. What the ledger does not know is None, and so
     is every error where there was no test set.
     """
-    last = run.stages[-1]
+    last = run.final
     errors = cumulative_errors(run)
     return {
         "final_accuracy": last["accuracy"],
@@ -128,7 +128,7 @@ def finite(value: Any) -> float | None:
 def paired_differences(runs: Sequence[RunRecord], others: Sequence[RunRecord]) -> dict[int, float]:
     """Return seed -> final accuracy of `runs` minus that of `others`, for the seeds that both were tested with."""
     ours, theirs = (
-        {run.seed: run.stages[-1]["accuracy"] for run in side if run.stages[-1]["accuracy"] is not None}
+        {run.seed: run.final["accuracy"] for run in side if run.final["accuracy"] is not None}
         for side in (runs, others)
     )
     return {seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs}

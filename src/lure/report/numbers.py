@@ -25,7 +25,8 @@ def page_data(runs: Iterable[RunRecord]) -> Data:
 
     Returns:
         `groups`, one for each recipe, each with `label` and `differing_fields` (empty for a single recipe), `recipe`,
-        `left_out`, `verdict`, `policies` and `paired_tests`. A spread is `mean`, `standard_deviation` (None with one
+        `left_out`, `notes` (on refused versions), `verdict`,
+        `policies` and `paired_tests`. A spread is `mean`, `standard_deviation` (None with one
         seed) and `seeds`. A policy has `seeds`; `measures`: name -> spread; `difference_from_scratch` (see
         `paired_seeds`; None for scratch itself, or without it); `on_pareto_front`; `over_stages`: for each stage the
         spreads of `accuracy`, `cumulative_flops` and `cumulative_seconds`; `evaluation`: the spreads of all that
@@ -52,6 +53,7 @@ def group_data(group: RunGroup) -> Data:
         "differing_fields": sorted(group.distinct),
         "recipe": _plain(group.recipe),
         "left_out": group.left_out,
+        "notes": [run.note for run in group.runs if run.note],
         "verdict": verdict(group.runs),
         "policies": policies,
         "paired_tests": paired_tests(group.runs),
@@ -84,8 +86,8 @@ def _policy_data(group: RunGroup, policy: str) -> Data:
 
 
 def _difference_from_scratch(group: RunGroup, policy: str) -> Data | None:
-    scratch = {run.seed: run.stages[-1]["accuracy"] for run in group.policies.get("scratch", [])}
-    ours = {run.seed: run.stages[-1]["accuracy"] for run in group.policies[policy]}
+    scratch = {run.seed: run.final["accuracy"] for run in group.policies.get("scratch", [])}
+    ours = {run.seed: run.final["accuracy"] for run in group.policies[policy]}
     seeds = [seed for seed in ours if ours[seed] is not None and scratch.get(seed) is not None]
     if policy == "scratch" or not seeds:
         return None

@@ -124,7 +124,7 @@ def _group_section(group: RunGroup) -> list[str]:
         f"<p>{_text(_summary(group))}</p>",
         f'<p class="verdict">{_text(data["verdict"])}</p>',
     ]
-    parts += [f'<p class="note">{_text(note)}</p>' for note in group.left_out]
+    parts += [f'<p class="note">{_text(note)}</p>' for note in data["left_out"] + data["notes"]]
     parts += _policy_table(data)
     if all(run.tested for run in group.runs):
         parts.append('<div class="figures">')

@@ -232,7 +232,7 @@ def draw_cost(group: RunGroup, axes: Axes) -> Points:
     points: dict[str, tuple[Spread, Spread]] = {}
     for policy, runs in group.policies.items():
         costs = _known(spread(totals(run)[measure] for run in runs))
-        points[policy] = costs, _known(spread(run.stages[-1]["accuracy"] for run in runs))
+        points[policy] = costs, _known(spread(run.final["accuracy"] for run in runs))
     front = pareto_front((cost.mean, 100 * accuracy.mean) for cost, accuracy in points.values())
     dearest = max(cost.mean for cost, _ in points.values())
     right = 1.45 * dearest or 1.0

@@ -31,6 +31,7 @@ class RunRecord:
         seed: the run's seed.
         stages: the ledger's lines in order; costs in a line are those of its stage alone.
         recipe: the resolved recipe, field -> value.
+        current: the version in use.
         result: what `result.json` holds; empty while the run is not complete.
         evaluations: version -> what `lure.metrics.evaluate` said of it, from `evaluations/VERSION.json`; beside that it
             may hold `change`, what `compare_versions` said of it and the version before.
@@ -41,13 +42,28 @@ class RunRecord:
     seed: int
     stages: tuple[dict[str, Any], ...]
     recipe: dict[str, Any]
+    current: int
     result: dict[str, Any]
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def last_evaluation(self) -> dict[str, Any] | None:
-        """The evaluation of the newest version; None where it has none."""
-        return self.evaluations.get(self.stages[-1].get("version", len(self.stages)))
+        """The evaluation of the version in use; None where it has none."""
+        return self.evaluations.get(self.current)
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """The stage of the version in use: the last one, but for refusals and rollbacks."""
+        return self.stages[self.current - 1]
+
+    @property
+    def note(self) -> str:
+        """One sentence on which versions were refused and which is in use; empty where it is simply the last."""
+        refused = [str(number) for number, stage in enumerate(self.stages, 1) if stage.get("accepted") is False]
+        if not refused and self.current == len(self.stages):
+            return ""
+        words = f"the gate refused version {', '.join(refused)}; " if refused else ""
+        return f"{self.directory}: {words}version {self.current} is in use."
 
     @property
     def tested(self) -> bool:
@@ -67,7 +83,7 @@ def read_run(directory: Path | str) -> RunRecord:
     directory = Path(directory)
     if not (directory / LEDGER).is_file():
         raise InputError(f"{directory} is not a run with a committed stage: it has no {LEDGER}")
-    stages = _read_ledger(directory / LEDGER)
+    stages, current = _read_ledger(directory / LEDGER)
     result = _read_json(directory / RESULT) if (directory / RESULT).is_file() else {}
     return RunRecord(
         directory=directory,
@@ -75,6 +91,7 @@ def read_run(directory: Path | str) -> RunRecord:
         seed=stages[-1]["seed"],
         stages=tuple(stages),
         recipe=_read_recipe(directory / RECIPE),
+        current=current,
         result=result,
         evaluations={
             int(path.stem): _read_json(path) for path in sorted((directory / EVALUATIONS).glob("[0-9]*.json"))
@@ -114,15 +131,20 @@ def _read_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _read_ledger(path: Path) -> list[dict[str, Any]]:
+def _read_ledger(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the stages, and the version in use."""
     lines = _read_text(path).split("\n")[:-1]
     if not lines:
         raise InputError(f"{path} holds no committed stage yet")
     stages: list[dict[str, Any]] = []
+    current = 0
     for number, line in enumerate(lines, start=1):
         where = f"{path} line {number}"
         stage = _parse_object(line, where)
-        if stage.pop("event", "stage") != "stage":
+        event = stage.pop("event", "stage")
+        if event == "rollback" or (event == "accept" and stage.get("becomes_current")):
+            current = stage.get("version", current)
+        if event != "stage":
             continue  # a version accepted by hand, a rollback, a pruning
         for name in NUMBERS:
             value = stage.get(name)
@@ -137,7 +159,11 @@ def _read_ledger(path: Path) -> list[dict[str, Any]]:
                 f"{where} is damaged: stage {len(stages) + 1} should stand there, got stage {stage['stage']}"
             )
         stages.append(stage)
-    return stages
+        if stage.get("accepted") is not False:
+            current = len(stages)
+    if not (isinstance(current, int) and 0 <= current <= len(stages)):
+        raise InputError(f"{path} is damaged: it speaks of version {current!r} and holds {len(stages)}")
+    return stages, current or len(stages)
 
 
 def _parse_object(text: str, where: str) -> dict[str, Any]:

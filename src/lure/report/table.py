@@ -60,7 +60,7 @@ def report_console(stream: TextIO | None = None) -> Console:
         stream: where to write; None means standard output.
     """
     stream = stream or sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
+    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, markup=False)
 
 
 def short_number(value: float) -> str:
@@ -135,6 +135,7 @@ def _caption(groups: list[RunGroup], counts: set[int]) -> str:
     else:
         first = "Mean ± standard deviation over seeds; how many stands behind the policy's name."
     notes = [note for group in groups for note in group.left_out]
+    notes += [run.note for group in groups for run in group.runs if run.note]
     if len(groups) > 1:
         notes.insert(0, f"The runs follow {len(groups)} different recipes and are not averaged over them.")
     return "\n".join([first, *notes])
@@ -172,7 +173,7 @@ def run_table(run: RunRecord) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     refused = any(stage.get("accepted") is False for stage in run.stages)
     if refused:
-        table.add_column("accepted")
+        table.add_column("let\nin")
     errors = cumulative_errors(run)
     for number, stage in enumerate(run.stages):
         numbers = stage | {"cumulative_errors": errors[number] if errors else None}
@@ -181,6 +182,7 @@ def run_table(run: RunRecord) -> Table:
         if refused:
             cells.append("no" if stage.get("accepted") is False else "yes")
         table.add_row(*cells)
+    table.caption = run.note or None
     return table
 
 

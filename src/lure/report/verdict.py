@@ -112,7 +112,7 @@ def _group_verdict(group: RunGroup) -> str:
     if not seeds:
         return "The policies have no seed in common, so they cannot be compared in pairs."
     paired = {policy: [run for run in runs if run.seed in seeds] for policy, runs in group.policies.items()}
-    means = {policy: statistics.fmean(run.stages[-1]["accuracy"] for run in runs) for policy, runs in paired.items()}
+    means = {policy: statistics.fmean(run.final["accuracy"] for run in runs) for policy, runs in paired.items()}
 
     def cost(measure: str) -> Callable[[str], float]:
         costs = {p: statistics.fmean(totals(run)[measure] or 0.0 for run in runs) for p, runs in paired.items()}
