@@ -148,6 +148,8 @@ WRONG = {
     ("compare", "--seeds", "0,x"): "--seeds must be whole numbers with commas between, got '0,x'",
     ("compare", "--unlearners", "lure,dahs"): "unknown unlearner 'dahs': did you mean 'dash'?",
     ("compare", "--unlearners", ","): "give at least one policy and one seed",
+    ("run", "--unlearner", "head-reset:head=nope"): "the model has no layer named 'nope'",
+    ("compare", "--unlearners", "lure,later-layers:first_layer=fc"): "unknown layer with weights 'fc'",
     ("report", "nowhere"): "nowhere",
     ("lst",): "invalid choice: 'lst'",
     (): "the following arguments are required: COMMAND",

@@ -123,6 +123,28 @@ def test_a_stage_interrupted_in_any_epoch_goes_on_exactly(
     assert digest(tmp_path / "straight") == digest(tmp_path / "stopped")
 
 
+def test_a_stage_interrupted_while_it_is_measured_need_not_train_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for directory in ("straight", "stopped"):
+        with Learner.open(tmp_path / directory, recipe=RECIPE, test=TEST) as learner:
+            learner.learn(CHUNKS[0])
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, Learner.open(tmp_path / "stopped", recipe=RECIPE, test=TEST) as learner:
+        patched.setattr(lure.learner, "predict", interrupted)  # training has predictions of its own
+        with pytest.raises(KeyboardInterrupt):
+            learner.learn(CHUNKS[1])
+    trained: list[Moment] = []
+    for directory, watch in (("straight", None), ("stopped", trained.append)):
+        with Learner.open(tmp_path / directory, recipe=RECIPE, test=TEST) as learner:
+            learner.learn(CHUNKS[1], watch)
+    assert trained == []
+    assert digest(tmp_path / "straight") == digest(tmp_path / "stopped")
+
+
 def test_a_checkpoint_is_really_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lure.learner, "CHECKPOINT_SHARE", float("inf"))
     epochs = []

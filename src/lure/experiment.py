@@ -17,7 +17,7 @@ from lure.errors import require_within
 from lure.examples import Examples, Split
 from lure.learner import Learner
 from lure.metrics import anytime_relative_error, cumulative_error, mean_error_rate
-from lure.recipe import Experiment, names_code, policy_name
+from lure.recipe import Experiment, policy_name
 from lure.sources import Dataset, load_dataset
 from lure.stage import Stage
 from lure.stream import few_shot_rows, mega_batches, released_order
@@ -118,18 +118,8 @@ def run(
     require_tracker(placement.tracking)
     dataset = dataset or open_dataset(experiment, placement)
     stream = stream_of(experiment, dataset)
-    normalization = None if dataset.mean is None or dataset.std is None else (dataset.mean, dataset.std)
-    with Learner.open(
-        out,
-        recipe=experiment,
-        test=dataset.test,
-        class_names=dataset.class_names,
-        normalization=normalization,
-        past=stream,
-        device=placement.device,
-        workers=placement.workers,
-    ) as learner:
-        if names_code(experiment.model) and not learner.stages:
+    with _open(experiment, out, placement, dataset, stream) as learner:
+        if not learner.stages:
             learner.rehearse()
         left = stream[len(learner.stages) :]
         with Tracker(placement.tracking if left else None, experiment, Path(out)) as tracker:
@@ -142,6 +132,25 @@ def run(
         if not (learner.directory.path / "result.json").exists():
             learner.directory.write_result(result)
         return learner.stages
+
+
+def _open(
+    experiment: Experiment,
+    out: Path | str,
+    placement: Placement,
+    dataset: Dataset,
+    stream: Sequence[Examples | Split],
+) -> Learner:
+    return Learner.open(
+        out,
+        recipe=experiment,
+        test=dataset.test,
+        class_names=dataset.class_names,
+        normalization=None if dataset.mean is None or dataset.std is None else (dataset.mean, dataset.std),
+        past=stream,
+        device=placement.device,
+        workers=placement.workers,
+    )
 
 
 def summarize(stages: Sequence[Stage]) -> dict[str, Any]:
@@ -184,8 +193,8 @@ def compare(
 ) -> list[Path]:
     """Run an experiment for every pair of unlearner and seed, each in `out`/POLICY/seed-N.
 
-    All pairs are checked before the first one runs. The seeds are the outer loop, so that an interrupted comparison
-    holds whole seeds.
+    All pairs are checked before the first one runs, and each policy is tried on two examples. The seeds are the outer
+    loop, so that an interrupted comparison holds whole seeds.
 
     Args:
         experiment: what all pairs share; its own unlearner and seed do not count.
@@ -212,6 +221,10 @@ def compare(
     for pair, directory in pairs:
         Learner.check(directory, pair)
     dataset = open_dataset(experiment, placement)
+    for pair, directory in pairs:
+        if pair.seed == pairs[0][0].seed and not directory.exists():
+            with _open(pair, directory, placement, dataset, ()) as learner:
+                learner.rehearse()
     for pair, directory in pairs:
         if is_complete(directory):
             continue

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy.stats import binom
+from scipy import special  # scipy.stats would take a second to import
 from torch import Tensor
 
 from lure.recipe import check_settings, setting
@@ -105,7 +105,7 @@ def worse_p_value(lost: int, won: int) -> float:
         McNemar, "Note on the Sampling Error of the Difference Between Correlated Proportions or Percentages",
         Psychometrika 1947.
     """
-    return float(binom.sf(lost - 1, lost + won, 0.5))
+    return float(special.bdtrc(lost - 1, lost + won, 0.5)) if lost else 1.0
 
 
 def compare_with(correct: Tensor, rival: Rival) -> Comparison:

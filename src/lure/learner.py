@@ -300,7 +300,8 @@ class Learner:
                 on_epoch=on_epoch,
                 initial=self._initial,
             )
-            facts |= {"whole": whole, "cut": mega_batch if isinstance(mega_batch, Split) else None}
+            # A new dict: the last checkpoint, which may have to be written yet, holds the old one.
+            facts = facts | {"whole": whole, "cut": mega_batch if isinstance(mega_batch, Split) else None}
             facts |= {"arrival": arrival, "taken_in": taken_in}
             stage, correct = self._measure(number, model, train, validation, state, facts)
             return self._commit(stage, model, optimizer, correct)
@@ -353,19 +354,22 @@ class Learner:
         return self._columns
 
     def rehearse(self) -> None:
-        """Build the network once for the shape of the test examples, and run it: what cannot work fails here.
+        """Build the network once, run it on two test examples, and unlearn: what cannot work fails here.
 
         Raises:
-            InputError: if the network does not fit such inputs, or the recipe's augmentation does not.
+            InputError: if the network does not fit such inputs, the unlearner does not fit the network, or the recipe's
+                augmentation does not fit the inputs.
         """
         if self.test is None:
             raise AssertionError("there is nothing to rehearse with")
-        task = self._fix_task(Split(train=self.test, validation=self.test[:0]))
+        two = self.test[:2]
+        task = self._fix_task(Split(train=two, validation=two[:0]))
         task.check_augmentation(self.recipe.augment)
         with arithmetic(self.recipe), forked_rng(None):
             model = build_network(self.recipe, task, self._builder)
+            loader = Loader(two, "cpu")
             try:
-                logits, _ = predict(model, Loader(self.test[:2], "cpu"), self.recipe)
+                logits, _ = predict(model, loader, self.recipe)
             except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
                 raise InputError(
                     f"the network {self.recipe.model} does not take {task.input_dtype} inputs of shape "
@@ -376,6 +380,16 @@ class Learner:
                 f"the network {self.recipe.model} must return logits (batch, {task.num_classes}), one for each class, "
                 f"got shape (batch, {', '.join(map(str, logits.shape[1:]))})"
             )
+        # Or a layer that the unlearner does not find would be missed only when the first stage has been trained.
+        batches = list(loader.batches(None, len(two)))
+        context = Context(
+            batches=batches,
+            initial=snapshot(model),
+            draw=lambda: build_network(self.recipe, task, self._builder),
+            all_batches=batches,
+        )
+        with arithmetic(self.recipe):
+            apply_(self._unlearner, model, context)
 
     def begin(self) -> None:
         """Begin the directory now, and not only with the first mega-batch."""
