@@ -70,7 +70,7 @@ def stream_of(experiment: Experiment, dataset: Dataset) -> list[Examples | Split
     if experiment.order == "released":
         count, size, shots = experiment.num_mega_batches, experiment.mega_batch_size, experiment.shots
         total = len(dataset.train if shots is None else few_shot_rows(dataset.train.labels, shots))
-        size = size or total // (count or 1)
+        size = size or max(1, total // (count or 1))
         return list(released_order(dataset.train, count or total // size, size, experiment.validation_fraction, shots))
     return list(
         mega_batches(

@@ -45,6 +45,8 @@ def check_settings(record: Any) -> None:
             if isinstance(number, int | float) and not isinstance(number, bool):
                 low, high = item.metadata.get("low"), item.metadata.get("high")
                 require_within(item.name, number, -math.inf if low is None else low, math.inf if high is None else high)
+                if isinstance(number, float) and math.isinf(number):
+                    raise InputError(f"{item.name} must be a finite number, got {number}")
 
 
 def _of_type(name: str, value: Any, kind: Any) -> Any:

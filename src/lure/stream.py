@@ -16,6 +16,7 @@ from lure.examples import Examples, Split
 from lure.randomness import derive_generator
 
 Order = Literal["iid", "file", "released"]
+LARGEST_GAMMA = 50  # beyond it the counts of a million classes are too large for floats
 
 
 def mega_batches(
@@ -138,9 +139,11 @@ def imbalanced_counts(imbalance: Sequence[float], num_classes: int) -> list[int]
         >>> imbalanced_counts((5000, 250, 1), 10)
         [5000, 1607, 957, 682, 529, 433, 366, 317, 280, 250]
     """
-    if len(imbalance) != 3 or num_classes < 2 or not imbalance[0] > imbalance[1] > 0 or imbalance[2] <= 0:
+    falls = len(imbalance) == 3 and math.inf > imbalance[0] > imbalance[1] > 0 and 0 < imbalance[2] <= LARGEST_GAMMA
+    if num_classes < 2 or not falls:
         raise InputError(
-            f"imbalance must be largest,smallest,gamma with largest > smallest > 0 and gamma > 0, got {imbalance}"
+            f"imbalance must be largest,smallest,gamma with largest > smallest > 0 and gamma in (0, {LARGEST_GAMMA}], "
+            f"got {','.join(f'{number:g}' for number in imbalance)} for {num_classes} classes"
         )
     largest, smallest, gamma = imbalance
     offset = (num_classes - 1) ** gamma * smallest / (largest - smallest)
