@@ -143,6 +143,11 @@ WRONG = {
     ("run", "cifar10"): "--data",
     ("run", "cifar10", "--data", "nowhere"): "nowhere",
     ("run", "--device", "tpu"): "device must be auto, cpu or cuda, got 'tpu'",
+    ("run", "--device", "meta"): "device must be auto, cpu or cuda, got 'meta'",
+    ("run", "--workers", "-1"): "workers must be at least 0, got -1",
+    ("run", "--lr", "inf"): "recipe demo: lr must be a finite number, got inf",
+    ("run", "--imbalance", "50,5,1e6"): "gamma in (0, 50], got 50,5,1e+06 for 10 classes",
+    ("run", "--imbalance", "inf,5,1"): "imbalance must be a finite number, got inf",
     ("run", "--out", "/dev/null"): "/dev/null is a file: give a directory",
     ("run", "--out", "/dev/null/below"): "cannot create /dev/null/below: Not a directory",
     ("compare", "--seeds", "0,x"): "--seeds must be whole numbers with commas between, got '0,x'",
@@ -211,6 +216,23 @@ def test_a_loss_that_becomes_nan_stops_with_the_place(capsys: pytest.CaptureFixt
     words = ["run", *QUICK, "--optimizer", "sgd", "--lr", "1e30", "--out", "here"]
     message = refused(words, capsys)
     assert "stage 1, epoch 1, step" in message
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("versions/0001", "progress", "evaluations", "result.json", "initial.safetensors"):
+        place = Path(name.replace("/", "-"), name)
+        place.mkdir(parents=True)
+        (place / "notes.txt").write_text("mine")
+        message = refused(["run", *QUICK, "--out", str(place.parents[name.count("/")])], capsys)
+        assert f"holds {name.partition('/')[0]} but no recipe.toml: choose another directory" in message
+
+
+def test_a_run_that_lost_its_recipe_does_not_go_on_with_another(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--out", "here"])
+    capsys.readouterr()
+    Path("here/recipe.toml").unlink()
+    message = refused(["run", *QUICK, "--lr", "0.5", "--out", "here"], capsys)
+    assert "here holds ledger.jsonl but no recipe.toml" in message
 
 
 def test_a_finished_run_is_not_done_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -258,6 +258,16 @@ def test_a_loss_that_becomes_nan_keeps_what_is_committed(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_that_the_last_step_broke_is_not_committed(tmp_path: Path) -> None:
+    wild = dataclasses.replace(RECIPE, model="mlp:width=8", augment="none", lr=1e38, epochs=1, max_steps=1)
+    with (
+        pytest.raises(InputError, match="outputs became NaN or infinite by the end of stage 1, epoch 1, step 1 of the"),
+        Learner.open(tmp_path / "run", recipe=wild) as learner,
+    ):
+        learner.learn(Examples(torch.full((40, 3), 1e6), torch.arange(40) % 2))
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_recipe_is_refused_with_the_fields_that_differ(tmp_path: Path) -> None:
     learn_all(tmp_path / "run", chunks=CHUNKS[:1])
     before = tree(tmp_path)
@@ -267,12 +277,20 @@ def test_another_recipe_is_refused_with_the_fields_that_differ(tmp_path: Path) -
     assert tree(tmp_path) == before
 
 
-def test_data_given_again_must_be_the_same(tmp_path: Path) -> None:
-    with Learner.open(tmp_path / "run", recipe=RECIPE, test=TEST, past=CHUNKS) as learner:
+@pytest.mark.parametrize("replay", ["full", "none"])
+def test_data_given_again_must_be_the_same(replay: str, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, replay=replay)
+    with Learner.open(tmp_path / "run", recipe=recipe, test=TEST, past=CHUNKS) as learner:
         learner.learn(CHUNKS[0])
     assert not (tmp_path / "run" / "chunks").exists()
+    before = tree(tmp_path)
     with pytest.raises(InputError, match="data of stage 1 are not those"):
-        Learner.open(tmp_path / "run", recipe=RECIPE, test=TEST, past=CHUNKS[::-1])
+        Learner.open(tmp_path / "run", recipe=recipe, test=TEST, past=CHUNKS[::-1])
+    with pytest.raises(InputError, match="data of stage 1 are not those"):
+        Learner.open(tmp_path / "run", recipe=recipe, test=TEST, past=[])
+    with pytest.raises(InputError, match="test examples are not those"):
+        Learner.open(tmp_path / "run", recipe=recipe, test=TEST[1:], past=CHUNKS)
+    assert tree(tmp_path) == before
 
 
 def test_augmentation_needs_images(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lure.arrival import Arrival, examine
 from lure.durable import StorageError, parsing
-from lure.errors import InputError
+from lure.errors import InputError, require_within
 from lure.examples import Examples, Split, split_examples
 from lure.gate import Decision, Gate, Rival, decide
 from lure.layers import snapshot, suits_channels_last
@@ -64,8 +64,12 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"device must be auto, cpu or cuda, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu or cuda, got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here: use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no device {name!r} here: the last one is cuda:{torch.cuda.device_count() - 1}")
     return device
 
 
@@ -126,6 +130,8 @@ class Learner:
         self._optimizer_tensors: dict[str, Tensor] = {}
         self.task: Task | None = None
         self.model: nn.Module | None = None
+        if self._past is not None:
+            self._require_same_data(self._past)
         self._ahead = False  # whether memory holds what is not committed
         self._unsaved: tuple[dict[str, Tensor], dict[str, Any]] | None = None  # the last epoch's, if not on disk yet
         if self.standing.current:
@@ -177,6 +183,7 @@ class Learner:
             InputError: if another process holds the directory, its recipe differs, or a file in it is damaged.
         """
         chosen = choose_device(device)
+        require_within("workers", workers, 0)
         directory = RunDirectory(path)
         directory.__enter__()
         try:
@@ -185,6 +192,7 @@ class Learner:
             if directory.exists:
                 recipe = agree(directory, recipe, model)
             else:
+                directory.require_vacant()
                 recipe = recipe or Recipe(
                     model=model if isinstance(model, str) else name_builder(model) or Recipe.model
                 )
@@ -634,7 +642,14 @@ class Learner:
     ) -> tuple[Stage, Tensor | None]:
         """Read the logits of all sets once; return the stage's record, and which holdout examples are right."""
         recipe = self.recipe
-        train_accuracy = _accuracy(model, train, recipe)
+        logits, labels = predict(model, train, recipe)
+        if not bool(torch.isfinite(logits).all()):  # what the last step did shows in no loss
+            raise InputError(
+                f"the outputs became NaN or infinite by the end of stage {number}, epoch {state.epoch}, "
+                f"step {state.steps} of the stage: lower the learning rate (lr = {recipe.lr:g}) or look for bad values "
+                f"in the data"
+            )
+        train_accuracy = (len(labels) - error_count(logits, labels)) / len(labels)
         validation_accuracy = _accuracy(model, validation, recipe) if len(validation) else None
         errors = ece = nll = decision = correct = None
         if self._test_loader is not None:
@@ -686,6 +701,7 @@ class Learner:
             data_examples=len(whole),
             data_validation=None if facts["cut"] is None else len(facts["cut"].validation),
             data_stored=self._past is None,
+            test_fingerprint=None if self.test is None else self.test.fingerprint,
             taken_in=facts["taken_in"],
             stopped_by=state.stopped_by,
             exact=self._is_exact(facts["torch"]),
@@ -787,15 +803,26 @@ class Learner:
                 memory[key] = [state[f"replay.{key}.{i}"] for i in range(len(numbers))]
             self._replay.load_state_dict(memory)
 
+    def _require_same_data(self, past: Sequence[Examples | Split]) -> None:
+        """Raise unless the data that are given again are those of the committed stages, replayed or not."""
+        for stage in self.stages:
+            given = self._whole(past[stage.stage - 1]).fingerprint if stage.stage <= len(past) else None
+            if given != stage.data_fingerprint:
+                raise InputError(
+                    f"the data of stage {stage.stage} are not those that {self.directory.path} was trained on: "
+                    f"give the same data, or choose another directory"
+                )
+            tested = stage.test_fingerprint
+            if tested is not None and self.test is not None and self.test.fingerprint != tested:
+                raise InputError(
+                    f"the test examples are not those that {self.directory.path} was measured on: "
+                    f"give the same data, or choose another directory"
+                )
+
     def _recall(self, stage: Stage) -> Split:
         """Return the mega-batch of a committed stage, cut as it was then."""
         number = stage.stage
         mega_batch = self._past[number - 1] if self._past is not None else None
-        if mega_batch is not None and self._whole(mega_batch).fingerprint != stage.data_fingerprint:
-            raise InputError(
-                f"the data of stage {number} are not those that {self.directory.path} was trained on: "
-                f"give the same data, or choose another directory"
-            )
         if isinstance(mega_batch, Split):
             return mega_batch
         whole = mega_batch if mega_batch is not None else self.directory.read_chunk(stage.data_fingerprint)

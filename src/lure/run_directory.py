@@ -37,7 +37,7 @@ from lure.durable import (
 )
 from lure.errors import InputError
 from lure.examples import HASH_ROWS, Examples, HashedStore
-from lure.ledger import LEDGER, Standing, append_line, read_ledger, renew_seal, standing
+from lure.ledger import LEDGER, SEAL, Standing, append_line, read_ledger, renew_seal, standing
 
 RECIPE, INITIAL, PRODUCTION, RESULT = "recipe.toml", "initial.safetensors", "production.json", "result.json"
 MODEL, STATE, FACTS, HOLDOUT = "model.safetensors", "state.safetensors", "state.json", "holdout.safetensors"
@@ -159,6 +159,19 @@ class RunDirectory:
         """Raise unless a run was begun here."""
         if not self.exists:
             raise InputError(f"{self.path} is not a run directory: it has no {RECIPE}")
+
+    def require_vacant(self) -> None:
+        """Raise if there is no run here, but something under the names that a run would write to.
+
+        Raises:
+            InputError: naming it.
+        """
+        for name in (LEDGER, SEAL, INITIAL, RESULT, "versions", "progress", "evaluations"):
+            if not self.exists and (self.path / name).exists():
+                raise InputError(
+                    f"{self.path} holds {name} but no {RECIPE}: "
+                    f"choose another directory (--out), or restore {RECIPE} from a backup"
+                )
 
     def recipe_text(self) -> str:
         """Return the content of recipe.toml.

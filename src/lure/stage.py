@@ -65,6 +65,7 @@ class Stage:
     data_examples: int
     data_validation: int | None
     data_stored: bool
+    test_fingerprint: str | None = None  # earlier ledgers lack it
     taken_in: list[int]
     stopped_by: str
     exact: bool
