@@ -209,6 +209,14 @@ def test_a_truncated_archive_is_named(tmp_path, share):
         assert f"cannot read {archive}" in refusal("cifar10", tmp_path)
 
 
+def test_an_archive_whose_checksum_is_wrong_is_named(tmp_path):
+    archive = pack(write_cifar10_python(tmp_path / "a"), tmp_path / "cifar-10-python.tar.gz")
+    content = bytearray(archive.read_bytes())
+    content[-8] ^= 1  # the checksum that gzip keeps of what it packed
+    archive.write_bytes(content)
+    assert "CRC check failed" in refusal("cifar10", archive)
+
+
 def test_links_and_folders_in_an_archive_are_not_followed(tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     archive = tmp_path / "hostile.tar.gz"

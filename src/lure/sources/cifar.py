@@ -250,7 +250,7 @@ def _read_archive(layout: _Layout, archive: Path) -> Iterator[tuple[str, str, by
     try:
         with (
             gzip.open(archive) as compressed,
-            tarfile.open(fileobj=_BoundedReader(compressed), mode="r|") as members,  # type: ignore[call-overload]
+            tarfile.open(fileobj=(whole := _BoundedReader(compressed)), mode="r|") as members,  # type: ignore[call-overload]
         ):
             for member in members:
                 folder, _, name = member.name.rpartition("/")
@@ -260,6 +260,8 @@ def _read_archive(layout: _Layout, archive: Path) -> Iterator[tuple[str, str, by
                         raise InputError(f"{member.name} is larger than any official file: {member.size} bytes")
                     content = members.extractfile(member).read()
                     yield name, f"{archive}, {member.name}", content
+            while whole.read(1 << 20):  # gzip compares its checksum at the end, and tar stops before
+                pass
     except InputError as error:
         raise InputError(f"cannot read {archive}: {error}") from error
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
@@ -286,9 +288,8 @@ def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
-        raise InputError(
-            f"{shown} is truncated or not a file of {layout.name}: {str(error) or 'it ends early'}"
-        ) from error
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{shown} is truncated or not a file of {layout.name}: {reason}") from error
     fields = {}
     if isinstance(batch, dict):
         fields = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
