@@ -64,6 +64,19 @@ def floats(folder: Path) -> Path:
     return folder / "table.npz"
 
 
+def parquet(folder: Path) -> Path:
+    pytest.importorskip("datasets")
+    from pyarrow import parquet, table  # an extra, so not imported above
+
+    columns = {
+        "width": np.linspace(0, 1, 40),
+        "height": np.arange(40),
+        "label": [["cat", "dog"][i % 2] for i in range(40)],
+    }
+    parquet.write_table(table(columns), folder / "table.parquet")
+    return folder / "table.parquet"
+
+
 def image(folder: Path, ending: str) -> Path:
     write_image(folder / "images" / "dog" / "a.png", 1)
     return write_image(folder / "images" / "cat" / f"b.{ending}", 0)
@@ -95,6 +108,7 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None]]] = {
     "npz": (lambda folder: npz(folder, False), lambda path: read_all(load_examples(path))),
     "npz compressed": (lambda folder: npz(folder, True), lambda path: read_all(load_examples(path))),
     "npz of floats": (floats, lambda path: read_all(load_examples(path))),
+    "parquet": (parquet, lambda path: read_all(load_examples(path))),
     "png": (lambda folder: image(folder, "png"), lambda path: read_all(load_examples(path.parent.parent))),
     "jpeg": (lambda folder: image(folder, "jpg"), lambda path: read_all(load_examples(path.parent.parent))),
     "gif": (lambda folder: image(folder, "gif"), lambda path: read_all(load_examples(path.parent.parent))),
