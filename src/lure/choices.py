@@ -107,6 +107,27 @@ def build_choice(kind: str, text: str, table: Mapping[str, Callable[..., T]]) ->
     return maker(**options)
 
 
+def format_options(maker: Callable[..., Any]) -> str:
+    """Write the options of a maker with their defaults, as they are given in a choice; "" if it has none.
+
+    Where an option takes one of some names, the others stand behind its default.
+
+    Example:
+        >>> def net(classes: int, *, width: int = 64, stem: Literal["cifar", "imagenet"] = "imagenet") -> None: ...
+        >>> format_options(net)
+        'width=64 stem=imagenet|cifar'
+    """
+    hints = typing.get_type_hints(maker)
+    words = []
+    for parameter in inspect.signature(maker).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            kind = hints.get(parameter.name)
+            names = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+            others = [name for name in names if name != parameter.default]
+            words.append(f"{parameter.name}={'|'.join(map(format_value, (parameter.default, *others)))}")
+    return " ".join(words)
+
+
 def format_value(value: Any) -> str:
     """Write one value so that `parse_value` reads it back."""
     if isinstance(value, tuple):

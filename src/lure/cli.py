@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import lure
+from lure.choices import format_options
 from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
+from lure.durable import to_json
 from lure.errors import InputError, unknown_name
 from lure.evaluation import evaluate_finished, evaluate_version
 from lure.experiment import Placement, compare, pair_directory, run
@@ -37,6 +39,7 @@ from lure.unlearners import UNLEARNERS
 
 COMPARED = "warm-start,scratch,lure,shrink-perturb,dash,dash:shrink_floor=0.05"
 
+DEFAULT_RECIPE = "demo"
 DESCRIPTION = """\
 Keep a neural network current while its data arrive in chunks: learn, unlearn, relearn.
 
@@ -132,19 +135,27 @@ def build_parser() -> Parser:
     measure.add_argument("--adversarial", action="store_true", help="FGSM and PGD as epsilon grows")
     measure.add_argument("--limit", metavar="N", type=int, help="corrupt and attack only N examples (default: all)")
     measure.add_argument("--model", metavar="NAME", help="package.module:function, where the run needs your code")
-    measure.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    measure.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     measure.add_argument("--json", action="store_true", help="print everything as JSON instead")
 
     add_production_commands(add, _add_fields)
 
-    listing = add("list", "List what there is to choose from.")
-    listing.add_argument("what", choices=["data", "models", "unlearners", "recipes"], help="which table to print")
+    listing = add("list", "List what there is to choose from, with options and their defaults.")
+    listing.add_argument(
+        "what",
+        metavar="data|models|unlearners|recipes",
+        choices=["data", "models", "unlearners", "recipes"],
+        help="which table to print",
+    )
     return parser
 
 
 def _add_recipe(command: Parser) -> None:
     command.add_argument(
-        "recipe", metavar="RECIPE", nargs="?", default="demo", help="name or TOML file (see: lure list recipes; demo)"
+        "recipe",
+        metavar="RECIPE",
+        nargs="?",
+        help=f"name or TOML file (see: lure list recipes; default {DEFAULT_RECIPE})",
     )
 
 
@@ -153,7 +164,7 @@ def _add_placement(command: Parser, default_out: str) -> None:
     group.add_argument("--out", metavar="DIR", type=Path, help=f"run directory (default {default_out})")
     group.add_argument("--data", metavar="PATH", type=Path, help="folder or archive of the data set")
     group.add_argument("--download", action="store_true", help="fetch the official archive into --data if not there")
-    group.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     group.add_argument("--workers", type=int, default=0, help="processes that read data too large for memory")
     group.add_argument("--tracker", metavar="NAME", help="follow the run with wandb, tensorboard or mlflow")
 
@@ -187,7 +198,13 @@ def _metavar(kind: Any) -> str:
 
 def _experiment(arguments: argparse.Namespace) -> Experiment:
     given = {key.removeprefix("field_"): value for key, value in vars(arguments).items() if key.startswith("field_")}
-    return load_experiment(arguments.recipe, {key: value for key, value in given.items() if value is not None})
+    given = {key: value for key, value in given.items() if value is not None}
+    if arguments.recipe is None and "dataset" in given and "label_noise" not in given:
+        raise InputError(
+            "--dataset alone would train with the settings of the demonstration, its 30 % label noise included: name a "
+            "recipe (lure compare own-data --data DIR), or say --label-noise too"
+        )
+    return load_experiment(arguments.recipe or DEFAULT_RECIPE, given)
 
 
 def _placement(arguments: argparse.Namespace) -> Placement:
@@ -195,7 +212,8 @@ def _placement(arguments: argparse.Namespace) -> Placement:
     return Placement(arguments.data, arguments.download, arguments.device, arguments.workers, tracking)
 
 
-def _runs_folder(recipe: str) -> Path:
+def _runs_folder(recipe: str | None) -> Path:
+    recipe = recipe or DEFAULT_RECIPE
     return Path("runs") / (recipe if recipe in shipped_recipes() else Path(recipe).stem)
 
 
@@ -258,6 +276,7 @@ def report_command(arguments: argparse.Namespace) -> None:
     runs = read_runs(arguments.directories)
     if arguments.html:
         write_page(runs, arguments.html)
+        print(f"page: {arguments.html}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(page_data(runs), indent=2))
         return
@@ -283,7 +302,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
     )
     if arguments.json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(json.loads(to_json(result)), indent=2))
         return
     console = report_console()
     for title, table in evaluation_tables(result, reliability=arguments.calibration):
@@ -295,13 +314,21 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
 def list_command(arguments: argparse.Namespace) -> None:
     """`lure list`."""
     if arguments.what == "recipes":
-        rows = [(name, text.splitlines()[0].lstrip("# ")) for name, text in shipped_recipes().items()]
+        rows = [(name, text.splitlines()[0].lstrip("# "), "") for name, text in shipped_recipes().items()]
     else:
         tables: dict[str, dict[str, Any]] = {"data": SOURCES, "models": MODELS, "unlearners": UNLEARNERS}
-        rows = [(name, (maker.__doc__ or "").splitlines()[0]) for name, maker in tables[arguments.what].items()]
-    width = max(len(name) for name, _ in rows)
-    for name, meaning in rows:
+        rows = [
+            (name, (maker.__doc__ or "").splitlines()[0].split(" Arguments as")[0], format_options(maker))
+            for name, maker in tables[arguments.what].items()
+        ]
+    width = max(len(name) for name, _, _ in rows)
+    for name, meaning, options in rows:
         print(f"{name:<{width}}  {meaning}")
+        if options:
+            print(f"{'':<{width}}    {options}")
+    if arguments.what != "recipes":
+        example = next(f"{name}:{word}" for name, _, options in rows for word in options.split() if "|" not in word)
+        print(f"\nBelow a name stand its options and their defaults; they are given behind it, such as {example}")
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

@@ -98,7 +98,7 @@ def _add_model(command: Any) -> None:
     command.add_argument(
         "--model", metavar="NAME", help="package.module:function, again, where the network is your own code"
     )
-    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
 
 
 def init_command(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 
 
@@ -30,7 +31,7 @@ class InputError(ValueError):
 
 
 def require_within(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raise unless low <= value <= high (NaN never is).
+    """Raise unless low <= value <= high (NaN never is, and nor is what is no number).
 
     Raises:
         InputError: naming the setting, its range and the value.
@@ -40,6 +41,8 @@ def require_within(name: str, value: float, low: float = -math.inf, high: float 
         Traceback (most recent call last):
         lure.errors.InputError: forget_fraction must lie in [0, 1], got 1.3
     """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(f"{name} must be a number, got {value!r}")
     if not low <= value <= high:
         if high == math.inf:
             raise InputError(f"{name} must be at least {low:g}, got {value}")

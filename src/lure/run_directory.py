@@ -166,8 +166,8 @@ class RunDirectory:
         Raises:
             InputError: naming it.
         """
-        for name in (LEDGER, SEAL, INITIAL, RESULT, "versions", "progress", "evaluations"):
-            if not self.exists and (self.path / name).exists():
+        for name in (SEAL, INITIAL, RESULT, "versions", "progress", "evaluations"):
+            if (self.path / name).exists():
                 raise InputError(
                     f"{self.path} holds {name} but no {RECIPE}: "
                     f"choose another directory (--out), or restore {RECIPE} from a backup"
@@ -182,6 +182,10 @@ class RunDirectory:
         path = self.path / RECIPE
         try:
             return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(
+                f"{path} is missing, but {LEDGER} is there: restore it from a backup, or choose another directory"
+            ) from None
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from None
         except UnicodeDecodeError:

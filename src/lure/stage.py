@@ -65,7 +65,7 @@ class Stage:
     data_examples: int
     data_validation: int | None
     data_stored: bool
-    test_fingerprint: str | None = None  # earlier ledgers lack it
+    test_fingerprint: str | None = None  # of the test set or holdout; earlier ledgers lack it
     taken_in: list[int]
     stopped_by: str
     exact: bool

@@ -166,6 +166,17 @@ def test_a_value_that_is_none_of_the_names_is_refused(name: str) -> None:
                 UNLEARNERS[name](**{field: "nonsense"})
 
 
+@pytest.mark.parametrize("name", UNLEARNERS)
+def test_a_value_of_another_kind_is_refused(name: str) -> None:
+    for field, kind in get_type_hints(UNLEARNERS[name]).items():
+        if kind is float:
+            with pytest.raises(InputError, match=f"{field} must be a number, got '0.3'"):
+                UNLEARNERS[name](**{field: "0.3"})
+        if int in (kind, *get_args(kind)):
+            with pytest.raises(InputError, match=f"{field} must be a whole number, got 2.5"):
+                UNLEARNERS[name](**{field: 2.5})
+
+
 @pytest.mark.parametrize("name", ["lure", "fisher-reset", "dash", "redo"])
 def test_a_method_that_reads_data_says_when_there_are_none(name: str) -> None:
     model = trained(NETWORKS["mlp"])

@@ -15,8 +15,9 @@ can show that two accuracies are equal. A spread below one test example is taken
 seeds that happen to agree do not pass for certainty. One seed decides nothing. The best is chosen from the same seeds,
 which flatters it a little; with few seeds and policies that lie close together, read the table, not the sentence.
 
-Costs count as equal within 5 % of FLOPs (training and unlearning together), then of seconds; policies that are equal
-in both are ordered by accuracy, the best first: nothing speaks for the worse of two that cost the same.
+Costs are FLOPs of training and unlearning together, and count as equal within 5 %; policies of equal cost are ordered
+by accuracy, the best first: nothing speaks for the worse of two that cost the same. Seconds depend on what else the
+machine did; they are taken only where no run counted its FLOPs.
 
 Reference: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure and the Power Approach for Assessing the
 Equivalence of Average Bioavailability", Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.
@@ -77,29 +78,20 @@ def verdict(runs: Iterable[RunRecord]) -> str:
     return "\n".join((f"{group.label}: " if group.label else "") + _group_verdict(group) for group in groups)
 
 
-def order_by_cost(policies: Iterable[str], measures: Sequence[Callable[[str], float]]) -> list[str]:
-    """Order policies by the first measure of cost; those within 5 % of one another by the next, and so on.
-
-    Args:
-        policies: what to order; those that are equal in all measures stay in this order.
-        measures: policy -> number, most important first; lower comes first.
+def order_by_cost(policies: Iterable[str], cost: Callable[[str], float]) -> list[str]:
+    """Order policies by rising cost; those within 5 % of the cheapest of them stay in the given order.
 
     Example:
-        >>> flops = {"a": 100.0, "b": 103.0, "c": 50.0}.__getitem__
-        >>> seconds = {"a": 9.0, "b": 7.0, "c": 8.0}.__getitem__
-        >>> order_by_cost("abc", [flops, seconds])
-        ['c', 'b', 'a']
+        >>> order_by_cost("abc", {"a": 103.0, "b": 100.0, "c": 50.0}.__getitem__)
+        ['c', 'a', 'b']
     """
-    given = list(policies)
-    if not measures:
-        return given
-    cost, tiers = measures[0], list[list[str]]()
+    given, tiers = list(policies), list[list[str]]()
     for policy in sorted(given, key=cost):
         if tiers and cost(policy) <= (1 + TIE) * cost(tiers[-1][0]):
             tiers[-1].append(policy)
         else:
             tiers.append([policy])
-    return [policy for tier in tiers for policy in order_by_cost(sorted(tier, key=given.index), measures[1:])]
+    return [policy for tier in tiers for policy in sorted(tier, key=given.index)]
 
 
 def _group_verdict(group: RunGroup) -> str:
@@ -113,14 +105,11 @@ def _group_verdict(group: RunGroup) -> str:
         return "The policies have no seed in common, so they cannot be compared in pairs."
     paired = {policy: [run for run in runs if run.seed in seeds] for policy, runs in group.policies.items()}
     means = {policy: statistics.fmean(run.final["accuracy"] for run in runs) for policy, runs in paired.items()}
-
-    def cost(measure: str) -> Callable[[str], float]:
-        costs = {p: statistics.fmean(totals(run)[measure] or 0.0 for run in runs) for p, runs in paired.items()}
-        return costs.__getitem__
-
+    measure = "flops" if any(totals(run)["flops"] for run in group.runs) else "seconds"
+    costs = {p: statistics.fmean(totals(run)[measure] or 0.0 for run in runs) for p, runs in paired.items()}
     best = max(policies, key=lambda policy: means[policy])
     by_accuracy = sorted(policies, key=lambda policy: -means[policy])
-    ordered = order_by_cost(by_accuracy, [cost("flops"), cost("seconds")])
+    ordered = order_by_cost(by_accuracy, costs.__getitem__)
     over = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
     if len(seeds) == 1:
         ends = f"{best} has the best final accuracy ({percent(means[best])})"
@@ -131,7 +120,9 @@ def _group_verdict(group: RunGroup) -> str:
         test = _example_by_example(paired, best, by_accuracy[1] if ordered[0] == best else ordered[0])
         ends += f"; {test}" if test else ""
         return f"One seed does not decide which policy to take: {ends}; compare at least three seeds."
-    sentence, rival = _walk(paired, means, ordered, over, cost)
+    unit = {"flops": "FLOPs", "seconds": "seconds"}[measure]
+    shares = {policy: f"{100 * costs[policy] / (costs[best] or 1):.0f} % of its {unit}" for policy in policies}
+    sentence, rival = _walk(paired, means, ordered, over, shares)
     test = _example_by_example(paired, best, by_accuracy[1] if rival == best else rival)
     return f"{sentence} Seed by seed, {test}." if test else sentence
 
@@ -141,7 +132,7 @@ def _walk(
     means: Mapping[str, float],
     ordered: Sequence[str],
     over: str,
-    cost: Callable[[str], Callable[[str], float]],
+    shares: Mapping[str, str],
 ) -> tuple[str, str]:
     """Walk from the cheapest policy to the best; return the sentence, and the policy that it names or ends at."""
     best = max(means, key=means.__getitem__)
@@ -156,10 +147,9 @@ def _walk(
             break
         differences = list(paired_differences(paired[best], paired[policy]).values())
         interval = difference_interval(differences, resolution)
-        share = _cost_share(cost, policy, best)
         points = (
             f"{100 * interval.mean:.1f} points below {best} in final accuracy "
-            f"(90 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}, {over}) at {share}"
+            f"(90 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}, {over}) at {shares[policy]}"
         )
         if interval.high <= MARGIN:
             return f"{policy} is the cheapest policy that is not worse than the best: {points}.", policy
@@ -206,20 +196,3 @@ def percent(share: float) -> str:
         '73.1 %'
     """
     return f"{100 * share:.1f} %"
-
-
-def _cost_share(cost: Callable[[str], Callable[[str], float]], policy: str, best: str) -> str:
-    """Say what one policy costs beside another, in FLOPs, or in seconds where the FLOPs are equal.
-
-    Example:
-        >>> costs = {"flops": {"a": 40.0, "b": 100.0}, "seconds": {"a": 1.0, "b": 1.0}}
-        >>> _cost_share(lambda measure: costs[measure].__getitem__, "a", "b")
-        '40 % of its FLOPs'
-    """
-    flops = cost("flops")
-    if flops(best) > (1 + TIE) * flops(policy):
-        return f"{100 * flops(policy) / flops(best):.0f} % of its FLOPs"
-    seconds = cost("seconds")
-    if seconds(best) > 0:
-        return f"{100 * seconds(policy) / seconds(best):.0f} % of its seconds"
-    return "the same cost"

@@ -43,11 +43,11 @@ class Unlearner(Protocol):
         """Change `model` in place; leave mode, `.grad`, buffers not named in the docstring, and global state alone."""
 
 
-def require_named_values(unlearner: Any) -> None:
-    """Raise unless each hyperparameter that takes one of some names (a `Literal`) has one of them.
+def require_kinds(unlearner: Any) -> None:
+    """Raise unless each hyperparameter that takes one of some names has one of them, and each that counts is whole.
 
     Raises:
-        InputError: offering the nearest.
+        InputError: offering the nearest name, or naming what must be a whole number.
 
     Example:
         >>> from lure.unlearners import Lure
@@ -59,6 +59,8 @@ def require_named_values(unlearner: Any) -> None:
         value = getattr(unlearner, name)
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise unknown_name(name, str(value), get_args(kind))
+        if int in (kind, *get_args(kind)) and value is not None and not isinstance(value, int):
+            raise InputError(f"{name} must be a whole number, got {value!r}")
 
 
 def sample_batches(context: Context, sample: Literal["new", "all"]) -> Iterable[Batch]:

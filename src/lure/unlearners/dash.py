@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lure.errors import require_within
 from lure.layers import layer_parameters, refuse_computed, trainable, weight_layers
 from lure.saliency import accumulate_gradients
-from lure.unlearners.contract import Context, require_named_values, sample_batches
+from lure.unlearners.contract import Context, require_kinds, sample_batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Dash:
     biases: bool = True
 
     def __post_init__(self) -> None:
-        require_named_values(self)
+        require_kinds(self)
         require_within("alpha", self.alpha, 0, 1)
         require_within("shrink_floor", self.shrink_floor, 0, 1)
 

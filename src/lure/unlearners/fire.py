@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lure.errors import InputError, require_within
 from lure.layers import dense_weights, refuse_computed, trainable
-from lure.unlearners.contract import Context
+from lure.unlearners.contract import Context, require_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class Fire:
     iterations: int = 10
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require_within("iterations", self.iterations, 1)
 
     @torch.no_grad()

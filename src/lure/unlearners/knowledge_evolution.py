@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lure.errors import require_within
 from lure.layers import forgettable
 from lure.reinit import reinitialize_
-from lure.unlearners.contract import Context
+from lure.unlearners.contract import Context, require_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class KnowledgeEvolution:
     mask_seed: int = 0
 
     def __post_init__(self) -> None:
+        require_kinds(self)
         require_within("keep_fraction", self.keep_fraction, 0, 1)
 
     def __call__(self, model: nn.Module, context: Context) -> None:

@@ -10,7 +10,7 @@ from lure.errors import require_within
 from lure.layers import forgettable
 from lure.reinit import kaiming_uniform_copy, reinitialize_
 from lure.saliency import join_examples, lowest_fraction, snip_saliency
-from lure.unlearners.contract import Context, require_named_values, sample_batches
+from lure.unlearners.contract import Context, require_kinds, sample_batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Lure:
     ties: Literal["random", "all"] = "random"
 
     def __post_init__(self) -> None:
-        require_named_values(self)
+        require_kinds(self)
         require_within("forget_fraction", self.forget_fraction, 0, 1)
         if self.sample_size is not None:
             require_within("sample_size", self.sample_size, 1)
