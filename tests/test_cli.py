@@ -317,6 +317,46 @@ def test_interrupted_says_how_to_go_on_and_another_process_waits_its_turn(capsys
     assert epochs == sorted(set(epochs))  # each went on from where the one before it was
 
 
+def test_what_a_killed_process_left_goes_and_what_is_the_users_own_stays() -> None:
+    main(["run", *QUICK, "--out", "here"])
+    for name in (".recipe.toml.tmp", ".ledger.seal.tmp", ".notes.tmp"):
+        Path("here", name).write_text("half")
+    assert main(["run", *QUICK, "--out", "here"]) == 0
+    assert [path.name for path in Path("here").glob(".*.tmp")] == [".notes.tmp"]
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_an_evaluation_that_cannot_be_kept_is_printed_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", *QUICK, "--out", "here"])
+    (evaluation,) = Path("here/evaluations").iterdir()
+    evaluation.unlink()
+    Path("here/evaluations").rmdir()
+    Path("here/evaluations").write_text("a file in its place")
+    capsys.readouterr()
+    assert main(["evaluate", "here"]) == 0
+    captured = capsys.readouterr()
+    assert "accuracy %" in captured.out
+    assert captured.err.startswith("warning: cannot write to here/evaluations/2.json: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_class_may_first_come_in_a_later_mega_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    for part, labels in (("train", [0, 1] * 20 + [2] * 20), ("test", [0, 1] * 5)):
+        inputs = generator.normal(size=(len(labels), 4))
+        np.savez(f"{part}.npz", inputs=inputs, labels=labels)
+    words = ["run", "own-data", "--data", ".", "--order", "file", "--num-mega-batches", "3", "--epochs", "1"]
+    assert main([*words, "--out", "here"]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["evaluate", "here", "--data", ".", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["per_class"]) == 3
+
+
+def test_a_recipe_may_begin_with_the_mark_of_an_editor(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text("epochs = 0", encoding="utf-8-sig")
+    assert "mine.toml: epochs must be at least 1, got 0" in refused(["run", "mine.toml"], capsys)
+
+
 def test_damage_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", *QUICK, "--out", "here"])
     Path("here/result.json").unlink()

@@ -11,12 +11,13 @@ import shlex
 import signal
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import lure
-from lure.choices import format_options
+from lure.choices import format_options, format_value
 from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
 from lure.durable import to_json
 from lure.errors import InputError, unknown_name
@@ -170,20 +171,27 @@ def _add_placement(command: Parser, default_out: str) -> None:
 
 
 def _add_fields(command: Parser, record: type[Recipe], without: Sequence[str] = ()) -> None:
-    """Add a flag for every field of a recipe; its text is read by the recipe itself, which knows the types."""
+    """Add a flag for every field of a recipe; its text is read by the recipe itself, which knows the types.
+
+    An experiment begins with a recipe file, whose values hold; for a bare recipe the defaults do, and are shown.
+    """
+    bare = record is Recipe
     groups = {
-        True: command.add_argument_group("how the model is trained (default: the recipe's)"),
+        True: command.add_argument_group(
+            "how the model is trained" + (", now and at every update" if bare else " (default: the recipe's)")
+        ),
         False: command.add_argument_group("which data arrive, and how (default: the recipe's)"),
     }
     of_recipe = {field.name for field in dataclasses.fields(Recipe)}
     hints = typing.get_type_hints(record)
     for field in dataclasses.fields(record):
         if field.name not in without:
+            default = f" (default {format_value(field.default)})" if bare else ""
             groups[field.name in of_recipe].add_argument(
                 f"--{field.name.replace('_', '-')}",
                 dest=f"field_{field.name}",
                 metavar=_metavar(hints[field.name]),
-                help=field.metadata["meaning"].replace("%", "%%"),
+                help=f"{field.metadata['meaning']}{default}".replace("%", "%%"),
             )
 
 
@@ -369,6 +377,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def command() -> int | None:
         arguments = build_parser().parse_all(words)
-        return commands[arguments.command](arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            return commands[arguments.command](arguments)
 
     return exit_code(command, f"lure {shlex.join(words)}")

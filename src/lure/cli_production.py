@@ -166,7 +166,7 @@ def _outcome_lines(stage: Stage, is_new: bool, directory: Path) -> str:
     for rival in decision["comparisons"]:
         lines.append(
             f"  beside version {rival['version']} ({100 * rival['accuracy']:.2f} %): {rival['won']} examples won, "
-            f"{rival['lost']} lost (worse with p = {rival['p_value']:.2g})"
+            f"{rival['lost']} lost (one-sided McNemar test that it is worse: p = {rival['p_value']:.2g})"
         )
     lines += [f"  {reason}" for reason in decision["reasons"]]
     if not stage.accepted:
@@ -184,7 +184,8 @@ def status_command(arguments: argparse.Namespace) -> None:
         print(json.dumps(json.loads(to_json(facts)), indent=2, ensure_ascii=False))
         return
     table = Table(title=f"{facts['directory']}: {facts['model']}, {facts['unlearner']}")
-    for heading in ("version", "status", "from", "chunk", "new", "trained on", "accuracy %", "before %", "ECE %", "s"):
+    headings = "version", "status", "trained\nfrom", "chunk", "new\nexamples", "trained\non", "holdout\naccuracy %"
+    for heading in (*headings, "chunk before\ntraining %", "ECE %", "seconds"):
         table.add_column(heading, justify="left" if heading in ("status", "chunk") else "right", no_wrap=True)
     for version in facts["versions"]:
         before = (version["arrival"] or {}).get("prequential_accuracy")

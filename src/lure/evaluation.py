@@ -1,11 +1,12 @@
 """Evaluate a committed version on its test set, and keep what came out in the run directory for the reports."""
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lure.durable import make_folder, replace_file, to_json
+from lure.durable import StorageError, make_folder, replace_file, to_json, writing
 from lure.errors import InputError
 from lure.examples import Examples, Split, split_examples
 from lure.experiment import Placement, open_dataset, stream_of
@@ -34,7 +35,8 @@ def evaluate_version(
 ) -> dict[str, Any]:
     """Evaluate a version, compare it with the one it came from, and keep the result in its run directory.
 
-    The result goes to `evaluations/VERSION.json`, where the reports look for it.
+    The result goes to `evaluations/VERSION.json`, where the reports look for it; if the disk refuses it, there is a
+    warning.
 
     A run of a named data set is measured on that set's test examples; a directory kept current by updates on its
     independent set, or else its holdout. The temperature is fitted on the validation examples of all chunks that led to
@@ -88,10 +90,13 @@ def evaluate_version(
                 **compare_versions(before.model, version.model, test, version.device),
             }
     if file is None and in_directory:
-        folder = Path(path) / EVALUATIONS
-        make_folder(folder)
-        target = folder / f"{version.stage.version}.json"
-        replace_file(target, to_json(_kept(target, result)).encode())
+        target = Path(path) / EVALUATIONS / f"{version.stage.version}.json"
+        try:
+            with writing(target):
+                make_folder(target.parent)
+            replace_file(target, to_json(_kept(target, result)).encode())
+        except StorageError as error:
+            warnings.warn(f"{error}: reports will not show this evaluation", stacklevel=2)
     return result
 
 
@@ -125,7 +130,8 @@ def _examples(
 ) -> tuple[Examples, Examples | None]:
     """Return what to measure on, and the validation examples where there are any."""
     if file is not None:
-        test = load_examples(file, version.class_names or None, version.task.input_shape)
+        task = version.task
+        test = load_examples(file, version.class_names or None, task.input_shape, columns=task.columns)
         return test, _held_out(path, version) if path.is_dir() else None
     recipe = version.recipe
     if path.is_dir() and (record := (directory := RunDirectory(path)).production()) is not None:

@@ -488,6 +488,8 @@ class Learner:
     def _fix_task(self, split: Split) -> Task:
         train = split.train
         labels = [train.labels, split.validation.labels] + ([self.test.labels] if self.test is not None else [])
+        # A class may be missing from the first mega-batch of a stream that is known to its end.
+        labels += [self._whole(mega_batch).labels for mega_batch in self._past or ()]
         largest = max(int(values.max()) for values in labels if len(values))
         if self._normalization is not None:
             mean, std = self._normalization

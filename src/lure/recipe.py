@@ -258,7 +258,7 @@ def load_experiment(name_or_file: str, overrides: Mapping[str, Any] | None = Non
     path = Path(name_or_file)
     if path.is_file():
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read recipe {path}: {error}") from None
         experiment = Experiment.from_toml(text, str(path), overrides)

@@ -29,6 +29,7 @@ from lure.durable import (
     remove,
     replace_file,
     seal,
+    temporary_name,
     tensors_to_bytes,
     to_json,
     unseal,
@@ -100,7 +101,9 @@ class RunDirectory:
         if not self.exists:
             return
         with writing(self.path):
-            for pattern in (".*.tmp", "chunks/.*.tmp", "versions/.*.tmp"):
+            for name in (RECIPE, INITIAL, PRODUCTION, RESULT, LEDGER, SEAL):
+                remove(temporary_name(self.path / name))
+            for pattern in ("chunks/.*.tmp", "versions/.*.tmp"):
                 for leftover in self.path.glob(pattern):
                     remove(leftover)
         renew_seal(self.path)

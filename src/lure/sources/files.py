@@ -138,5 +138,5 @@ def own_files(path: Path | None, download: bool, *, size: int | None = None) -> 
         parts.append(found[0])
     class_names = read_class_names(parts[0])
     train = load_examples(parts[0], size=size)
-    test = load_examples(parts[1], class_names or None, train.input_shape)
+    test = load_examples(parts[1], class_names or None, train.input_shape, columns=read_columns(parts[0]))
     return Dataset(train, test, class_names)
