@@ -288,7 +288,7 @@ def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
-        reason = str(error) or type(error).__name__
+        reason = "it ends early" if isinstance(error, EOFError) else str(error) or type(error).__name__
         raise InputError(f"{shown} is truncated or not a file of {layout.name}: {reason}") from error
     fields = {}
     if isinstance(batch, dict):
