@@ -9,7 +9,7 @@ import torch
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from lure.report import plot_contact_sheet
+from lure.report.contact_sheet import plot_contact_sheet
 
 with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as portrait:
     picture = np.array(portrait.convert("RGB").crop((60, 40, 460, 440)).resize((32, 32)))

@@ -28,8 +28,6 @@ from lure.processes import joined, process_rank
 from lure.recipe import Experiment, Recipe, load_experiment, policy_name, shipped_recipes
 from lure.report.evaluation_table import evaluation_tables
 from lure.report.numbers import page_data
-from lure.report.page import write_page
-from lure.report.plots import plot_accuracy_over_stages
 from lure.report.progress import StageProgress
 from lure.report.records import read_run, read_runs
 from lure.report.table import comparison_table, report_console, run_table
@@ -270,6 +268,8 @@ def compare_command(arguments: argparse.Namespace) -> None:
 
 
 def _print_comparison(directories: Sequence[Path], out: Path) -> None:
+    from lure.report.plots import plot_accuracy_over_stages  # matplotlib takes half a second
+
     runs = read_runs(directories)
     console = report_console()
     console.print(comparison_table(runs, console.width))
@@ -283,6 +283,8 @@ def report_command(arguments: argparse.Namespace) -> None:
     """`lure report`."""
     runs = read_runs(arguments.directories)
     if arguments.html:
+        from lure.report.page import write_page  # matplotlib takes half a second
+
         write_page(runs, arguments.html)
         print(f"page: {arguments.html}", file=sys.stderr)
     if arguments.json:

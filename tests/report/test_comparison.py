@@ -4,8 +4,8 @@ import math
 import pytest
 
 from lure.errors import InputError
-from lure.report import group_runs, read_run
-from lure.report.comparison import paired_differences, spread, totals
+from lure.report.comparison import group_runs, paired_differences, spread, totals
+from lure.report.records import read_run
 
 
 @pytest.fixture

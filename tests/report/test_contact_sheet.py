@@ -6,8 +6,7 @@ import torch
 from lure.errors import InputError
 from lure.metrics import corrupt
 from lure.metrics.corruptions import KINDS
-from lure.report import plot_contact_sheet
-from lure.report.contact_sheet import _row
+from lure.report.contact_sheet import _row, plot_contact_sheet
 
 
 def picture(channels=3):

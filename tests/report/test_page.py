@@ -12,7 +12,10 @@ import torch
 
 from lure.errors import InputError
 from lure.metrics.evaluation import pack_hits
-from lure.report import page_data, read_run, verdict, write_page
+from lure.report.numbers import page_data
+from lure.report.page import write_page
+from lure.report.records import read_run
+from lure.report.verdict import verdict
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from lure.errors import InputError
-from lure.report import plot_accuracy_against_cost, plot_accuracy_over_stages, read_run
-from lure.report.plots import pareto_front, spread_apart
+from lure.report.comparison import pareto_front
+from lure.report.plots import plot_accuracy_against_cost, plot_accuracy_over_stages, spread_apart
+from lure.report.records import read_run
 
 PLOTS = [plot_accuracy_over_stages, plot_accuracy_against_cost]
 

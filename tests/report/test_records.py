@@ -3,8 +3,9 @@ import json
 import pytest
 
 from lure.errors import InputError
-from lure.report import page_data, read_run, read_runs
 from lure.report.comparison import totals
+from lure.report.numbers import page_data
+from lure.report.records import read_run, read_runs
 
 
 def test_a_run_is_read_as_it_was_written(write_run):

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from lure.report import comparison_table, read_run, report_console, run_table
-from lure.report.table import short_number
+from lure.report.records import read_run
+from lure.report.table import comparison_table, report_console, run_table, short_number
 
 
 def show(table, width):

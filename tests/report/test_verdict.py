@@ -3,8 +3,8 @@ import math
 import pytest
 from scipy import stats
 
-from lure.report import read_run, verdict
-from lure.report.verdict import difference_interval, order_by_cost
+from lure.report.records import read_run
+from lure.report.verdict import difference_interval, order_by_cost, verdict
 
 
 @pytest.fixture

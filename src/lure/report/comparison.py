@@ -153,6 +153,20 @@ def paired_tests(runs: Iterable[RunRecord]) -> list[dict[str, Any]]:
     return tests
 
 
+def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points (cost, accuracy) that no other point beats in one and equals or beats in the other, by cost.
+
+    Example:
+        >>> pareto_front([(1.0, 0.5), (2.0, 0.4), (3.0, 0.9), (3.0, 0.8)])
+        [(1.0, 0.5), (3.0, 0.9)]
+    """
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front
+
+
 def policy_order(policy: str) -> tuple[int, str]:
     """Return the sorting key of a policy: the table of unlearners first, then what users add, by name."""
     names = list(UNLEARNERS)

@@ -5,8 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lure.metrics.paired import paired_seeds
-from lure.report.comparison import MEASURES, RunGroup, finite, group_runs, paired_tests, spread, stage_cost, totals
-from lure.report.plots import pareto_front
+from lure.report.comparison import (
+    MEASURES,
+    RunGroup,
+    finite,
+    group_runs,
+    paired_tests,
+    pareto_front,
+    spread,
+    stage_cost,
+    totals,
+)
 from lure.report.records import RunRecord
 from lure.report.verdict import verdict
 

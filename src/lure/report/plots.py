@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lure.errors import InputError
 from lure.report.colours import colour, line_styles
-from lure.report.comparison import RunGroup, Spread, group_runs, spread, totals
+from lure.report.comparison import RunGroup, Spread, group_runs, pareto_front, spread, totals
 from lure.report.records import RunRecord
 from lure.report.table import short_number
 
@@ -90,20 +90,6 @@ def plot_accuracy_against_cost(runs: Iterable[RunRecord], file: Path | str) -> N
     """
     groups = group_runs(runs)
     paint([(group.label, partial(draw_cost, group)) for group in groups], file)
-
-
-def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points (cost, accuracy) that no other point beats in one and equals or beats in the other, by cost.
-
-    Example:
-        >>> pareto_front([(1.0, 0.5), (2.0, 0.4), (3.0, 0.9), (3.0, 0.8)])
-        [(1.0, 0.5), (3.0, 0.9)]
-    """
-    front: list[tuple[float, float]] = []
-    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not front or accuracy > front[-1][1]:
-            front.append((cost, accuracy))
-    return front
 
 
 def paint(
