@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from miniatures import write_image
 from torch import Tensor, nn
 
 import lure.learner
@@ -538,6 +539,24 @@ def test_predictions_as_csv_and_json_lines(served: Version) -> None:
     assert values[5]["probabilities"] == pytest.approx(dict(zip("012", shares[5].tolist(), strict=True)))
     with pytest.raises(InputError, match="format must be csv or jsonl, got 'xml'"):
         write_predictions(served, examples, lines, "xml")  # type: ignore[arg-type]
+
+
+def test_predictions_of_images_name_their_files(capsys: pytest.CaptureFixture[str]) -> None:
+    for part, count in (("holdout", 4), ("first", 8)):
+        for number in range(count):
+            write_image(Path(part, ("cat", "dog")[number % 2], f"{number}.png"), number)
+    write_image(Path("new", "b.png"), 1)
+    write_image(Path("new", "a.png"), 2)
+    init("run", "holdout", recipe=Recipe(model="convnet:width=2", epochs=1, batch_size=4, lr=0.01, threads=1))
+    update("run", "first")
+    capsys.readouterr()
+    assert main(["predict", "run", "new"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["row"], row["file"]) for row in rows] == [("0", "a.png"), ("1", "b.png")]
+    assert main(["predict", "run", "new", "--format", "jsonl"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["file"] for line in lines] == ["a.png", "b.png"]
+    assert {line["prediction"] for line in lines} <= {"cat", "dog"}
 
 
 def test_predictions_stream(served: Version, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from lure.loading import Loader
 from lure.randomness import forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.run_directory import RunDirectory, version_folder
+from lure.sources.images import file_names
 from lure.stage import Stage, Task, as_stage, build_network
 from lure.stored_recipe import agree, parse_recipe, require_consent
 from lure.training import EVALUATION_BATCH, arithmetic, predict, restore_model
@@ -126,8 +127,9 @@ def find_stage(directory: RunDirectory, number: int | None = None) -> Stage:
 def write_predictions(version: Version, examples: Examples, file: TextIO, form: Literal["csv", "jsonl"]) -> None:
     """Write one line for each example, with the predicted class and the probability of every class.
 
-    CSV has a header; a JSON line is {"row": 0, "prediction": "cat", "probabilities": {"cat": 0.9, ...}}. Classes that
-    have no names go by their numbers. Lines are written as they are computed, so the data need not fit into memory.
+    CSV has a header; a JSON line is {"row": 0, "prediction": "cat", "probabilities": {"cat": 0.9, ...}}. Images in
+    files bring the path in their folder along ("file"). Classes that have no names go by their numbers. Lines are
+    written as they are computed, so the data need not fit into memory.
 
     Raises:
         InputError: if the inputs do not fit, or the form is unknown.
@@ -138,17 +140,19 @@ def write_predictions(version: Version, examples: Examples, file: TextIO, form: 
     answers: list[str | int] = list(version.task.class_names) or list(range(version.task.num_classes))
     table = csv.writer(file, lineterminator="\n")
     version.task.check(examples)
+    files = file_names(examples)
     if form == "csv":
-        table.writerow(["row", "prediction", *names])
+        table.writerow(["row", *(["file"] if files else []), "prediction", *names])
     row = 0
     for logits in version.logits(examples):
         for shares in torch.softmax(logits.double(), dim=1).tolist():
             prediction = answers[max(range(len(shares)), key=shares.__getitem__)]
+            place = {"row": row} | ({"file": files[row]} if files else {})
             if form == "csv":
-                table.writerow([row, prediction, *(f"{share:.9g}" for share in shares)])
+                table.writerow([*place.values(), prediction, *(f"{share:.9g}" for share in shares)])
             else:
                 probabilities = dict(zip(names, shares, strict=True))
-                file.write(to_json({"row": row, "prediction": prediction, "probabilities": probabilities}) + "\n")
+                file.write(to_json({**place, "prediction": prediction, "probabilities": probabilities}) + "\n")
             row += 1
 
 

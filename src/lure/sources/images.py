@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError
+from lure.examples import Examples
 from lure.sources.augment import Crops
 
 # The brightest value of the modes that do not count from 0 to 255.
@@ -81,6 +82,17 @@ class EncodedImages:
             content = self.reader.read(row)
             self._digests[row] = hashlib.sha256(f"{self.reader.key(row)} ".encode() + content).digest()
         return self._digests[row]
+
+
+def file_names(examples: Examples) -> list[str]:
+    """Return the path of each example's image in its folder, in order; [] where the examples are no image files."""
+    names: list[str] = []
+    for part in examples.parts:
+        if not isinstance(part.inputs, EncodedImages):
+            return []
+        rows = range(len(part)) if part.rows is None else part.rows.tolist()
+        names += [part.inputs.reader.key(row) for row in rows]
+    return names if all(names) else []
 
 
 def decode_image(
