@@ -123,6 +123,10 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None]]] = {
 }
 
 
+# Of these each round costs as much as hundreds of the others: a process of its own looks at the file first.
+FEWER_ROUNDS = {"parquet": 6}
+
+
 def attack(kind: str, folder: Path, rounds: int, seed: int) -> int:
     make, read = FORMATS[kind]
     path = make(folder)
@@ -150,7 +154,8 @@ def test_a_mutated_file_is_data_or_one_line(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "inside"
     folder.mkdir()
     state = torch.get_rng_state()
-    assert attack(kind, folder, 60, seed=0) > 5
+    rounds = 60 // FEWER_ROUNDS.get(kind, 1)
+    assert attack(kind, folder, rounds, seed=0) > rounds / 12
     assert sorted(os.listdir(tmp_path.parent)) == before
     assert torch.equal(state, torch.get_rng_state())
 
@@ -161,4 +166,5 @@ def test_many_mutated_files_are_data_or_one_line(kind: str, tmp_path: Path) -> N
     for seed in range(1, 6):
         shutil.rmtree(tmp_path / "inside", ignore_errors=True)
         (tmp_path / "inside").mkdir()
-        assert attack(kind, tmp_path / "inside", 400, seed) > 40
+        rounds = 400 // FEWER_ROUNDS.get(kind, 1)
+        assert attack(kind, tmp_path / "inside", rounds, seed) > rounds / 10

@@ -5,8 +5,10 @@ The library `datasets` does the reading; it maps its tables into memory. It is i
 
 import atexit
 import functools
-import importlib
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -122,32 +124,65 @@ def open_parquet(path: Path) -> Any:
             than the first, or `datasets` is missing.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    _import_datasets()  # says what to install
     total = 0
     columns: list[str] = []
     for file in files:
-        with _reading(str(file)):
-            metadata, size = importlib.import_module("pyarrow.parquet").read_metadata(file), file.stat().st_size
-            rows, names = metadata.num_rows, metadata.schema.to_arrow_schema().names
-            columns = columns or names
-            if sorted(names) != sorted(columns):
-                raise InputError(
-                    f"{file} has the columns {', '.join(names)}, and {files[0]} has {', '.join(columns)}: "
-                    f"all files of a folder must have the same"
-                )
-            if rows > size:
-                raise InputError(f"{file} claims {rows} rows, more than it has bytes: refused")
-            groups = map(metadata.row_group, range(metadata.num_row_groups))
-            values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
-            if values > max(FREE_VALUES, VALUES_PER_BYTE * size):
-                raise InputError(
-                    f"{file} would unpack to {values} values, more than {VALUES_PER_BYTE} times its bytes: refused; "
-                    f"write it without dictionaries"
-                )
-            total += rows
+        found = file.stat()
+        rows, names, values = _parquet_facts(file, found.st_size, found.st_mtime_ns)
+        columns = columns or names
+        if sorted(names) != sorted(columns):
+            raise InputError(
+                f"{file} has the columns {', '.join(names)}, and {files[0]} has {', '.join(columns)}: "
+                f"all files of a folder must have the same"
+            )
+        if rows > found.st_size:
+            raise InputError(f"{file} claims {rows} rows, more than it has bytes: refused")
+        if values > max(FREE_VALUES, VALUES_PER_BYTE * found.st_size):
+            raise InputError(
+                f"{file} would unpack to {values} values, more than {VALUES_PER_BYTE} times its bytes: refused; "
+                f"write it without dictionaries"
+            )
+        total += rows
     if total == 0:
         raise InputError(f"{path} holds no rows")
     with _reading(str(path)) as datasets:
         return datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=_scratch_folder())
+
+
+# Run in a process of its own: a damaged file can make pyarrow end the process that looks at it.
+LOOK_AT_PARQUET = """
+import json, sys
+from pyarrow import parquet
+metadata = parquet.read_metadata(sys.argv[1])
+groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+if any(group.num_columns != metadata.num_columns for group in groups):
+    raise ValueError("its row groups have other columns than its schema")
+values = sum(group.column(number).num_values for group in groups for number in range(metadata.num_columns))
+print(json.dumps([metadata.num_rows, metadata.schema.to_arrow_schema().names, values]))
+"""
+
+
+@functools.lru_cache(maxsize=64)
+def _parquet_facts(file: Path, size: int, changed: int) -> tuple[int, list[str], int]:
+    """Return the numbers of rows, the names of the columns and the number of values that a Parquet file claims.
+
+    Args:
+        file: the file.
+        size: its size in bytes; with `changed` it stands for the content, of which the answer is remembered.
+        changed: when it was changed, in nanoseconds.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    looked = subprocess.run(
+        [sys.executable, "-P", "-c", LOOK_AT_PARQUET, str(file)], capture_output=True, text=True, errors="replace"
+    )
+    if looked.returncode:
+        said = looked.stderr.strip().splitlines() or ["it ends the process that reads it"]
+        raise InputError(f"cannot read {file}: {said[-1].removeprefix('pyarrow.lib.')}")
+    rows, names, values = json.loads(looked.stdout)
+    return rows, names, values
 
 
 @functools.cache
