@@ -34,6 +34,7 @@ from lure.report.table import comparison_table, report_console, run_table
 from lure.report.verdict import verdict
 from lure.sources import SOURCES
 from lure.trackers import Tracking
+from lure.training import Moment
 from lure.unlearners import UNLEARNERS
 
 COMPARED = "warm-start,scratch,lure,shrink-perturb,dash,dash:shrink_floor=0.05"
@@ -251,6 +252,12 @@ def compare_command(arguments: argparse.Namespace) -> None:
         raise InputError(f"--seeds must be whole numbers with commas between, got {arguments.seeds!r}") from None
     if not unlearners or not seeds:
         raise InputError("give at least one policy and one seed: --unlearners a,b --seeds 0,1")
+    pairs = [(unlearner, seed) for seed in dict.fromkeys(seeds) for unlearner in dict.fromkeys(unlearners)]
+
+    def show(unlearner: str, seed: int, moment: Moment) -> None:
+        number = pairs.index((unlearner, seed)) + 1
+        progress.show(f"run {number} of {len(pairs)}: {unlearner}, seed {seed}", moment)
+
     with joined(arguments.device, out) as (device, mine):
         with StageProgress() as progress:
             directories = compare(
@@ -259,7 +266,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
                 seeds,
                 mine,
                 placement=dataclasses.replace(_placement(arguments), device=device),
-                watch=lambda unlearner, seed, moment: progress.show(f"{unlearner}, seed {seed}", moment),
+                watch=show,
             )
         if process_rank():
             return
