@@ -98,6 +98,7 @@ def figure(folder: str, policy: str, measure: str) -> str:
                 3: ("demo", "expected_calibration_error"),
             },
         ),
+        (3, {1: ("demo", "final_accuracy"), 2: ("demo-best-epoch", "final_accuracy")}),
         (4, {3: ("rivals", "final_accuracy")}),
         (
             5,
