@@ -199,3 +199,8 @@ def test_without_the_library_the_error_says_what_to_install(tmp_path, monkeypatc
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install 'lure-torch[data]'" in refusal(load_examples, tmp_path / "a.parquet")
+
+
+def test_a_number_too_large_for_float32_is_refused_by_its_row(hub, tmp_path):
+    hub.Dataset.from_dict({"x": [0.5, 1e300], "label": [0, 1]}).to_parquet(str(tmp_path / "a.parquet"))
+    assert refusal(load_examples, tmp_path / "a.parquet").endswith("inputs hold NaN or infinity at row 1")

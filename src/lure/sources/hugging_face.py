@@ -73,9 +73,10 @@ class TableRows:
         self.shape = torch.Size((len(table), self._load([0]).shape[1]))
 
     def _load(self, rows: list[int]) -> Tensor:
-        cells = self.table[rows]
         try:
-            features = [np.asarray(cells[name], dtype=np.float32).reshape(len(rows), -1) for name in self.columns]
+            with np.errstate(over="ignore"):  # what is too large for float32 becomes infinity, which is refused
+                cells = self.table[rows]
+                features = [np.asarray(cells[name], dtype=np.float32).reshape(len(rows), -1) for name in self.columns]
         except (ValueError, TypeError) as error:
             raise InputError(f"{self.place} holds rows of different length or values that are no numbers") from error
         return torch.from_numpy(np.concatenate(features, axis=1))
