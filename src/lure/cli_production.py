@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from lure import production
 from lure.arrival import Arrival
 from lure.durable import to_json
@@ -20,7 +18,7 @@ from lure.errors import InputError, printable
 from lure.gate import Gate
 from lure.recipe import Recipe
 from lure.report.progress import StageProgress
-from lure.report.table import report_console
+from lure.report.table import empty_table, report_console
 from lure.sources.files import load_examples
 from lure.stage import Stage
 from lure.version import Version, export, write_predictions
@@ -183,10 +181,13 @@ def status_command(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(json.loads(to_json(facts)), indent=2, ensure_ascii=False))
         return
-    table = Table(title=f"{facts['directory']}: {facts['model']}, {facts['unlearner']}")
-    headings = "version", "status", "trained\nfrom", "chunk", "new\nexamples", "trained\non", "holdout\naccuracy %"
-    for heading in (*headings, "chunk before\ntraining %", "ECE %", "seconds"):
+    table = empty_table()
+    table.title = f"{facts['directory']}: {facts['model']}, {facts['unlearner']}"
+    table.caption = "holdout: how much of it is right; chunk before: how much the version before had right of it"
+    for heading in ("version", "status", "from", "chunk", "new", "trained\non", "holdout\n%", "chunk\nbefore\n%"):
         table.add_column(heading, justify="left" if heading in ("status", "chunk") else "right", no_wrap=True)
+    for heading in ("ECE\n%", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for version in facts["versions"]:
         before = (version["arrival"] or {}).get("prequential_accuracy")
         table.add_row(

@@ -93,7 +93,7 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
     """
     groups = group_runs(runs)
-    table = _empty_table()
+    table = empty_table()
     table.add_column("policy", overflow="fold")
     for heading, _ in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
@@ -111,7 +111,8 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     return table
 
 
-def _empty_table() -> Table:
+def empty_table() -> Table:
+    """Return a table in the style of all tables here: no lines but one below the headings."""
     return Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True, caption_justify="left")
 
 
@@ -167,7 +168,7 @@ def run_table(run: RunRecord) -> Table:
     Args:
         run: what `read_run` returns.
     """
-    table = _empty_table()
+    table = empty_table()
     table.title = f"{run.policy}, seed {run.seed}"
     for heading, _ in STAGE_COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
