@@ -136,12 +136,16 @@ def _walk(
 ) -> tuple[str, str]:
     """Walk from the cheapest policy to the best; return the sentence, and the policy that it names or ends at."""
     best = max(means, key=means.__getitem__)
+    resolution = 1 / min(run.stages[-1]["test_examples"] for runs in paired.values() for run in runs)
     if ordered[0] == best:
+        following = max((policy for policy in means if policy != best), key=means.__getitem__)
+        ahead = difference_interval(list(paired_differences(paired[best], paired[following]).values()), resolution)
         sentence = (
-            f"{best} has the best final accuracy ({percent(means[best])}, mean of {over}), and no policy is cheaper."
+            f"{best} has the best final accuracy ({percent(means[best])}, mean of {over}), and no policy is cheaper; "
+            f"{following}, the next best, is {100 * ahead.mean:.1f} points behind "
+            f"(90 % interval {100 * ahead.low:.1f} to {100 * ahead.high:.1f})."
         )
         return sentence, best
-    resolution = 1 / min(run.stages[-1]["test_examples"] for runs in paired.values() for run in runs)
     for policy in ordered:
         if policy == best:
             break
