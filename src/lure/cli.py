@@ -22,7 +22,7 @@ from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
 from lure.durable import to_json
 from lure.errors import InputError, unknown_name
 from lure.evaluation import evaluate_finished, evaluate_version
-from lure.experiment import Placement, compare, pair_directory, run
+from lure.experiment import Placement, compare, pair_directory, pairs_of, run
 from lure.models import MODELS
 from lure.processes import joined, process_rank
 from lure.recipe import Experiment, Recipe, load_experiment, policy_name, shipped_recipes
@@ -252,7 +252,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
         raise InputError(f"--seeds must be whole numbers with commas between, got {arguments.seeds!r}") from None
     if not unlearners or not seeds:
         raise InputError("give at least one policy and one seed: --unlearners a,b --seeds 0,1")
-    pairs = [(unlearner, seed) for seed in dict.fromkeys(seeds) for unlearner in dict.fromkeys(unlearners)]
+    pairs = pairs_of(unlearners, seeds)
 
     def show(unlearner: str, seed: int, moment: Moment) -> None:
         number = pairs.index((unlearner, seed)) + 1

@@ -215,8 +215,7 @@ def compare(
     placement = placement or Placement()
     pairs = [
         (dataclasses.replace(experiment, unlearner=unlearner, seed=seed), pair_directory(out, unlearner, seed))
-        for seed in dict.fromkeys(seeds)
-        for unlearner in dict.fromkeys(unlearners)
+        for unlearner, seed in pairs_of(unlearners, seeds)
     ]
     for pair, directory in pairs:
         Learner.check(directory, pair)
@@ -243,6 +242,16 @@ def _named(callback: Callable[[str, int, Any], None] | None, pair: Experiment) -
     if callback is None:
         return None
     return lambda event: callback(pair.unlearner, pair.seed, event)
+
+
+def pairs_of(unlearners: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """Return the pairs of unlearner and seed that a comparison runs, in order; what is named twice counts once.
+
+    Example:
+        >>> pairs_of(["lure", "dash", "lure"], [0, 1])
+        [('lure', 0), ('dash', 0), ('lure', 1), ('dash', 1)]
+    """
+    return [(unlearner, seed) for seed in dict.fromkeys(seeds) for unlearner in dict.fromkeys(unlearners)]
 
 
 def pair_directory(out: Path | str, unlearner: str, seed: int) -> Path:
