@@ -204,7 +204,10 @@ def production_digests(folder: Path) -> Iterator[tuple[str, str]]:
         yield f"production {unlearner}: run ({len(refused)} refused)", digest_run(out)
         yield f"production {unlearner}: status", digest(status)
         yield f"production {unlearner}: predictions", digest(call(["predict", out, chunks[2] / "test.npz"]).encode())
-        yield f"production {unlearner}: evaluation", digest(without_times(json.loads(call(["evaluate", out, "--json"]))))
+        yield (
+            f"production {unlearner}: evaluation",
+            digest(without_times(json.loads(call(["evaluate", out, "--json"])))),
+        )
         yield f"production {unlearner}: export", digest((folder / f"{unlearner}.safetensors").read_bytes())
 
 

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import lure
-from lure.choices import format_options, format_value
 from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
+from lure.distributed import joined, process_rank
 from lure.durable import to_json
 from lure.errors import InputError, unknown_name
 from lure.evaluation import evaluate_finished, evaluate_version
 from lure.experiment import Placement, compare, pair_directory, pairs_of, run
 from lure.models import MODELS
-from lure.processes import joined, process_rank
 from lure.recipe import Experiment, Recipe, load_experiment, policy_name, shipped_recipes
 from lure.report.evaluation_table import evaluation_tables
 from lure.report.numbers import page_data
@@ -32,6 +31,7 @@ from lure.report.progress import StageProgress
 from lure.report.records import read_run, read_runs
 from lure.report.table import comparison_table, report_console, run_table
 from lure.report.verdict import verdict
+from lure.settings import format_options, format_value
 from lure.sources import SOURCES
 from lure.trackers import Tracking
 from lure.training import Moment

@@ -18,16 +18,16 @@ from typing import Any, Literal
 
 import torch
 
-from lure.choices import format_value
 from lure.cli import Parser, exit_code
+from lure.distributed import joined, process_rank
 from lure.errors import InputError, unknown_name
 from lure.experiment import Placement, run, summarize
 from lure.models import MODELS
-from lure.processes import joined, process_rank
 from lure.recipe import Experiment, policy_name
 from lure.report.progress import StageProgress
 from lure.report.records import read_run
 from lure.report.table import report_console, run_table
+from lure.settings import format_value
 from lure.stage import Stage
 from lure.trackers import Tracking
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lure.distributed import my_share, number_of_processes, process_rank
 from lure.examples import Examples
-from lure.processes import my_share, number_of_processes, process_rank
 from lure.randomness import derive_generator
 from lure.sources.augment import Crops, augment, draw_crops
 from lure.sources.images import EncodedImages

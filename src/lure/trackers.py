@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from lure.choices import format_value
+from lure.distributed import process_rank
 from lure.errors import InputError, unknown_name
-from lure.processes import process_rank
 from lure.recipe import Experiment, policy_name
+from lure.settings import format_value
 from lure.stage import Stage
 from lure.training import Epoch
 

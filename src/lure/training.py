@@ -15,11 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lure.averaging import HareTortoise
-from lure.errors import InputError
-from lure.layers import evaluating, trainable
-from lure.loading import Loader, cut_batches
-from lure.penalty import l2_init_penalty
-from lure.processes import (
+from lure.distributed import (
     agree_on_buffers,
     check_sharing,
     in_parallel,
@@ -28,6 +24,10 @@ from lure.processes import (
     share_weight,
     total,
 )
+from lure.errors import InputError
+from lure.layers import evaluating, trainable
+from lure.loading import Loader, cut_batches
+from lure.penalty import l2_init_penalty
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe
 

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from lure.choices import read_choice
 from lure.errors import InputError, unknown_name
 from lure.layers import refuse_unmaterialized, trainable, unwrap
 from lure.saliency import Batch, Loss, classification_loss
+from lure.settings import read_choice
 from lure.unlearners import UNLEARNERS, Context, Unlearner, name_unlearner
 
 # Per-entry state of optimisers by the name it is kept under, where a parameter that was never stepped has zero.

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from lure.choices import read_choice, split_choice
 from lure.errors import InputError
 from lure.models.cifar_resnet import cifar_resnet, resnet20s, resnet32s, resnet44s, resnet56s
 from lure.models.convnet import convnet
 from lure.models.mlp import mlp
 from lure.models.resnet import resnet18, resnet34, resnet50, resnet101, wide_resnet50_2, wide_resnet101_2
 from lure.models.vgg import vgg16_bn
+from lure.settings import read_choice, split_choice
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,

@@ -8,7 +8,7 @@ settings of one method differ by their line style.
 import hashlib
 from collections.abc import Iterable
 
-from lure.choices import split_choice
+from lure.settings import split_choice
 
 # policy -> (colour, mark); fixed, so that a new policy never changes the colour of an old one.
 FIXED: dict[str, tuple[str, str]] = {

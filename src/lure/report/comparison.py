@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lure.choices import split_choice
 from lure.errors import InputError
 from lure.metrics.evaluation import unpack_hits
 from lure.metrics.paired import mcnemar_of_hits
 from lure.recipe import Experiment, Recipe
 from lure.report.records import RunRecord
+from lure.settings import split_choice
 from lure.unlearners import UNLEARNERS
 
 VARIED = ("seed", "unlearner")

@@ -6,7 +6,7 @@ A loader is a function (path, download, *, options) -> `Dataset`, and stands in 
 from collections.abc import Callable
 from pathlib import Path
 
-from lure.choices import read_choice
+from lure.settings import read_choice
 from lure.sources.cifar import cifar10, cifar100
 from lure.sources.dataset import Dataset, reading
 from lure.sources.fashion_mnist_sample import fashion_mnist_sample

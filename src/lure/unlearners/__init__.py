@@ -5,7 +5,7 @@ A new method is a new file and one line in `UNLEARNERS`; the contract suite of t
 
 from collections.abc import Callable
 
-from lure.choices import build_choice, format_choice
+from lure.settings import build_choice, format_choice
 from lure.unlearners.contract import Context, Unlearner
 from lure.unlearners.dash import Dash
 from lure.unlearners.fire import Fire

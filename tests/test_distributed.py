@@ -11,8 +11,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from lure.distributed import in_parallel, joined, my_share, share_weight
 from lure.loading import cut_batches
-from lure.processes import in_parallel, joined, my_share, share_weight
 from lure.recipe import Experiment, to_toml
 
 EXPERIMENT = Experiment(
