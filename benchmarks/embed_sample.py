@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lure.sources import load_dataset
+from lure.data.sources import load_dataset
 
-TARGET = Path(__file__).parents[1] / "src/lure/sources/fashion_mnist_sample.npz"
+TARGET = Path(__file__).parents[1] / "src/lure/data/sources/fashion_mnist_sample.npz"
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lure.arrival import WARNING_LEVEL, Arrival, examine, homogeneity, row_digests
-from lure.examples import Examples
+from lure.data.examples import Examples
 
 NAMES = ["cat", "dog"]
 

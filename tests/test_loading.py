@@ -4,9 +4,9 @@ from miniatures import write_image
 
 import lure.loading
 from lure import Examples, InputError, Learner, Recipe
+from lure.data.augmentation import draw_crops
+from lure.data.sources import load_examples
 from lure.loading import Loader, cut_batches
-from lure.sources import load_examples
-from lure.sources.augment import draw_crops
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -29,9 +29,9 @@ from lure.cli_released import (
     run_directory_of,
     to_experiment,
 )
+from lure.data.replay import build_replay
 from lure.errors import InputError
 from lure.recipe import Experiment, load_experiment, shipped_recipes
-from lure.replay import build_replay
 from lure.report.progress import StageProgress
 from lure.training import Moment
 from lure.unlearners import build_unlearner

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import lure.durable
+from lure.data.examples import Examples
 from lure.durable import StorageError, replace_file, to_json, write_folder
 from lure.errors import InputError
-from lure.examples import Examples
 from lure.ledger import LEDGER, SEAL, append_line, read_ledger, standing
 from lure.run_directory import RunDirectory
 

@@ -6,16 +6,16 @@ of your own; `Learner` runs the whole cycle over a directory on disk; the comman
 
 from importlib.metadata import version
 
+from lure.data.examples import Examples, Split
+from lure.data.replay import BufferReplay, FullReplay, LastReplay, NoReplay
+from lure.data.stream import mega_batches
 from lure.errors import InputError
-from lure.examples import Examples, Split
 from lure.learner import Learner
 from lure.metrics import cumulative_error, expected_calibration_error
 from lure.recipe import Experiment, Recipe
 from lure.reinit import reinitialize_
-from lure.replay import BufferReplay, FullReplay, LastReplay, NoReplay
 from lure.saliency import lowest_fraction, snip_saliency
 from lure.stage import Stage
-from lure.stream import mega_batches
 from lure.unlearners import *  # noqa: F403 - every registered method, by its class name
 from lure.unlearners import UNLEARNERS, Context, Unlearner
 from lure.unlearning import UnlearnReport, unlearn_

@@ -16,7 +16,7 @@ import torch
 from scipy import special  # scipy.stats would take a second to import
 from torch import Tensor
 
-from lure.examples import HASH_ROWS, Examples
+from lure.data.examples import HASH_ROWS, Examples
 
 WARNING_LEVEL = 0.01  # one false alarm in a hundred chunks, for each of the two comparisons
 LEAST_EXPECTED = 5  # below this expected count the chi-squared approximation raises many false alarms

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 
 import lure
 from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
+from lure.data.sources import SOURCES
 from lure.distributed import joined, process_rank
 from lure.durable import to_json
 from lure.errors import InputError, unknown_name
@@ -32,7 +33,6 @@ from lure.report.records import read_run, read_runs
 from lure.report.table import comparison_table, report_console, run_table
 from lure.report.verdict import verdict
 from lure.settings import format_options, format_value
-from lure.sources import SOURCES
 from lure.trackers import Tracking
 from lure.training import Moment
 from lure.unlearners import UNLEARNERS

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lure.data.examples import Examples, Split
+from lure.data.sources import Dataset, load_dataset
+from lure.data.stream import few_shot_rows, mega_batches, released_order
 from lure.errors import require_within
-from lure.examples import Examples, Split
 from lure.learner import Learner
 from lure.metrics import anytime_relative_error, cumulative_error, mean_error_rate
 from lure.recipe import Experiment, policy_name
-from lure.sources import Dataset, load_dataset
 from lure.stage import Stage
-from lure.stream import few_shot_rows, mega_batches, released_order
 from lure.trackers import Tracker, Tracking, require_tracker
 from lure.training import Moment, Watch
 

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from lure.arrival import Arrival, examine
+from lure.data.examples import Examples, Split, split_examples
+from lure.data.replay import build_replay
 from lure.durable import StorageError, parsing
 from lure.errors import InputError, require_within
-from lure.examples import Examples, Split, split_examples
 from lure.gate import Decision, Gate, Rival, decide
 from lure.layers import snapshot, suits_channels_last
 from lure.ledger import Standing
@@ -28,7 +29,6 @@ from lure.loading import Loader, Sample
 from lure.metrics import error_count, expected_calibration_error, negative_log_likelihood, per_class
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe, to_toml
-from lure.replay import build_replay
 from lure.run_directory import PRODUCTION, RunDirectory, as_stored, version_folder
 from lure.stage import Stage, Task, as_stage, build_network, channel_statistics, environment
 from lure.stored_recipe import agree, name_builder

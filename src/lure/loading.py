@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lure.data.augmentation import Crops, augment, draw_crops
+from lure.data.examples import Examples
+from lure.data.sources.images import EncodedImages
 from lure.distributed import my_share, number_of_processes, process_rank
-from lure.examples import Examples
 from lure.randomness import derive_generator
-from lure.sources.augment import Crops, augment, draw_crops
-from lure.sources.images import EncodedImages
 
 RESIDENT_BYTES = 4 * 2**30  # data sets up to this size are held on the device whole
 
@@ -107,7 +107,7 @@ class Loader:
         Args:
             order: row numbers, int64; None takes all rows as they are stored.
             batch_size: rows in each batch; the last one as `cut_batches` has it.
-            augmentation: what `lure.sources.augment` offers.
+            augmentation: what `lure.data.augmentation` offers.
             generator: the randomness of the augmentation.
             shared: among several processes, yield only this one's share of each batch.
         """

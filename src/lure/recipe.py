@@ -15,10 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+from lure.data.replay import REPLAYS
+from lure.data.stream import Order
 from lure.errors import InputError, require_within, unknown_name
-from lure.replay import REPLAYS
 from lure.settings import build_choice, format_value, parse_value, split_choice
-from lure.stream import Order
 from lure.unlearners import UNLEARNERS
 
 T = TypeVar("T")

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lure.data.examples import HASH_ROWS, Examples, HashedStore
 from lure.durable import (
     StorageError,
     bytes_to_tensors,
@@ -37,7 +38,6 @@ from lure.durable import (
     writing,
 )
 from lure.errors import InputError
-from lure.examples import HASH_ROWS, Examples, HashedStore
 from lure.ledger import LEDGER, SEAL, Standing, append_line, read_ledger, renew_seal, standing
 
 RECIPE, INITIAL, PRODUCTION, RESULT = "recipe.toml", "initial.safetensors", "production.json", "result.json"

@@ -9,8 +9,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from lure.data.examples import Examples
 from lure.errors import InputError
-from lure.examples import Examples
 from lure.models import build_model
 from lure.recipe import Recipe
 from lure.run_directory import RunDirectory

@@ -15,16 +15,16 @@ from typing import Any, Literal, Self, TextIO
 import torch
 from torch import Tensor, nn
 
+from lure.data.examples import Examples
+from lure.data.sources.images import file_names
 from lure.durable import bytes_to_tensors, checksum, parsing, replace_file, tensors_to_bytes, to_json
 from lure.errors import InputError
-from lure.examples import Examples
 from lure.layers import evaluating, suits_channels_last
 from lure.learner import choose_device
 from lure.loading import Loader
 from lure.randomness import forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.run_directory import RunDirectory, version_folder
-from lure.sources.images import file_names
 from lure.stage import Stage, Task, as_stage, build_network
 from lure.stored_recipe import agree, parse_recipe, require_consent
 from lure.training import EVALUATION_BATCH, arithmetic, predict, restore_model

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from lure.data.examples import Examples
+from lure.data.sources import load_dataset
 from lure.errors import InputError
-from lure.examples import Examples
 from lure.metrics import compare_versions, corrupt, corruption_accuracy, evaluate, negative_log_likelihood
 from lure.metrics import evaluation as module
 from lure.metrics.corruptions import KINDS
 from lure.metrics.evaluation import pack_hits, unpack_hits
-from lure.sources import load_dataset
 
 
 def make_images(count, seed=0):

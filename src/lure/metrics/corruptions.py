@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
-from lure.examples import Examples
 from lure.metrics import filters
 from lure.randomness import derive_generator
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
-from lure.examples import Examples
 from lure.layers import evaluating, snapshot
 from lure.metrics.accuracy import accuracy, class_balanced_accuracy, error_count, per_class
 from lure.metrics.adversarial import adversarial_accuracy

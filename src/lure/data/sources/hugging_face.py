@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lure.data.examples import Examples
+from lure.data.sources.arrays import MAX_CLASSES
+from lure.data.sources.dataset import Dataset
+from lure.data.sources.images import EncodedImages, row_shape
 from lure.errors import InputError, require_within, unknown_name
-from lure.examples import Examples
-from lure.sources.arrays import MAX_CLASSES
-from lure.sources.dataset import Dataset
-from lure.sources.images import EncodedImages, row_shape
 
 CHECKED_ROWS = 4096
 # A Parquet file may hold this many values freely, and beyond that so many for each of its bytes.

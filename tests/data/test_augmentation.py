@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from lure.data.augmentation import augment
 from lure.errors import InputError
-from lure.sources.augment import augment
 
 
 def images(count=16, channels=3, height=8, width=10):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from miniatures import write_image
 
+from lure.data.sources import load_examples, read_class_names
+from lure.data.sources.images import decode_image
 from lure.errors import InputError
-from lure.sources import load_examples, read_class_names
-from lure.sources.images import decode_image
 
 Image = pytest.importorskip("PIL.Image")
 

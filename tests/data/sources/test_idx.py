@@ -5,8 +5,8 @@ import pytest
 import torch
 from miniatures import idx_bytes, write_mnist
 
+from lure.data.sources import idx, load_dataset
 from lure.errors import InputError
-from lure.sources import idx, load_dataset
 
 
 def refusal(*arguments, **options):

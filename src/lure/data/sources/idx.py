@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lure.data.examples import Examples
+from lure.data.sources.dataset import Dataset
+from lure.data.sources.download import download_file
 from lure.errors import InputError
-from lure.examples import Examples
-from lure.sources.dataset import Dataset
-from lure.sources.download import download_file
 
 # Bounds the memory that a hostile file can claim; the largest official file has 47 million bytes.
 MAX_BYTES = 1 << 28

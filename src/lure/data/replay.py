@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
+from lure.data.examples import Examples, Split
 from lure.errors import InputError, require_within, unknown_name
-from lure.examples import Examples, Split
 from lure.settings import build_choice
 
 Rule = Literal["reservoir", "released"]

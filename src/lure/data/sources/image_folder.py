@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
+from lure.data.examples import Examples
+from lure.data.sources.images import EncodedImages, FolderReader, row_shape
 from lure.errors import InputError, unknown_name
-from lure.examples import Examples
-from lure.sources.images import EncodedImages, FolderReader, row_shape
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 

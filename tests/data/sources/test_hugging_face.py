@@ -6,8 +6,8 @@ import pytest
 import torch
 from miniatures import write_image
 
+from lure.data.sources import load_dataset, load_examples, read_class_names
 from lure.errors import InputError
-from lure.sources import load_dataset, load_examples, read_class_names
 
 needs_datasets = pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="needs the extra 'data'")
 

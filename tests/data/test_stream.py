@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lure import Examples, InputError, mega_batches
+from lure.data.stream import few_shot_rows, first_of_each_class, imbalanced_counts, released_order
 from lure.randomness import derive_generator
-from lure.stream import few_shot_rows, first_of_each_class, imbalanced_counts, released_order
 
 
 def numbered(count: int, classes: int = 3) -> Examples:

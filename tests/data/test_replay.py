@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lure import BufferReplay, Examples, FullReplay, InputError, LastReplay, NoReplay, Split
-from lure.examples import InputStore
-from lure.replay import REPLAYS, Replay, build_replay
+from lure.data.examples import InputStore
+from lure.data.replay import REPLAYS, Replay, build_replay
 
 
 def arriving(sizes: list[tuple[int, int]], classes: int = 3) -> list[Split]:

@@ -9,12 +9,12 @@ from typing import Literal
 
 import torch
 
+from lure.data.examples import Examples
+from lure.data.sources.cifar import CIFAR10
+from lure.data.sources.dataset import Dataset
+from lure.data.sources.image_folder import class_folders, image_files
+from lure.data.sources.images import EncodedImages, FolderReader
 from lure.errors import InputError, require_within
-from lure.examples import Examples
-from lure.sources.cifar import CIFAR10
-from lure.sources.dataset import Dataset
-from lure.sources.image_folder import class_folders, image_files
-from lure.sources.images import EncodedImages, FolderReader
 
 # Name of the group, and the WordNet ids of its classes, which are the names of the folders.
 GROUPS = {

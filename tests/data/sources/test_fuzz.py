@@ -18,11 +18,11 @@ from miniatures import (
     write_mnist,
 )
 
+from lure.data.examples import Examples
+from lure.data.sources import load_dataset
+from lure.data.sources.files import load_examples
 from lure.errors import InputError
-from lure.examples import Examples
 from lure.recipe import load_experiment
-from lure.sources import load_dataset
-from lure.sources.files import load_examples
 
 
 def mutate(content: bytes, generator: random.Random) -> bytes:

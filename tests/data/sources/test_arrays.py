@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from lure.data.sources import arrays, load_examples
+from lure.data.sources.arrays import MappedRows
 from lure.errors import InputError
-from lure.sources import arrays, load_examples
-from lure.sources.arrays import MappedRows
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = GENERATOR.integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lure.data.examples import Examples
+from lure.data.sources.dataset import Dataset
+from lure.data.sources.download import download_file
 from lure.errors import InputError
-from lure.examples import Examples
-from lure.sources.dataset import Dataset
-from lure.sources.download import download_file
 
 PIXELS = 3 * 32 * 32
 # Bound what a hostile file can make us read: the largest official file has 155 million bytes, an archive 187 million.

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lure.data.examples import Examples, Split
 from lure.errors import InputError, require_within, unknown_name
-from lure.examples import Examples, Split
 from lure.randomness import derive_generator
 
 Order = Literal["iid", "file", "released"]

@@ -103,7 +103,7 @@ def write_image(file: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mod
 
 def write_restricted_imagenet(parent: Path, per_class: int = 1) -> Path:
     """Write a tree of the 69 classes, and one that is none of them."""
-    from lure.sources.restricted_imagenet import FOLDERS
+    from lure.data.sources.restricted_imagenet import FOLDERS
 
     for part in ("train", "val"):
         for seed, folder in enumerate([name for _, name in FOLDERS] + ["n00000001"]):

@@ -19,8 +19,8 @@ from miniatures import (
     write_cifar100_python,
 )
 
+from lure.data.sources import cifar, load_dataset
 from lure.errors import InputError
-from lure.sources import cifar, load_dataset
 
 
 def same(first, second):

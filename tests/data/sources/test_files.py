@@ -6,8 +6,8 @@ import pytest
 import torch
 from miniatures import write_image
 
+from lure.data.sources import SOURCES, load_dataset, load_examples
 from lure.errors import InputError
-from lure.sources import SOURCES, load_dataset, load_examples
 
 
 def refusal(action, *arguments, **options):
@@ -18,7 +18,7 @@ def refusal(action, *arguments, **options):
 
 
 def test_the_embedded_sample_is_small_and_comes_with_its_notice():
-    folder = importlib.resources.files("lure.sources")
+    folder = importlib.resources.files("lure.data.sources")
     assert len((folder / "fashion_mnist_sample.npz").read_bytes()) <= 2_500_000
     assert "Copyright © 2017 Zalando SE" in (folder / "fashion_mnist_sample.LICENSE").read_text("utf-8")
 

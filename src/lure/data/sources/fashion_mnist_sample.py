@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lure.data.examples import Examples
+from lure.data.sources.dataset import Dataset
+from lure.data.sources.idx import FASHION_MNIST
 from lure.errors import InputError
-from lure.examples import Examples
-from lure.sources.dataset import Dataset
-from lure.sources.idx import FASHION_MNIST
 
 FILE = "fashion_mnist_sample.npz"
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from miniatures import write_image, write_restricted_imagenet
 
+from lure.data.sources import load_dataset
+from lure.data.sources.restricted_imagenet import FOLDERS, GROUPS
 from lure.errors import InputError
-from lure.sources import load_dataset
-from lure.sources.restricted_imagenet import FOLDERS, GROUPS
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -6,14 +6,14 @@ A loader is a function (path, download, *, options) -> `Dataset`, and stands in 
 from collections.abc import Callable
 from pathlib import Path
 
+from lure.data.sources.cifar import cifar10, cifar100
+from lure.data.sources.dataset import Dataset, reading
+from lure.data.sources.fashion_mnist_sample import fashion_mnist_sample
+from lure.data.sources.files import load_examples, own_files, read_class_names
+from lure.data.sources.hugging_face import hugging_face
+from lure.data.sources.idx import fashion_mnist, mnist
+from lure.data.sources.restricted_imagenet import restricted_imagenet
 from lure.settings import read_choice
-from lure.sources.cifar import cifar10, cifar100
-from lure.sources.dataset import Dataset, reading
-from lure.sources.fashion_mnist_sample import fashion_mnist_sample
-from lure.sources.files import load_examples, own_files, read_class_names
-from lure.sources.hugging_face import hugging_face
-from lure.sources.idx import fashion_mnist, mnist
-from lure.sources.restricted_imagenet import restricted_imagenet
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
     "fashion-mnist-sample": fashion_mnist_sample,

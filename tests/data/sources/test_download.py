@@ -3,8 +3,8 @@ import urllib.request
 
 import pytest
 
+from lure.data.sources.download import download_file
 from lure.errors import InputError
-from lure.sources.download import download_file
 
 CONTENT = b"official bytes" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

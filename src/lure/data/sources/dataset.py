@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lure.data.examples import Examples
 from lure.errors import InputError
-from lure.examples import Examples
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lure.data.examples import Examples
+from lure.data.sources.arrays import load_npz
+from lure.data.sources.dataset import Dataset, reading
+from lure.data.sources.hugging_face import open_parquet, open_saved, table_class_names, table_columns, table_examples
+from lure.data.sources.image_folder import class_folders, load_image_folder
 from lure.errors import InputError, require_within
-from lure.examples import Examples
-from lure.sources.arrays import load_npz
-from lure.sources.dataset import Dataset, reading
-from lure.sources.hugging_face import open_parquet, open_saved, table_class_names, table_columns, table_examples
-from lure.sources.image_folder import class_folders, load_image_folder
 
 
 def load_examples(

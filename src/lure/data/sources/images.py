@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lure.data.augmentation import Crops
+from lure.data.examples import Examples
 from lure.errors import InputError
-from lure.examples import Examples
-from lure.sources.augment import Crops
 
 # The brightest value of the modes that do not count from 0 to 255.
 BRIGHTEST = {"I": 65535, "I;16": 65535, "I;16L": 65535, "I;16B": 65535, "F": 1}

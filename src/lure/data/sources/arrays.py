@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lure.data.examples import Examples
 from lure.errors import InputError
-from lure.examples import Examples
 
 CHECKED_ROWS = 4096
 PIECE = 1 << 20
