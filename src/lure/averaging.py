@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import InputError, require_within
-from lure.layers import refuse_unmaterialized, trainable, unwrap
+from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
 
 
 class HareTortoise:

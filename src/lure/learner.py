@@ -23,7 +23,6 @@ from lure.data.replay import build_replay
 from lure.durable import StorageError, parsing
 from lure.errors import InputError, require_within
 from lure.gate import Decision, Gate, Rival, decide
-from lure.layers import snapshot, suits_channels_last
 from lure.ledger import Standing
 from lure.loading import Loader, Sample
 from lure.metrics import error_count, expected_calibration_error, negative_log_likelihood, per_class
@@ -48,6 +47,7 @@ from lure.training import (
 )
 from lure.unlearners import Context, build_unlearner
 from lure.unlearning import apply_
+from lure.weights.layers import snapshot, suits_channels_last
 
 CHECKPOINT_SHARE = 0.05  # at most this share of the time goes into checkpoints
 

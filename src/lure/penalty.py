@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import require_within
-from lure.layers import require_initial, trainable
+from lure.weights.layers import require_initial, trainable
 
 
 def l2_init_penalty(model: nn.Module, initial: Mapping[str, Tensor], strength: float) -> Tensor:

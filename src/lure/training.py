@@ -25,11 +25,11 @@ from lure.distributed import (
     total,
 )
 from lure.errors import InputError
-from lure.layers import evaluating, trainable
 from lure.loading import Loader, cut_batches
 from lure.penalty import l2_init_penalty
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe
+from lure.weights.layers import evaluating, trainable
 
 EVALUATION_BATCH = 512
 

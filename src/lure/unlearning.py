@@ -19,10 +19,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from lure.errors import InputError, unknown_name
-from lure.layers import refuse_unmaterialized, trainable, unwrap
-from lure.saliency import Batch, Loss, classification_loss
 from lure.settings import read_choice
 from lure.unlearners import UNLEARNERS, Context, Unlearner, name_unlearner
+from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
+from lure.weights.saliency import Batch, Loss, classification_loss
 
 # Per-entry state of optimisers by the name it is kept under, where a parameter that was never stepped has zero.
 ZERO_AT_START = {

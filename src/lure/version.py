@@ -19,7 +19,6 @@ from lure.data.examples import Examples
 from lure.data.sources.images import file_names
 from lure.durable import bytes_to_tensors, checksum, parsing, replace_file, tensors_to_bytes, to_json
 from lure.errors import InputError
-from lure.layers import evaluating, suits_channels_last
 from lure.learner import choose_device
 from lure.loading import Loader
 from lure.randomness import forked_rng
@@ -28,6 +27,7 @@ from lure.run_directory import RunDirectory, version_folder
 from lure.stage import Stage, Task, as_stage, build_network
 from lure.stored_recipe import agree, parse_recipe, require_consent
 from lure.training import EVALUATION_BATCH, arithmetic, predict, restore_model
+from lure.weights.layers import evaluating, suits_channels_last
 
 TOLERANCE = 1e-4  # largest difference of a probability between a model and its exported program
 

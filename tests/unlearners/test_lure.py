@@ -10,9 +10,9 @@ from sample_networks import NETWORKS, trained
 from torch import Tensor, nn
 
 from lure.errors import InputError
-from lure.layers import forgettable
-from lure.saliency import snip_saliency
 from lure.unlearners import Context, Lure
+from lure.weights.layers import forgettable
+from lure.weights.saliency import snip_saliency
 
 
 def changed(model: nn.Module, before: nn.Module) -> dict[str, Tensor]:

@@ -8,9 +8,6 @@ from sample_networks import NETWORKS, trained
 from torch import Tensor, nn
 
 from lure.errors import InputError
-from lure.layers import forgettable
-from lure.reinit import fresh_parameters
-from lure.saliency import fisher
 from lure.unlearners import (
     Context,
     FisherReset,
@@ -23,6 +20,9 @@ from lure.unlearners import (
     ShrinkPerturb,
     Unlearner,
 )
+from lure.weights.layers import forgettable
+from lure.weights.reinit import fresh_parameters
+from lure.weights.saliency import fisher
 
 
 def moved(unlearner: Unlearner, name: str, seed: int = 0) -> tuple[nn.Module, nn.Module, dict[str, Tensor]]:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
-from lure.layers import evaluating, snapshot
 from lure.metrics.accuracy import accuracy, class_balanced_accuracy, error_count, per_class
 from lure.metrics.adversarial import adversarial_accuracy
 from lure.metrics.calibration import (
@@ -31,6 +30,7 @@ from lure.metrics.change import class_change, weight_change
 from lure.metrics.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
 from lure.metrics.paired import mcnemar
 from lure.randomness import derive_generator
+from lure.weights.layers import evaluating, snapshot
 
 Model = Callable[[Tensor], Tensor]
 

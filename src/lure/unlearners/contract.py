@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import InputError, unknown_name
-from lure.saliency import Batch, Loss, classification_loss
+from lure.weights.saliency import Batch, Loss, classification_loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lure.errors import require_within
-from lure.layers import layer_parameters, refuse_computed, trainable, weight_layers
-from lure.saliency import accumulate_gradients
 from lure.unlearners.contract import Context, require_kinds, sample_batches
+from lure.weights.layers import layer_parameters, refuse_computed, trainable, weight_layers
+from lure.weights.saliency import accumulate_gradients
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import InputError, require_within
-from lure.layers import dense_weights, refuse_computed, trainable
 from lure.unlearners.contract import Context, require_kinds
+from lure.weights.layers import dense_weights, refuse_computed, trainable
 
 
 @dataclass(frozen=True, kw_only=True)

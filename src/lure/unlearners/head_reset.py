@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from lure.errors import InputError
-from lure.layers import find_head, trainable
-from lure.reinit import reinitialize_
 from lure.unlearners.contract import Context
+from lure.weights.layers import find_head, trainable
+from lure.weights.reinit import reinitialize_
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import require_within
-from lure.layers import forgettable
-from lure.reinit import reinitialize_
 from lure.unlearners.contract import Context, require_kinds
+from lure.weights.layers import forgettable
+from lure.weights.reinit import reinitialize_
 
 
 @dataclass(frozen=True, kw_only=True)

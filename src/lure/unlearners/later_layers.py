@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from lure.errors import require_within, unknown_name
-from lure.layers import layer_parameters, trainable, weight_layers
-from lure.reinit import reinitialize_
 from lure.unlearners.contract import Context
+from lure.weights.layers import layer_parameters, trainable, weight_layers
+from lure.weights.reinit import reinitialize_
 
 
 @dataclass(frozen=True, kw_only=True)

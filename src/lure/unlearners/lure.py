@@ -7,10 +7,10 @@ from typing import Literal
 from torch import nn
 
 from lure.errors import require_within
-from lure.layers import forgettable
-from lure.reinit import kaiming_uniform_copy, reinitialize_
-from lure.saliency import join_examples, lowest_fraction, snip_saliency
 from lure.unlearners.contract import Context, require_kinds, sample_batches
+from lure.weights.layers import forgettable
+from lure.weights.reinit import kaiming_uniform_copy, reinitialize_
+from lure.weights.saliency import join_examples, lowest_fraction, snip_saliency
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from lure.errors import require_within
-from lure.layers import forgettable
-from lure.reinit import reinitialize_
-from lure.saliency import lowest_fraction, magnitude
 from lure.unlearners.contract import Context
+from lure.weights.layers import forgettable
+from lure.weights.reinit import reinitialize_
+from lure.weights.saliency import lowest_fraction, magnitude
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from lure.errors import require_within
-from lure.layers import forgettable
-from lure.reinit import reinitialize_
-from lure.saliency import lowest_fraction
 from lure.unlearners.contract import Context
+from lure.weights.layers import forgettable
+from lure.weights.reinit import reinitialize_
+from lure.weights.saliency import lowest_fraction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import InputError, require_within
-from lure.layers import HiddenLayer, evaluating, hidden_layers, trainable, unwrap
 from lure.randomness import forked_rng
-from lure.reinit import reinitialize_
-from lure.saliency import mean_loss, sum_over_ranks
 from lure.unlearners.contract import Context
+from lure.weights.layers import HiddenLayer, evaluating, hidden_layers, trainable, unwrap
+from lure.weights.reinit import reinitialize_
+from lure.weights.saliency import mean_loss, sum_over_ranks
 
 
 @dataclass(frozen=True, kw_only=True)

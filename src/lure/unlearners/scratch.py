@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from lure.errors import InputError
-from lure.layers import require_initial, trainable, unwrap
-from lure.reinit import redraw_all_
 from lure.unlearners.contract import Context
+from lure.weights.layers import require_initial, trainable, unwrap
+from lure.weights.reinit import redraw_all_
 
 
 @dataclass(frozen=True, kw_only=True)

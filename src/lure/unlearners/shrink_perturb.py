@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from lure.errors import require_within
-from lure.layers import forgettable
-from lure.reinit import fresh_parameters
 from lure.unlearners.contract import Context
+from lure.weights.layers import forgettable
+from lure.weights.reinit import fresh_parameters
 
 
 @dataclass(frozen=True, kw_only=True)

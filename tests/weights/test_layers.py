@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from lure.errors import InputError
-from lure.layers import (
+from lure.weights.layers import (
     dense_weights,
     differentiable_in_eval,
     evaluating,

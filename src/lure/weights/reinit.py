@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lure.errors import InputError
-from lure.layers import forgettable, owner, refuse_unmaterialized, require_initial, trainable, unwrap
 from lure.randomness import forked_rng
+from lure.weights.layers import forgettable, owner, refuse_unmaterialized, require_initial, trainable, unwrap
 
 
 def fresh_parameters(

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from lure.errors import InputError
-from lure.layers import forgettable, trainable
 from lure.models import MODELS, build_model
 from lure.randomness import forked_rng
-from lure.reinit import fresh_parameters, kaiming_uniform_copy, redraw_all_, reinitialize_
+from lure.weights.layers import forgettable, trainable
+from lure.weights.reinit import fresh_parameters, kaiming_uniform_copy, redraw_all_, reinitialize_
 
 LAYERS = [
     lambda: nn.Linear(40, 30),

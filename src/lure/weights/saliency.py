@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lure.errors import InputError, require_within
-from lure.layers import differentiable_in_eval, evaluating, refuse_unmaterialized, trainable, unwrap
 from lure.randomness import forked_rng
+from lure.weights.layers import differentiable_in_eval, evaluating, refuse_unmaterialized, trainable, unwrap
 
 Batch: TypeAlias = Any  # what the loss understands: usually a pair (inputs, labels)
 Loss: TypeAlias = Callable[[nn.Module, Batch], Tensor]
