@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lure.models import build_model
-from lure.unlearning import unlearn_
+from lure.unlearn import unlearn_
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -14,9 +14,9 @@ from lure.learner import Learner
 from lure.metrics import cumulative_error, expected_calibration_error
 from lure.recipe import Experiment, Recipe
 from lure.stage import Stage
+from lure.unlearn import UnlearnReport, unlearn_
 from lure.unlearners import *  # noqa: F403 - every registered method, by its class name
 from lure.unlearners import UNLEARNERS, Context, Unlearner
-from lure.unlearning import UnlearnReport, unlearn_
 from lure.weights.reinit import reinitialize_
 from lure.weights.saliency import lowest_fraction, snip_saliency
 

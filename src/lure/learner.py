@@ -45,8 +45,8 @@ from lure.training import (
     restore_training,
     training_tensors,
 )
+from lure.unlearn import apply_
 from lure.unlearners import Context, build_unlearner
-from lure.unlearning import apply_
 from lure.weights.layers import snapshot, suits_channels_last
 
 CHECKPOINT_SHARE = 0.05  # at most this share of the time goes into checkpoints

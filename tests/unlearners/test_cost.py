@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lure.models import build_model
-from lure.unlearning import unlearn_
+from lure.unlearn import unlearn_
 
 # Setting up the profiler warns of its own settings.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lure.errors import InputError
-from lure.unlearning import UnlearnReport, unlearn_
+from lure.unlearn import UnlearnReport, unlearn_
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

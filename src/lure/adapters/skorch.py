@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lure.unlearning import UnlearnReport, unlearn_
+from lure.unlearn import UnlearnReport, unlearn_
 
 try:
     from skorch.callbacks import Callback

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import InputError
+from lure.unlearn import OnDevice, apply_, clear_optimizer_state_, unlearn_
 from lure.unlearners import UNLEARNERS, Context, Lure, RandomReset, Scratch
-from lure.unlearning import OnDevice, apply_, clear_optimizer_state_, unlearn_
 
 
 def network() -> nn.Module:
