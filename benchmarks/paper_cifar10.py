@@ -22,7 +22,7 @@ from lure.errors import unknown_name
 from lure.experiment import Placement, is_complete, open_dataset, pair_directory, run
 from lure.learner import Learner
 from lure.recipe import Experiment, load_experiment
-from lure.training import Moment
+from lure.training.fit import Moment
 
 POLICIES = {
     "lure": ("cifar10", None),

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from lure import Examples, Recipe
 from lure.experiment import Placement, open_dataset, run
-from lure.loading import Loader
 from lure.models import build_model
 from lure.randomness import derive_generator
 from lure.recipe import load_experiment
-from lure.training import arithmetic, build_optimizer, fit
+from lure.training.fit import arithmetic, build_optimizer, fit
+from lure.training.loader import Loader
 
 # name -> (model, batches in one timed epoch)
 CASES = {"small ResNet": ("resnet18:width=16:stem=strided", 40), "ResNet-18": ("resnet18", 4)}

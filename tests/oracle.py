@@ -5,8 +5,8 @@
     diff before.txt after.txt                # nothing
 
 A digest is over the bits of all weights and states, the ledger less its times, and the evaluations. Bits differ from
-machine to machine, so the digests are not stored; `test_oracle.py` keeps the short form, a few numbers of each case with
-a tolerance. Only what users rely on is called here: the command line, the names exported from `lure`, files on disk.
+machine to machine, so the digests are not stored; `test_oracle.py` keeps the short form, a few numbers of each case
+with a tolerance. Only what users rely on is called here: the command line, the names exported from `lure`, and files.
 """
 
 import contextlib

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 
 from lure.distributed import in_parallel, joined, my_share, share_weight
-from lure.loading import cut_batches
 from lure.recipe import Experiment, to_toml
+from lure.training.loader import cut_batches
 
 EXPERIMENT = Experiment(
     num_mega_batches=2,
@@ -54,7 +54,7 @@ def test_alone_nothing_is_shared(tmp_path: Path) -> None:
 
 
 def test_a_last_batch_too_small_to_share_joins_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lure.loading.number_of_processes", lambda: 2)
+    monkeypatch.setattr("lure.training.loader.number_of_processes", lambda: 2)
     assert [len(piece) for piece in cut_batches(torch.arange(11), 4)] == [4, 7]
     assert [len(piece) for piece in cut_batches(torch.arange(12), 4)] == [4, 4, 4]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import lure.learner
 from lure import Examples, InputError, Learner, Recipe, Split
-from lure.training import Moment
+from lure.training.fit import Moment
 
 TIMING = {"unlearn_seconds", "train_seconds", "committed_at"}
 

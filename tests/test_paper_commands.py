@@ -33,7 +33,7 @@ from lure.data.replay import build_replay
 from lure.errors import InputError
 from lure.recipe import Experiment, load_experiment, shipped_recipes
 from lure.report.progress import StageProgress
-from lure.training import Moment
+from lure.training.fit import Moment
 from lure.unlearners import build_unlearner
 
 ROOT = Path(__file__).parent.parent

@@ -24,7 +24,7 @@ from lure.gate import Gate
 from lure.metrics import fit_temperature
 from lure.production import accept, init, prune, rollback, status, update, verify
 from lure.recipe import Experiment, to_toml
-from lure.training import Moment
+from lure.training.fit import Moment
 from lure.version import Version, write_predictions
 
 RECIPE = Recipe(

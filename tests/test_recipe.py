@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import lure.learner
 from lure import Examples, Experiment, InputError, Learner, Recipe
-from lure.loading import Loader
 from lure.recipe import differing_fields, load_experiment, policy_name, shipped_recipes, to_toml
-from lure.training import Epoch, build_optimizer, fit, learning_rate
+from lure.training.fit import Epoch, build_optimizer, fit, learning_rate
+from lure.training.loader import Loader
 
 FIELDS = {field.name: field for field in dataclasses.fields(Experiment)}
 

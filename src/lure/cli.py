@@ -34,7 +34,7 @@ from lure.report.table import comparison_table, report_console, run_table
 from lure.report.verdict import verdict
 from lure.settings import format_options, format_value
 from lure.trackers import Tracking
-from lure.training import Moment
+from lure.training.fit import Moment
 from lure.unlearners import UNLEARNERS
 
 COMPARED = "warm-start,scratch,lure,shrink-perturb,dash,dash:shrink_floor=0.05"

@@ -15,7 +15,7 @@ from lure.metrics import compare_versions, evaluate
 from lure.randomness import derive_generator
 from lure.recipe import Experiment, Recipe
 from lure.run_directory import RunDirectory
-from lure.training import arithmetic, mixed_precision
+from lure.training.fit import arithmetic, mixed_precision
 from lure.version import Version
 
 EVALUATIONS = "evaluations"

@@ -22,7 +22,7 @@ from lure.metrics import anytime_relative_error, cumulative_error, mean_error_ra
 from lure.recipe import Experiment, policy_name
 from lure.stage import Stage
 from lure.trackers import Tracker, Tracking, require_tracker
-from lure.training import Moment, Watch
+from lure.training.fit import Moment, Watch
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,13 @@ from lure.durable import StorageError, parsing
 from lure.errors import InputError, require_within
 from lure.gate import Decision, Gate, Rival, decide
 from lure.ledger import Standing
-from lure.loading import Loader, Sample
 from lure.metrics import error_count, expected_calibration_error, negative_log_likelihood, per_class
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.run_directory import PRODUCTION, RunDirectory, as_stored, version_folder
 from lure.stage import Stage, Task, as_stage, build_network, channel_statistics, environment
 from lure.stored_recipe import agree, name_builder
-from lure.training import (
+from lure.training.fit import (
     FitState,
     OnEpoch,
     Watch,
@@ -45,6 +44,7 @@ from lure.training import (
     restore_training,
     training_tensors,
 )
+from lure.training.loader import Loader, Sample
 from lure.unlearn import apply_
 from lure.unlearners import Context, build_unlearner
 from lure.weights.layers import snapshot, suits_channels_last

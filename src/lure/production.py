@@ -25,7 +25,7 @@ from lure.recipe import Recipe
 from lure.run_directory import RESULT, WEIGHTS, RunDirectory, as_stored, version_folder
 from lure.stage import Stage, as_stage
 from lure.stored_recipe import read_recipe
-from lure.training import Watch
+from lure.training.fit import Watch
 from lure.version import find_stage
 
 

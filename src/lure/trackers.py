@@ -22,7 +22,7 @@ from lure.errors import InputError, unknown_name
 from lure.recipe import Experiment, policy_name
 from lure.settings import format_value
 from lure.stage import Stage
-from lure.training import Epoch
+from lure.training.fit import Epoch
 
 TrackerName = Literal["wandb", "tensorboard", "mlflow"]
 

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lure.training import Moment
+from lure.training.fit import Moment
 
 
 class StageProgress:

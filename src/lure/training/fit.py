@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lure.averaging import HareTortoise
 from lure.distributed import (
     agree_on_buffers,
     check_sharing,
@@ -25,10 +24,11 @@ from lure.distributed import (
     total,
 )
 from lure.errors import InputError
-from lure.loading import Loader, cut_batches
-from lure.penalty import l2_init_penalty
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe
+from lure.training.loader import Loader, cut_batches
+from lure.training.regularizers.hare_tortoise import HareTortoise
+from lure.training.regularizers.l2_init import l2_init_penalty
 from lure.weights.layers import evaluating, trainable
 
 EVALUATION_BATCH = 512

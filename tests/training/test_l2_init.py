@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lure.errors import InputError
-from lure.penalty import l2_init_penalty
+from lure.training.regularizers.l2_init import l2_init_penalty
 
 
 def test_value_and_gradient_are_those_of_the_formula() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lure.averaging import HareTortoise
 from lure.errors import InputError
+from lure.training.regularizers.hare_tortoise import HareTortoise
 
 
 def network() -> nn.Module:

@@ -2,11 +2,11 @@ import pytest
 import torch
 from miniatures import write_image
 
-import lure.loading
+import lure.training.loader
 from lure import Examples, InputError, Learner, Recipe
 from lure.data.augmentation import draw_crops
 from lure.data.sources import load_examples
-from lure.loading import Loader, cut_batches
+from lure.training.loader import Loader, cut_batches
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -33,7 +33,7 @@ def test_data_that_do_not_fit_give_the_same_batches(photographs, augmentation, m
         return rows_of(Loader(photographs, "cpu", workers=workers), order, 2, augmentation, generator)
 
     held, labels = batches()
-    monkeypatch.setattr(lure.loading, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(lure.training.loader, "RESIDENT_BYTES", 0)
     read, again = batches()
     worked, _ = batches(workers=1)
     assert torch.equal(held, read)
@@ -98,7 +98,7 @@ def test_a_single_row_that_is_left_over_joins_the_batch_before():
 
 
 def test_loading_leaves_the_global_random_state_alone(photographs, monkeypatch):
-    monkeypatch.setattr(lure.loading, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(lure.training.loader, "RESIDENT_BYTES", 0)
     before = torch.get_rng_state()
     rows_of(Loader(photographs, "cpu"), None, 2, "imagenet")
     assert torch.equal(torch.get_rng_state(), before)
