@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 
-import lure.durable
 import lure.learner
-import lure.ledger
+import lure.store.durable
+import lure.store.ledger
 from lure import Examples, InputError, Learner, Recipe, Stage
 from lure.gate import Gate
 from lure.production import accept, init, prune, rollback, status, update, verify
-from lure.run_directory import RunDirectory
+from lure.store.run_directory import RunDirectory
 from lure.version import Version, write_predictions
 
 TIMING = {"unlearn_seconds", "train_seconds", "committed_at", "line_sha256"}
@@ -194,7 +194,7 @@ class Trap:
 
         for name in ("fsync", "replace", "rename", "mkdir", "unlink", "remove", "rmdir"):
             setattr(os, name, counted(getattr(os, name)))
-        for module in (lure.durable, lure.ledger):
+        for module in (lure.store.durable, lure.store.ledger):
             module.open = File  # type: ignore[attr-defined]
 
 

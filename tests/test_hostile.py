@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-import lure.durable
-import lure.ledger
-import lure.run_directory
+import lure.store.durable
+import lure.store.ledger
+import lure.store.run_directory
 import lure.stored_recipe
 from lure import InputError, Learner, Recipe
 from lure.cli import main
@@ -356,17 +356,17 @@ def test_a_checkpoint_cannot_name_a_file_outside(run: Path) -> None:
     outside = Path("../secret.safetensors")
     outside.write_bytes(b"")
     (run / "progress").mkdir()
-    facts = {"stage": 2, "epoch": 1, "file": "../../../secret.safetensors", "sha256": lure.durable.checksum(b"")}
-    (run / "progress" / "progress.json").write_bytes(lure.durable.seal(facts))
+    facts = {"stage": 2, "epoch": 1, "file": "../../../secret.safetensors", "sha256": lure.store.durable.checksum(b"")}
+    (run / "progress" / "progress.json").write_bytes(lure.store.durable.seal(facts))
     with pytest.raises(InputError, match=r"run/progress/secret.safetensors is damaged"):
         update("run", "two.npz")
 
 
 def test_a_ledger_cannot_name_a_chunk_outside(run: Path) -> None:
-    events = lure.ledger.read_ledger(run)
+    events = lure.store.ledger.read_ledger(run)
     for name in ("ledger.jsonl", "ledger.seal"):
         (run / name).unlink()
-    lure.ledger.append_line(run, events[0] | {"data_fingerprint": "../../../elsewhere"})
+    lure.store.ledger.append_line(run, events[0] | {"data_fingerprint": "../../../elsewhere"})
     with pytest.raises(InputError, match="is no fingerprint of a chunk"):
         update("run", "two.npz")
     assert any("is no fingerprint of a chunk" in complaint for complaint in verify("run"))
@@ -456,9 +456,9 @@ def test_a_mutated_run_is_read_or_refused(trusting: bool, run: Path, monkeypatch
         learner.directory.save_progress({"w": torch.zeros(2)}, {"stage": 3, "epoch": 1, "unlearned": {}})
     if trusting:
         # Somebody who can write the files can mend the checksums, too: then only the parsers stand in the way.
-        for module in (lure.durable, lure.run_directory, lure.stored_recipe):
+        for module in (lure.store.durable, lure.store.run_directory, lure.stored_recipe):
             monkeypatch.setattr(module, "checksum", lambda data: "0" * 64)
-        monkeypatch.setattr(lure.ledger, "_checksum", lambda event, previous: "0" * 64)
+        monkeypatch.setattr(lure.store.ledger, "_checksum", lambda event, previous: "0" * 64)
         rewrite(run)
     generator = random.Random(int(trusting))
     files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"]

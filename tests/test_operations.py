@@ -15,9 +15,9 @@ import pytest
 from lure.arrival import Arrival
 from lure.cli import main
 from lure.gate import Comparison, Decision, Gate
-from lure.ledger import EVENTS, read_ledger
 from lure.production import status, verify
-from lure.stage import Stage
+from lure.store.ledger import EVENTS, read_ledger
+from lure.store.stage import Stage
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)

@@ -13,7 +13,7 @@ from lure.errors import InputError
 from lure.learner import Learner
 from lure.metrics import cumulative_error, expected_calibration_error
 from lure.recipe import Experiment, Recipe
-from lure.stage import Stage
+from lure.store.stage import Stage
 from lure.unlearn import UnlearnReport, unlearn_
 from lure.unlearners import *  # noqa: F403 - every registered method, by its class name
 from lure.unlearners import UNLEARNERS, Context, Unlearner

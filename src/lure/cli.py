@@ -20,7 +20,6 @@ import lure
 from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
 from lure.data.sources import SOURCES
 from lure.distributed import joined, process_rank
-from lure.durable import to_json
 from lure.errors import InputError, unknown_name
 from lure.evaluation import evaluate_finished, evaluate_version
 from lure.experiment import Placement, compare, pair_directory, pairs_of, run
@@ -33,6 +32,7 @@ from lure.report.records import read_run, read_runs
 from lure.report.table import comparison_table, report_console, run_table
 from lure.report.verdict import verdict
 from lure.settings import format_options, format_value
+from lure.store.durable import to_json
 from lure.trackers import Tracking
 from lure.training.fit import Moment
 from lure.unlearners import UNLEARNERS

@@ -14,13 +14,13 @@ from typing import Any
 from lure import production
 from lure.arrival import Arrival
 from lure.data.sources.files import load_examples
-from lure.durable import to_json
 from lure.errors import InputError, printable
 from lure.gate import Gate
 from lure.recipe import Recipe
 from lure.report.progress import StageProgress
 from lure.report.table import empty_table, report_console
-from lure.stage import Stage
+from lure.store.durable import to_json
+from lure.store.stage import Stage
 from lure.version import Version, export, write_predictions
 
 

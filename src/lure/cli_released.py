@@ -28,7 +28,7 @@ from lure.report.progress import StageProgress
 from lure.report.records import read_run
 from lure.report.table import report_console, run_table
 from lure.settings import format_value
-from lure.stage import Stage
+from lure.store.stage import Stage
 from lure.trackers import Tracking
 
 Script = Literal["LURE_main.py", "ALMA.py"]

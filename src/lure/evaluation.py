@@ -8,13 +8,13 @@ from typing import Any
 
 from lure.data.examples import Examples, Split, split_examples
 from lure.data.sources import load_examples
-from lure.durable import StorageError, make_folder, replace_file, to_json, writing
 from lure.errors import InputError
 from lure.experiment import Placement, open_dataset, stream_of
 from lure.metrics import compare_versions, evaluate
 from lure.randomness import derive_generator
 from lure.recipe import Experiment, Recipe
-from lure.run_directory import RunDirectory
+from lure.store.durable import StorageError, make_folder, replace_file, to_json, writing
+from lure.store.run_directory import RunDirectory
 from lure.training.fit import arithmetic, mixed_precision
 from lure.version import Version
 

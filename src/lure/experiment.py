@@ -20,7 +20,7 @@ from lure.errors import require_within
 from lure.learner import Learner
 from lure.metrics import anytime_relative_error, cumulative_error, mean_error_rate
 from lure.recipe import Experiment, policy_name
-from lure.stage import Stage
+from lure.store.stage import Stage
 from lure.trackers import Tracker, Tracking, require_tracker
 from lure.training.fit import Moment, Watch
 

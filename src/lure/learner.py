@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from lure.arrival import Arrival, examine
 from lure.data.examples import Examples, Split, split_examples
 from lure.data.replay import build_replay
-from lure.durable import StorageError, parsing
 from lure.errors import InputError, require_within
 from lure.gate import Decision, Gate, Rival, decide
-from lure.ledger import Standing
 from lure.metrics import error_count, expected_calibration_error, negative_log_likelihood, per_class
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe, to_toml
-from lure.run_directory import PRODUCTION, RunDirectory, as_stored, version_folder
-from lure.stage import Stage, Task, as_stage, build_network, channel_statistics, environment
+from lure.store.durable import StorageError, parsing
+from lure.store.ledger import Standing
+from lure.store.run_directory import PRODUCTION, RunDirectory, as_stored, version_folder
+from lure.store.stage import Stage, Task, as_stage, build_network, channel_statistics, environment
 from lure.stored_recipe import agree, name_builder
 from lure.training.fit import (
     FitState,

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lure.durable import checksum, parsing
 from lure.errors import InputError
-from lure.ledger import LEDGER
 from lure.recipe import Experiment, Recipe, differing_fields, names_code
-from lure.run_directory import PRODUCTION, RunDirectory
+from lure.store.durable import checksum, parsing
+from lure.store.ledger import LEDGER
+from lure.store.run_directory import PRODUCTION, RunDirectory
 
 
 def parse_recipe(text: str, where: str) -> Recipe:

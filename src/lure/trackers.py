@@ -21,7 +21,7 @@ from lure.distributed import process_rank
 from lure.errors import InputError, unknown_name
 from lure.recipe import Experiment, policy_name
 from lure.settings import format_value
-from lure.stage import Stage
+from lure.store.stage import Stage
 from lure.training.fit import Epoch
 
 TrackerName = Literal["wandb", "tensorboard", "mlflow"]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-import lure.durable
+import lure.store.durable
 from lure.data.examples import Examples
-from lure.durable import StorageError, replace_file, to_json, write_folder
 from lure.errors import InputError
-from lure.ledger import LEDGER, SEAL, append_line, read_ledger, standing
-from lure.run_directory import RunDirectory
+from lure.store.durable import StorageError, replace_file, to_json, write_folder
+from lure.store.ledger import LEDGER, SEAL, append_line, read_ledger, standing
+from lure.store.run_directory import RunDirectory
 
 # The ledger
 
@@ -187,7 +187,7 @@ def test_a_link_that_somebody_left_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "folder" / "a").read_bytes() == b"1"
     (tmp_path / "link").symlink_to(outside)
     with pytest.raises(FileExistsError):
-        lure.durable.write_new(tmp_path / "link", b"new")
+        lure.store.durable.write_new(tmp_path / "link", b"new")
 
 
 # Chunks
@@ -332,4 +332,4 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 def test_equal_tensors_are_equal_files() -> None:
     tensors = {"b": torch.ones(2, 3).T, "a": torch.zeros(1)}
     swapped = {"a": torch.zeros(1), "b": torch.ones(3, 2)}
-    assert lure.durable.tensors_to_bytes(tensors) == lure.durable.tensors_to_bytes(swapped)
+    assert lure.store.durable.tensors_to_bytes(tensors) == lure.store.durable.tensors_to_bytes(swapped)

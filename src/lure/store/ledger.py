@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lure.durable import checksum, replace_file, seal, sync_folder, to_json, unseal, writing
 from lure.errors import InputError
+from lure.store.durable import checksum, replace_file, seal, sync_folder, to_json, unseal, writing
 
 LEDGER, SEAL = "ledger.jsonl", "ledger.seal"
 EVENTS = ("stage", "accept", "rollback", "prune")

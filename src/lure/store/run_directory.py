@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from lure.data.examples import HASH_ROWS, Examples, HashedStore
-from lure.durable import (
+from lure.errors import InputError
+from lure.store.durable import (
     StorageError,
     bytes_to_tensors,
     checksum,
@@ -37,8 +38,7 @@ from lure.durable import (
     write_folder,
     writing,
 )
-from lure.errors import InputError
-from lure.ledger import LEDGER, SEAL, Standing, append_line, read_ledger, renew_seal, standing
+from lure.store.ledger import LEDGER, SEAL, Standing, append_line, read_ledger, renew_seal, standing
 
 RECIPE, INITIAL, PRODUCTION, RESULT = "recipe.toml", "initial.safetensors", "production.json", "result.json"
 MODEL, STATE, FACTS, HOLDOUT = "model.safetensors", "state.safetensors", "state.json", "holdout.safetensors"

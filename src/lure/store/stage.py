@@ -13,7 +13,7 @@ from lure.data.examples import Examples
 from lure.errors import InputError
 from lure.models import build_model
 from lure.recipe import Recipe
-from lure.run_directory import RunDirectory
+from lure.store.run_directory import RunDirectory
 
 
 @dataclass(frozen=True, kw_only=True)
