@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 
-import lure.learner
+import lure.learner.learner
 import lure.store.durable
 import lure.store.ledger
 from lure import Examples, InputError, Learner, Recipe, Stage
-from lure.gate import Gate
-from lure.production import accept, init, prune, rollback, status, update, verify
+from lure.learner.gate import Gate
+from lure.learner.production import accept, init, prune, rollback, status, update, verify
+from lure.learner.version import Version, write_predictions
 from lure.store.run_directory import RunDirectory
-from lure.version import Version, write_predictions
 
 TIMING = {"unlearn_seconds", "train_seconds", "committed_at", "line_sha256"}
 RECIPE = Recipe(
@@ -331,13 +331,13 @@ def signalled(number: int) -> dict[str, Any]:
     expected = fresh("expected", before)
     assert attempt("second", expected) == 0
     fresh("work", before)
-    lure.learner.CHECKPOINT_SHARE = 1e-9  # only the first epoch's checkpoint, and what the signal saves
+    lure.learner.learner.CHECKPOINT_SHARE = 1e-9  # only the first epoch's checkpoint, and what the signal saves
 
     def work() -> Any:
         # A job in the background is born deaf to Ctrl-C, and this suite may run as one.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop = Stop(number, epoch=3)
-        lure.learner.fit = stop.fit
+        lure.learner.learner.fit = stop.fit
         return main(["update", "work", "two.npz"])
 
     code, text = said(work)
@@ -357,7 +357,7 @@ class Stop:
 
     def __init__(self, number: int, epoch: int) -> None:
         self.number, self.epoch = number, epoch
-        self.original = lure.learner.fit
+        self.original = lure.learner.learner.fit
 
     def fit(self, *words: Any, watch: Any = None, **options: Any) -> Any:
         def send(moment: Any) -> None:
@@ -440,7 +440,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     # A checkpoint after every epoch, so that there is as much as possible to be interrupted.
-    lure.learner.CHECKPOINT_SHARE = float("inf")
+    lure.learner.learner.CHECKPOINT_SHARE = float("inf")
     # A killed process loses nothing that the system has taken over, so flushing to the disk would only take time.
     os.fsync = lambda descriptor: None  # type: ignore[assignment]
     # Here, what is imported on first use is imported once, and not by every child.
@@ -452,7 +452,7 @@ def serve() -> None:
             answer = REQUESTS[request.pop("do")](**request)
         except Exception:
             answer = {"crashed": traceback.format_exc()}
-        lure.learner.CHECKPOINT_SHARE = float("inf")
+        lure.learner.learner.CHECKPOINT_SHARE = float("inf")
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 import torch
 
+import lure.learner.opening
 import lure.store.durable
 import lure.store.ledger
 import lure.store.run_directory
-import lure.stored_recipe
 from lure import InputError, Learner, Recipe
 from lure.cli import main
-from lure.gate import Gate
-from lure.production import init, prune, rollback, status, update, verify
-from lure.version import Version
+from lure.learner.gate import Gate
+from lure.learner.production import init, prune, rollback, status, update, verify
+from lure.learner.version import Version
 
 RECIPE = Recipe(model="mlp:width=4:depth=1", epochs=1, batch_size=32, milestones=(), threads=1)
 MEMORY = 300  # megabytes that a refusal may take at most; what is refused below would take gigabytes
@@ -456,7 +456,7 @@ def test_a_mutated_run_is_read_or_refused(trusting: bool, run: Path, monkeypatch
         learner.directory.save_progress({"w": torch.zeros(2)}, {"stage": 3, "epoch": 1, "unlearned": {}})
     if trusting:
         # Somebody who can write the files can mend the checksums, too: then only the parsers stand in the way.
-        for module in (lure.store.durable, lure.store.run_directory, lure.stored_recipe):
+        for module in (lure.store.durable, lure.store.run_directory, lure.learner.opening):
             monkeypatch.setattr(module, "checksum", lambda data: "0" * 64)
         monkeypatch.setattr(lure.store.ledger, "_checksum", lambda event, previous: "0" * 64)
         rewrite(run)

@@ -90,7 +90,7 @@ def test_imports_point_downwards(path: Path) -> None:
 
 def test_the_check_can_fail(tmp_path: Path) -> None:
     bad = SOURCE / "errors.py"
-    assert "lure.learner" in imported(SOURCE / "experiment.py")
+    assert "lure.learner.learner" in imported(SOURCE / "experiment.py")
     assert FLOORS.index("learner") > FLOORS.index(floor_of(bad))
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lure.arrival import Arrival
 from lure.cli import main
-from lure.gate import Comparison, Decision, Gate
-from lure.production import status, verify
+from lure.learner.arrival import Arrival
+from lure.learner.gate import Comparison, Decision, Gate
+from lure.learner.production import status, verify
 from lure.store.ledger import EVENTS, read_ledger
 from lure.store.stage import Stage
 

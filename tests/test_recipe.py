@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import lure.learner
+import lure.learner.learner
 from lure import Examples, Experiment, InputError, Learner, Recipe
 from lure.recipe import differing_fields, load_experiment, policy_name, shipped_recipes, to_toml
 from lure.training.fit import Epoch, build_optimizer, fit, learning_rate
@@ -236,7 +236,7 @@ def test_redrawn_weights_can_keep_their_momentum(
 ) -> None:
     optimizers: list[torch.optim.Optimizer] = []
     momentum: list[Tensor] = []
-    build, apply = lure.learner.build_optimizer, lure.learner.apply_
+    build, apply = lure.learner.learner.build_optimizer, lure.learner.learner.apply_
 
     def note(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         optimizers.append(build(model, recipe))
@@ -247,8 +247,8 @@ def test_redrawn_weights_can_keep_their_momentum(
         momentum.append(optimizers[-1].state[model.get_parameter("1.weight")]["momentum_buffer"].clone())
         return report
 
-    monkeypatch.setattr(lure.learner, "build_optimizer", note)
-    monkeypatch.setattr(lure.learner, "apply_", look)
+    monkeypatch.setattr(lure.learner.learner, "build_optimizer", note)
+    monkeypatch.setattr(lure.learner.learner, "apply_", look)
     recipe = dataclasses.replace(SMALL, unlearner="scratch", carry_optimizer=True, carry_as_released=released)
     with Learner.open(tmp_path / "run", recipe=recipe, model=net) as learner:
         learner.learn(noise_images(24, 0))

@@ -10,7 +10,7 @@ from lure.data.examples import Examples, Split
 from lure.data.replay import BufferReplay, FullReplay, LastReplay, NoReplay
 from lure.data.stream import mega_batches
 from lure.errors import InputError
-from lure.learner import Learner
+from lure.learner.learner import Learner
 from lure.metrics import cumulative_error, expected_calibration_error
 from lure.recipe import Experiment, Recipe
 from lure.store.stage import Stage

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from lure import production
-from lure.arrival import Arrival
 from lure.data.sources.files import load_examples
 from lure.errors import InputError, printable
-from lure.gate import Gate
+from lure.learner.arrival import Arrival
+from lure.learner.gate import Gate
+from lure.learner.version import Version, export, write_predictions
 from lure.recipe import Recipe
 from lure.report.progress import StageProgress
 from lure.report.table import empty_table, report_console
 from lure.store.durable import to_json
 from lure.store.stage import Stage
-from lure.version import Version, export, write_predictions
 
 
 def add_production_commands(add: Callable[[str, str], Any], add_fields: Callable[..., None]) -> None:

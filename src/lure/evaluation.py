@@ -10,13 +10,13 @@ from lure.data.examples import Examples, Split, split_examples
 from lure.data.sources import load_examples
 from lure.errors import InputError
 from lure.experiment import Placement, open_dataset, stream_of
+from lure.learner.version import Version
 from lure.metrics import compare_versions, evaluate
 from lure.randomness import derive_generator
 from lure.recipe import Experiment, Recipe
 from lure.store.durable import StorageError, make_folder, replace_file, to_json, writing
 from lure.store.run_directory import RunDirectory
 from lure.training.fit import arithmetic, mixed_precision
-from lure.version import Version
 
 EVALUATIONS = "evaluations"
 
@@ -44,7 +44,7 @@ def evaluate_version(
     like, and nor is it for a version that was exported to a file.
 
     Args:
-        path: the run directory, or a `.safetensors` file that `lure.version.export` wrote.
+        path: the run directory, or a `.safetensors` file that `lure.learner.version.export` wrote.
         number: which version; None takes the one in use.
         placement: where the named data set lies, and the device.
         file: other labelled examples to measure on.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lure.errors import InputError
-from lure.gate import Decision, Gate, Rival, decide, worse_p_value
+from lure.learner.gate import Decision, Gate, Rival, decide, worse_p_value
 
 
 def naive_p_value(lost: int, won: int) -> float:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lure.arrival import WARNING_LEVEL, Arrival, examine, homogeneity, row_digests
 from lure.data.examples import Examples
+from lure.learner.arrival import WARNING_LEVEL, Arrival, examine, homogeneity, row_digests
 
 NAMES = ["cat", "dog"]
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from lure.data.examples import Examples
 from lure.data.sources.images import file_names
 from lure.errors import InputError
-from lure.learner import choose_device
+from lure.learner.learner import choose_device
+from lure.learner.opening import agree, parse_recipe, require_consent
 from lure.randomness import forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.store.durable import bytes_to_tensors, checksum, parsing, replace_file, tensors_to_bytes, to_json
 from lure.store.run_directory import RunDirectory, version_folder
 from lure.store.stage import Stage, Task, as_stage, build_network
-from lure.stored_recipe import agree, parse_recipe, require_consent
 from lure.training.fit import EVALUATION_BATCH, arithmetic, predict, restore_model
 from lure.training.loader import Loader
 from lure.weights.layers import evaluating, suits_channels_last

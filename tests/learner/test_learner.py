@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-import lure.learner
+import lure.learner.learner
 from lure import Examples, InputError, Learner, Recipe, Split
 from lure.training.fit import Moment
 
@@ -101,7 +101,7 @@ def test_one_process_for_each_chunk_equals_one_for_all(name: str, tmp_path: Path
 def test_a_stage_interrupted_in_any_epoch_goes_on_exactly(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lure.learner, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint after every epoch
+    monkeypatch.setattr(lure.learner.learner, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint after every epoch
     recipe = VARIANTS[name]
     model = dropout_net if recipe.model == "tests_dropout" else None
 
@@ -134,7 +134,7 @@ def test_a_stage_interrupted_while_it_is_measured_need_not_train_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, Learner.open(tmp_path / "stopped", recipe=RECIPE, test=TEST) as learner:
-        patched.setattr(lure.learner, "predict", interrupted)  # training has predictions of its own
+        patched.setattr(lure.learner.learner, "predict", interrupted)  # training has predictions of its own
         with pytest.raises(KeyboardInterrupt):
             learner.learn(CHUNKS[1])
     trained: list[Moment] = []
@@ -146,7 +146,7 @@ def test_a_stage_interrupted_while_it_is_measured_need_not_train_again(
 
 
 def test_a_checkpoint_is_really_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lure.learner, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(lure.learner.learner, "CHECKPOINT_SHARE", float("inf"))
     epochs = []
 
     def stop_in_third(moment: Moment) -> None:

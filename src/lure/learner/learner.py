@@ -17,11 +17,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lure.arrival import Arrival, examine
 from lure.data.examples import Examples, Split, split_examples
 from lure.data.replay import build_replay
 from lure.errors import InputError, require_within
-from lure.gate import Decision, Gate, Rival, decide
+from lure.learner.arrival import Arrival, examine
+from lure.learner.gate import Decision, Gate, Rival, decide
+from lure.learner.opening import agree, name_builder
 from lure.metrics import error_count, expected_calibration_error, negative_log_likelihood, per_class
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe, to_toml
@@ -29,7 +30,6 @@ from lure.store.durable import StorageError, parsing
 from lure.store.ledger import Standing
 from lure.store.run_directory import PRODUCTION, RunDirectory, as_stored, version_folder
 from lure.store.stage import Stage, Task, as_stage, build_network, channel_statistics, environment
-from lure.stored_recipe import agree, name_builder
 from lure.training.fit import (
     FitState,
     OnEpoch,

@@ -13,20 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lure.arrival import Arrival
 from lure.data.examples import Examples
 from lure.data.sources.files import load_examples, read_class_names, read_columns
 from lure.errors import InputError, require_within
-from lure.gate import Gate
-from lure.learner import Learner
+from lure.learner.arrival import Arrival
+from lure.learner.gate import Gate
+from lure.learner.learner import Learner
+from lure.learner.opening import read_recipe
+from lure.learner.version import find_stage
 from lure.recipe import Recipe
 from lure.store.durable import checksum, file_checksum, parsing, to_json
 from lure.store.ledger import LEDGER, SEAL, Standing
 from lure.store.run_directory import RESULT, WEIGHTS, RunDirectory, as_stored, version_folder
 from lure.store.stage import Stage, as_stage
-from lure.stored_recipe import read_recipe
 from lure.training.fit import Watch
-from lure.version import find_stage
 
 
 def init(

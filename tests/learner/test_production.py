@@ -16,16 +16,16 @@ import torch
 from miniatures import write_image
 from torch import Tensor, nn
 
-import lure.learner
+import lure.learner.learner
 from lure import Examples, InputError, Learner, Recipe
 from lure.cli import main
 from lure.evaluation import evaluate_version
-from lure.gate import Gate
+from lure.learner.gate import Gate
+from lure.learner.production import accept, init, prune, rollback, status, update, verify
+from lure.learner.version import Version, write_predictions
 from lure.metrics import fit_temperature
-from lure.production import accept, init, prune, rollback, status, update, verify
 from lure.recipe import Experiment, to_toml
 from lure.training.fit import Moment
-from lure.version import Version, write_predictions
 
 RECIPE = Recipe(
     model="mlp:width=16:depth=1",
@@ -344,7 +344,7 @@ def test_a_loss_that_becomes_nan_changes_nothing_and_the_learner_goes_on() -> No
 
 
 def test_a_checkpoint_of_another_chunk_or_another_start_is_not_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lure.learner, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(lure.learner.learner, "CHECKPOINT_SHARE", float("inf"))
 
     def stop(moment: Moment) -> None:
         if moment.epoch == 3:
@@ -370,7 +370,9 @@ def test_a_checkpoint_of_another_chunk_or_another_start_is_not_taken_up(monkeypa
 
 
 def test_an_interrupt_saves_the_last_finished_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lure.learner, "CHECKPOINT_SHARE", 1e-9)  # no checkpoint is worth its time after the first
+    monkeypatch.setattr(
+        lure.learner.learner, "CHECKPOINT_SHARE", 1e-9
+    )  # no checkpoint is worth its time after the first
 
     def stop(moment: Moment) -> None:
         if moment.epoch == 4:
@@ -625,7 +627,7 @@ def test_a_version_is_exported_as_a_program_that_computes_the_same(served: Versi
 def test_both_kinds_of_export_bear_one_name_and_no_other_file_is_replaced(
     served: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lure.version, "_program", lambda version: b"a program")
+    monkeypatch.setattr(lure.learner.version, "_program", lambda version: b"a program")
     for _ in range(2):  # a job that is done again replaces what it wrote
         for ending in ("safetensors", "pt2"):
             assert main(["export", "run", f"net.{ending}"]) == 0
@@ -638,7 +640,7 @@ def test_both_kinds_of_export_bear_one_name_and_no_other_file_is_replaced(
     for name in ("mine.toml", "mine.json", "mine.safetensors"):
         Path(name).write_text("{}")
         with pytest.raises(InputError, match=f"{name} is there and no export of lure; choose another name"):
-            lure.version.export(served, Path("mine.safetensors"))
+            lure.learner.version.export(served, Path("mine.safetensors"))
         assert Path(name).read_text() == "{}"
         Path(name).unlink()
 
@@ -648,7 +650,7 @@ def test_both_kinds_of_export_bear_one_name_and_no_other_file_is_replaced(
 )
 def test_an_export_that_cannot_be_is_one_line(served: Version, file: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        lure.version.export(served, Path(file))
+        lure.learner.version.export(served, Path(file))
 
 
 # Verify and prune
@@ -829,7 +831,7 @@ def test_a_clock_that_goes_back_changes_nothing_but_the_date(monkeypatch: pytest
     for path in ("run", "twin"):
         update(path, "good1.npz")
     with monkeypatch.context() as patch:
-        patch.setattr(lure.learner, "datetime", Back)
+        patch.setattr(lure.learner.learner, "datetime", Back)
         stage, _ = update("run", "good2.npz")
     update("twin", "good2.npz")
     assert stage.committed_at == "1971-01-01T00:00:00+00:00"
