@@ -19,7 +19,7 @@ import torch
 
 from lure.cli import exit_code
 from lure.errors import unknown_name
-from lure.experiment import Placement, is_complete, open_dataset, pair_directory, run
+from lure.experiment.run import Placement, is_complete, open_dataset, pair_directory, run
 from lure.learner.learner import Learner
 from lure.recipe import Experiment, load_experiment
 from lure.training.fit import Moment

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lure import Examples, Recipe
-from lure.experiment import Placement, open_dataset, run
+from lure.experiment.run import Placement, open_dataset, run
 from lure.models import build_model
 from lure.randomness import derive_generator
 from lure.recipe import load_experiment

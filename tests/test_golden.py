@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lure import Learner
-from lure.experiment import Placement, open_dataset, stream_of
+from lure.experiment.run import Placement, open_dataset, stream_of
 from lure.recipe import load_experiment
 
 DEMO = Path(__file__).parent.parent / "results" / "demo"

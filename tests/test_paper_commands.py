@@ -378,7 +378,7 @@ def test_without_a_login_the_documented_command_says_what_to_do(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("wandb")
-    monkeypatch.setattr("lure.trackers._wandb_has_login", lambda: False)
+    monkeypatch.setattr("lure.experiment.trackers._wandb_has_login", lambda: False)
     assert main("LURE_main.py", shlex.split(CIFAR.replace("DATA", str(data)).replace("SAVED", "saved"))) == 2
     captured = capsys.readouterr()
     errors = [line for line in captured.err.splitlines() if not line.startswith("note: ")]
@@ -409,8 +409,8 @@ def test_the_warm_started_script_runs(data: Path, capsys: pytest.CaptureFixture[
     "flags", ["--use_snip", "--use_randinit", "--use_llf --arch resnet18", "-buffer_replay", "-wb"]
 )
 def test_it_runs_as_released(flags: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lure.experiment.require_tracker", lambda tracking: None)
-    monkeypatch.setattr("lure.trackers._backend", lambda *_: MagicMock())
+    monkeypatch.setattr("lure.experiment.run.require_tracker", lambda tracking: None)
+    monkeypatch.setattr("lure.experiment.trackers._backend", lambda *_: MagicMock())
     narrow(monkeypatch)
     words = f"--data {data} --save_dir saved --as_released {SMALL} {flags}"
     assert main("LURE_main.py", shlex.split(words)) == 0

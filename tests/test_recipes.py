@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from miniatures import write_cifar10_binary, write_cifar100_python, write_restricted_imagenet
 
-from lure.experiment import Placement, run
+from lure.experiment.run import Placement, run
 from lure.recipe import Experiment, differing_fields, load_experiment, shipped_recipes
 from lure.unlearners import Lure, build_unlearner
 

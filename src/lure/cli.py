@@ -21,8 +21,9 @@ from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
 from lure.data.sources import SOURCES
 from lure.distributed import joined, process_rank
 from lure.errors import InputError, unknown_name
-from lure.evaluation import evaluate_finished, evaluate_version
-from lure.experiment import Placement, compare, pair_directory, pairs_of, run
+from lure.experiment.evaluate import evaluate_finished, evaluate_version
+from lure.experiment.run import Placement, compare, pair_directory, pairs_of, run
+from lure.experiment.trackers import Tracking
 from lure.models import MODELS
 from lure.recipe import Experiment, Recipe, load_experiment, policy_name, shipped_recipes
 from lure.report.evaluation_table import evaluation_tables
@@ -33,7 +34,6 @@ from lure.report.table import comparison_table, report_console, run_table
 from lure.report.verdict import verdict
 from lure.settings import format_options, format_value
 from lure.store.durable import to_json
-from lure.trackers import Tracking
 from lure.training.fit import Moment
 from lure.unlearners import UNLEARNERS
 

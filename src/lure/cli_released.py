@@ -21,7 +21,8 @@ import torch
 from lure.cli import Parser, exit_code
 from lure.distributed import joined, process_rank
 from lure.errors import InputError, unknown_name
-from lure.experiment import Placement, run, summarize
+from lure.experiment.run import Placement, run, summarize
+from lure.experiment.trackers import Tracking
 from lure.models import MODELS
 from lure.recipe import Experiment, policy_name
 from lure.report.progress import StageProgress
@@ -29,7 +30,6 @@ from lure.report.records import read_run
 from lure.report.table import report_console, run_table
 from lure.settings import format_value
 from lure.store.stage import Stage
-from lure.trackers import Tracking
 
 Script = Literal["LURE_main.py", "ALMA.py"]
 DATASETS = ("cifar10", "cifar100", "restricted_imagenet")

@@ -16,7 +16,7 @@ def evaluation_tables(result: dict[str, Any], reliability: bool = False) -> list
     """Return (title, table) pairs: the whole set, each class, the change since the version before, and what was tried.
 
     Args:
-        result: what `lure.evaluation.evaluate_version` returned.
+        result: what `lure.experiment.evaluate.evaluate_version` returned.
         reliability: a table of the reliability diagram, too.
     """
     tables = [_summary(result), _classes(result)]

@@ -17,11 +17,11 @@ from lure.data.examples import Examples, Split
 from lure.data.sources import Dataset, load_dataset
 from lure.data.stream import few_shot_rows, mega_batches, released_order
 from lure.errors import require_within
+from lure.experiment.trackers import Tracker, Tracking, require_tracker
 from lure.learner.learner import Learner
 from lure.metrics import anytime_relative_error, cumulative_error, mean_error_rate
 from lure.recipe import Experiment, policy_name
 from lure.store.stage import Stage
-from lure.trackers import Tracker, Tracking, require_tracker
 from lure.training.fit import Moment, Watch
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from lure.data.examples import Examples, Split, split_examples
 from lure.data.sources import load_examples
 from lure.errors import InputError
-from lure.experiment import Placement, open_dataset, stream_of
+from lure.experiment.run import Placement, open_dataset, stream_of
 from lure.learner.version import Version
 from lure.metrics import compare_versions, evaluate
 from lure.randomness import derive_generator

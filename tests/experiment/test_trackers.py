@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import lure.trackers
+import lure.experiment.trackers
 from lure import Experiment, InputError
-from lure.experiment import Placement, compare, run
-from lure.trackers import Tracking
+from lure.experiment.run import Placement, compare, run
+from lure.experiment.trackers import Tracking
 
 SMALL = Experiment(
     num_mega_batches=2,
@@ -51,9 +51,9 @@ class Notebook:
 @pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
     notebook = Notebook()
-    monkeypatch.setattr(lure.trackers, "_backend", lambda tracking, experiment, directory: notebook)
-    monkeypatch.setattr(lure.trackers, "require_tracker", lambda tracking: None)
-    monkeypatch.setattr("lure.experiment.require_tracker", lambda tracking: None)
+    monkeypatch.setattr(lure.experiment.trackers, "_backend", lambda tracking, experiment, directory: notebook)
+    monkeypatch.setattr(lure.experiment.trackers, "require_tracker", lambda tracking: None)
+    monkeypatch.setattr("lure.experiment.run.require_tracker", lambda tracking: None)
     return notebook
 
 
@@ -113,7 +113,7 @@ def test_a_tracker_that_cannot_start_is_named(notebook: Notebook, tmp_path: Path
 
 
 def test_a_log_folder_that_is_a_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lure.experiment.require_tracker", lambda tracking: None)
+    monkeypatch.setattr("lure.experiment.run.require_tracker", lambda tracking: None)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"the tracker wandb cannot start: .*file"):
         run(SMALL, tmp_path / "run", placement=Placement(tracking=Tracking(name="wandb", folder=tmp_path / "file")))
