@@ -11,9 +11,9 @@ from lure.metrics.calibration import (
     reliability,
 )
 from lure.metrics.change import class_change, weight_change
-from lure.metrics.corruptions import corrupt, read_corrupted
+from lure.metrics.corruptions.corruptions import corrupt, read_corrupted
 from lure.metrics.evaluation import compare_versions, corruption_accuracy, evaluate
-from lure.metrics.paired import mcnemar, paired_seeds
+from lure.metrics.statistics import mcnemar, paired_seeds
 
 __all__ = [
     "accuracy",

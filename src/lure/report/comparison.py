@@ -15,7 +15,7 @@ from typing import Any
 
 from lure.errors import InputError
 from lure.metrics.evaluation import unpack_hits
-from lure.metrics.paired import mcnemar_of_hits
+from lure.metrics.statistics import mcnemar_of_hits
 from lure.recipe import Experiment, Recipe
 from lure.report.records import RunRecord
 from lure.settings import split_choice

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lure.metrics.paired import paired_seeds
+from lure.metrics.statistics import paired_seeds
 from lure.report.comparison import (
     MEASURES,
     RunGroup,
