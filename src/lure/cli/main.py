@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import lure
-from lure.cli_production import PRODUCTION_COMMANDS, add_production_commands
+from lure.cli.production import PRODUCTION_COMMANDS, add_production_commands
 from lure.data.sources import SOURCES
 from lure.distributed import joined, process_rank
 from lure.errors import InputError, unknown_name

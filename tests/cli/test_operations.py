@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lure.cli import main
+from lure.cli.main import main
 from lure.learner.arrival import Arrival
 from lure.learner.gate import Comparison, Decision, Gate
 from lure.learner.production import status, verify
 from lure.store.ledger import EVENTS, read_ledger
 from lure.store.stage import Stage
 
-PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 SCRIPT = next(block for block in BLOCKS if block.startswith("#!"))
 COMMANDS = [line for block in BLOCKS if block is not SCRIPT for line in block.splitlines()]

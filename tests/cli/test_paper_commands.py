@@ -15,8 +15,8 @@ import pytest
 import torch
 from miniatures import write_cifar10_binary, write_cifar10_python, write_cifar100_binary, write_restricted_imagenet
 
-from lure.cli import build_parser
-from lure.cli_released import (
+from lure.cli.main import build_parser
+from lure.cli.released import (
     ONLY_ALMA,
     ONLY_LURE,
     SHARED,
@@ -36,7 +36,7 @@ from lure.report.progress import StageProgress
 from lure.training.fit import Moment
 from lure.unlearners import build_unlearner
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COMMON = (
     "--data DATA --run NAME --seed 10 --epochs 50 --decreasing_lr 20,40 --weight_decay 1e-4 --meta_batch_size 6250 "
     "--meta_batch_number 8 --snip_size 0.20 --save_dir SAVED --sparsity_level 1 -wb --gamma 0.1 --use_snip"
@@ -336,7 +336,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         size = ":size=32" if experiment.dataset == "restricted-imagenet" else ""
         return dataclasses.replace(experiment, dataset=experiment.dataset + size, model="resnet18:width=2")
 
-    monkeypatch.setattr("lure.cli_released.to_experiment", smaller)
+    monkeypatch.setattr("lure.cli.released.to_experiment", smaller)
 
 
 def without_wandb() -> dict[str, str]:
@@ -482,7 +482,7 @@ def test_an_interrupted_command_says_how_to_go_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lure.cli_released.run", stop)
+    monkeypatch.setattr("lure.cli.released.run", stop)
     assert main("LURE_main.py", ["--data", str(data), "--seed", "1"]) == 130
     assert capsys.readouterr().err == f"interrupted; go on with: python LURE_main.py --data {data} --seed 1\n"
 
