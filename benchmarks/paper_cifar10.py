@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from lure.cli.main import exit_code
+from lure.cli.entry import exit_code
 from lure.errors import unknown_name
 from lure.experiment.run import Placement, is_complete, open_dataset, pair_directory, run
 from lure.learner.learner import Learner

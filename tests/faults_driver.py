@@ -88,9 +88,9 @@ OPERATIONS: dict[str, tuple[list[str], Callable[[str], Any]]] = {
 
 def main(words: list[str]) -> int:
     """The command line; imported late, because what a process holds makes each fork of it slower."""
-    import lure.cli.main
+    import lure.cli.entry
 
-    return lure.cli.main.main(words)
+    return lure.cli.entry.main(words)
 
 
 def fork(work: Callable[[], Any], wait: bool = True) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import lure
-from lure.cli.main import main
+from lure.cli import main
 
 TIMES = ("unlearn_seconds", "train_seconds", "committed_at", "line_sha256", "environment", "sha256", "command")
 

@@ -23,7 +23,7 @@ import lure.store.durable
 import lure.store.ledger
 import lure.store.run_directory
 from lure import InputError, Learner, Recipe
-from lure.cli.main import main
+from lure.cli import main
 from lure.learner.gate import Gate
 from lure.learner.production import init, prune, rollback, status, update, verify
 from lure.learner.version import Version

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lure.cli.main import build_parser
+from lure.cli.entry import build_parser
 from lure.report.numbers import page_data
 from lure.report.records import read_runs
 from lure.unlearners import UNLEARNERS

@@ -1,6 +1,6 @@
 """`python -m lure` is the command `lure`."""
 
-from lure.cli.main import main
+from lure.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

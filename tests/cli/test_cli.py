@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lure.cli.main import build_parser, main
+from lure.cli.entry import build_parser, main
 from lure.metrics.corruptions.corruptions import KINDS
 from lure.metrics.evaluation import unpack_hits
 from lure.recipe import Experiment

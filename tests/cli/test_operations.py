@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lure.cli.main import main
+from lure.cli import main
 from lure.learner.arrival import Arrival
 from lure.learner.gate import Comparison, Decision, Gate
 from lure.learner.production import status, verify

@@ -15,7 +15,7 @@ import pytest
 import torch
 from miniatures import write_cifar10_binary, write_cifar10_python, write_cifar100_binary, write_restricted_imagenet
 
-from lure.cli.main import build_parser
+from lure.cli.entry import build_parser
 from lure.cli.released import (
     ONLY_ALMA,
     ONLY_LURE,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import lure.learner.learner
 from lure import Examples, InputError, Learner, Recipe
-from lure.cli.main import main
+from lure.cli import main
 from lure.experiment.evaluate import evaluate_version
 from lure.learner.gate import Gate
 from lure.learner.production import accept, init, prune, rollback, status, update, verify

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 
-from lure.cli.main import Parser, exit_code
+from lure.cli.entry import Parser, exit_code
 from lure.distributed import joined, process_rank
 from lure.errors import InputError, unknown_name
 from lure.experiment.run import Placement, run, summarize

@@ -1,0 +1,1 @@
+"""Regularizers: what acts while a fit runs, one file each."""
