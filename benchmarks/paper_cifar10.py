@@ -19,7 +19,8 @@ import torch
 
 from lure.cli.entry import exit_code
 from lure.errors import unknown_name
-from lure.experiment.run import Placement, is_complete, open_dataset, pair_directory, run
+from lure.experiment.compare import is_complete, pair_directory
+from lure.experiment.run import Placement, open_dataset, run
 from lure.learner.learner import Learner
 from lure.recipe import Experiment, load_experiment
 from lure.training.fit import Moment

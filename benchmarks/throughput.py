@@ -26,8 +26,10 @@ from lure.experiment.run import Placement, open_dataset, run
 from lure.models import build_model
 from lure.randomness import derive_generator
 from lure.recipe import load_experiment
-from lure.training.fit import arithmetic, build_optimizer, fit
+from lure.training.fit import fit
 from lure.training.loader import Loader
+from lure.training.predict import arithmetic
+from lure.training.schedule import build_optimizer
 
 # name -> (model, batches in one timed epoch)
 CASES = {"small ResNet": ("resnet18:width=16:stem=strided", 40), "ResNet-18": ("resnet18", 4)}

@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "lure"
 # From the ground up, by folder (DESIGN section 2). A module imports from its own folder and from those before it.
 FLOORS = [
     "errors",
+    "words",
     "randomness",
     "settings",
     "distributed",

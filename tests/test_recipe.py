@@ -14,8 +14,9 @@ from torch import Tensor, nn
 import lure.learner.learner
 from lure import Examples, Experiment, InputError, Learner, Recipe
 from lure.recipe import differing_fields, load_experiment, policy_name, shipped_recipes, to_toml
-from lure.training.fit import Epoch, build_optimizer, fit, learning_rate
+from lure.training.fit import Epoch, fit
 from lure.training.loader import Loader
+from lure.training.schedule import build_optimizer, learning_rate
 
 FIELDS = {field.name: field for field in dataclasses.fields(Experiment)}
 

@@ -18,7 +18,8 @@ from lure.unlearn import UnlearnReport, unlearn_
 from lure.unlearners import *  # noqa: F403 - every registered method, by its class name
 from lure.unlearners import UNLEARNERS, Context, Unlearner
 from lure.weights.reinit import reinitialize_
-from lure.weights.saliency import lowest_fraction, snip_saliency
+from lure.weights.saliency import snip_saliency
+from lure.weights.selection import lowest_fraction
 
 __version__ = version("lure-torch")
 

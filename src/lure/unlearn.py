@@ -22,21 +22,8 @@ from lure.errors import InputError, unknown_name
 from lure.settings import read_choice
 from lure.unlearners import UNLEARNERS, Context, Unlearner, name_unlearner
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
+from lure.weights.optimizer_state import clear_optimizer_state_, require_clearable
 from lure.weights.saliency import Batch, Loss, classification_loss
-
-# Per-entry state of optimisers by the name it is kept under, where a parameter that was never stepped has zero.
-ZERO_AT_START = {
-    "momentum_buffer",
-    "exp_avg",
-    "exp_avg_sq",
-    "max_exp_avg_sq",
-    "exp_inf",
-    "square_avg",
-    "grad_avg",
-    "acc_delta",
-    "variance",
-    "prev",
-}
 
 
 @dataclass(frozen=True)
@@ -272,83 +259,6 @@ def _now(tensors: Iterable[Tensor]) -> float:
     for device in {tensor.device for tensor in tensors if tensor.is_cuda}:
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Raise unless the optimiser's state is of a kind that can be cleared entry by entry, for all that it holds.
-
-    Args:
-        optimizer: whose state is to be cleared.
-        parameters: name -> parameter of the model, of which it must hold some.
-
-    Raises:
-        InputError: if the optimiser does not hold any of the parameters (it was built for another model), or keeps
-            state that belongs to rows (Adafactor), to all parameters at once (LBFGS), or to what we do not know.
-    """
-    if not hasattr(optimizer, "param_groups"):
-        raise InputError(f"optimizer must be one optimiser of torch, got {type(optimizer).__name__}")
-    held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-    if parameters and held.isdisjoint(parameters.values()):
-        raise InputError("the optimiser holds none of the model's parameters: it was built for another model")
-    kind = type(getattr(optimizer, "optimizer", optimizer)).__name__  # accelerate and others wrap it
-    names = {parameter: repr(name) for name, parameter in parameters.items()}
-    # LBFGS keeps the state of all parameters under the first that it holds, which may be none of the model's.
-    for parameter in [*names, *(held - names.keys())]:
-        name = names.get(parameter, f"a parameter of shape {tuple(parameter.shape)}")
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                known = value.dim() == 0 or (_is_known(key) and value.shape == parameter.shape)
-            else:
-                known = value is None or isinstance(value, bool | int | float | str)
-            if not known:
-                raise InputError(
-                    f"the state {key!r} that {kind} keeps for {name} cannot be cleared entry by entry: "
-                    f"make a new optimiser after unlearning, and pass none"
-                )
-
-
-def _is_known(key: Any) -> bool:
-    return key in ZERO_AT_START or key in ("sum", "step_size", "ax")
-
-
-@torch.no_grad()
-def clear_optimizer_state_(optimizer: torch.optim.Optimizer, changed: Mapping[nn.Parameter, Tensor]) -> None:
-    """Put the optimiser's per-entry state back to its beginning where the mask is True, and nowhere else.
-
-    Beginning means zero for momentum and moments, the initial accumulator for Adagrad's sum, the learning rate for
-    Rprop's step sizes, and the new weight itself for ASGD's running average. State of the whole tensor (step counts)
-    stays. Parameters that were never stepped have no state, and none is made.
-
-    Args:
-        optimizer: any optimiser of torch, or another that keeps its state under the same names.
-        changed: parameter -> bool tensor of its shape, True = clear.
-
-    Raises:
-        InputError: for state that cannot be cleared by entries; nothing is then cleared.
-
-    Example:
-        >>> weight = nn.Parameter(torch.ones(3))
-        >>> sgd = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
-        >>> weight.grad = torch.ones(3)
-        >>> sgd.step()
-        >>> clear_optimizer_state_(sgd, {weight: torch.tensor([True, False, False])})
-        >>> sgd.state[weight]["momentum_buffer"].tolist()
-        [0.0, 1.0, 1.0]
-    """
-    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
-    require_clearable(optimizer, {})
-    for parameter, mask in changed.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if not isinstance(value, Tensor) or not _is_known(key) or value.shape != parameter.shape:
-                continue
-            begun: Tensor | float = 0.0
-            if key == "sum":
-                begun = groups[parameter]["initial_accumulator_value"]
-            elif key == "step_size":
-                begun = float(groups[parameter]["lr"])
-            elif key == "ax":
-                begun = parameter.to(value.dtype)
-            value.copy_(torch.where(mask.to(value.device), begun, value))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 
 import lure.experiment.trackers
 from lure import Experiment, InputError
-from lure.experiment.run import Placement, compare, run
+from lure.experiment.compare import compare
+from lure.experiment.run import Placement, run
 from lure.experiment.trackers import Tracking
 
 SMALL = Experiment(

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lure.errors import InputError
-from lure.metrics import corrupt, filters, read_corrupted
+from lure.metrics import corrupt, read_corrupted
+from lure.metrics.corruptions import filters
 from lure.metrics.corruptions.corruptions import EXTRA, KINDS, corruption_generator
 
 # Made with the authors' script of CIFAR-10-C from the test card below: some pixels (row, column) of each severity.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from lure.metrics import filters
+from lure.metrics.corruptions import filters
 
 
 def random_images(*shape, seed=0):

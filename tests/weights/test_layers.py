@@ -8,8 +8,6 @@ from torch.nn.utils import parametrizations
 from lure.errors import InputError
 from lure.weights.layers import (
     dense_weights,
-    differentiable_in_eval,
-    evaluating,
     find_head,
     forgettable,
     hidden_layers,
@@ -21,6 +19,7 @@ from lure.weights.layers import (
     unwrap,
     weight_layers,
 )
+from lure.weights.modes import differentiable_in_eval, evaluating
 
 
 class Block(nn.Module):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from lure.errors import InputError
-from lure.weights.saliency import fisher, join_examples, lowest_fraction, magnitude, snip_saliency
+from lure.weights.saliency import fisher, join_examples, magnitude, snip_saliency
+from lure.weights.selection import lowest_fraction
 
 
 def small_network() -> nn.Module:

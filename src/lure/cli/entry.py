@@ -21,8 +21,9 @@ from lure.cli.production import PRODUCTION_COMMANDS, add_production_commands
 from lure.data.sources import SOURCES
 from lure.distributed import joined, process_rank
 from lure.errors import InputError, unknown_name
+from lure.experiment.compare import compare, pair_directory, pairs_of
 from lure.experiment.evaluate import evaluate_finished, evaluate_version
-from lure.experiment.run import Placement, compare, pair_directory, pairs_of, run
+from lure.experiment.run import Placement, run
 from lure.experiment.trackers import Tracking
 from lure.models import MODELS
 from lure.recipe import Experiment, Recipe, load_experiment, policy_name, shipped_recipes

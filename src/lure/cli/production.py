@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lure import production
 from lure.data.sources.files import load_examples
 from lure.errors import InputError, printable
+from lure.learner import production
 from lure.learner.arrival import Arrival
 from lure.learner.gate import Gate
 from lure.learner.version import Version, export, write_predictions

@@ -16,7 +16,7 @@ from lure.randomness import derive_generator
 from lure.recipe import Experiment, Recipe
 from lure.store.durable import StorageError, make_folder, replace_file, to_json, writing
 from lure.store.run_directory import RunDirectory
-from lure.training.fit import arithmetic, mixed_precision
+from lure.training.predict import arithmetic, mixed_precision
 
 EVALUATIONS = "evaluations"
 

@@ -22,29 +22,21 @@ from lure.data.replay import build_replay
 from lure.errors import InputError, require_within
 from lure.learner.arrival import Arrival, examine
 from lure.learner.gate import Decision, Gate, Rival, decide
+from lure.learner.measure import environment
 from lure.learner.opening import agree, name_builder
+from lure.learner.task import Task, build_network, channel_statistics
 from lure.metrics import error_count, expected_calibration_error, negative_log_likelihood, per_class
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.store.durable import StorageError, parsing
 from lure.store.ledger import Standing
 from lure.store.run_directory import PRODUCTION, RunDirectory, as_stored, version_folder
-from lure.store.stage import Stage, Task, as_stage, build_network, channel_statistics, environment
-from lure.training.fit import (
-    FitState,
-    OnEpoch,
-    Watch,
-    arithmetic,
-    build_optimizer,
-    count_flops,
-    fit,
-    predict,
-    restore_model,
-    restore_optimizer,
-    restore_training,
-    training_tensors,
-)
+from lure.store.stage import Stage, as_stage
+from lure.training.fit import OnEpoch, Watch, fit
 from lure.training.loader import Loader, Sample
+from lure.training.predict import arithmetic, count_flops, predict
+from lure.training.schedule import build_optimizer
+from lure.training.state import FitState, restore_model, restore_optimizer, restore_training, training_tensors
 from lure.unlearn import apply_
 from lure.unlearners import Context, build_unlearner
 from lure.weights.layers import snapshot, suits_channels_last

@@ -20,14 +20,17 @@ from lure.data.sources.images import file_names
 from lure.errors import InputError
 from lure.learner.learner import choose_device
 from lure.learner.opening import agree, parse_recipe, require_consent
+from lure.learner.task import Task, build_network
 from lure.randomness import forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.store.durable import bytes_to_tensors, checksum, parsing, replace_file, tensors_to_bytes, to_json
 from lure.store.run_directory import RunDirectory, version_folder
-from lure.store.stage import Stage, Task, as_stage, build_network
-from lure.training.fit import EVALUATION_BATCH, arithmetic, predict, restore_model
+from lure.store.stage import Stage, as_stage
 from lure.training.loader import Loader
-from lure.weights.layers import evaluating, suits_channels_last
+from lure.training.predict import EVALUATION_BATCH, arithmetic, predict
+from lure.training.state import restore_model
+from lure.weights.layers import suits_channels_last
+from lure.weights.modes import evaluating
 
 TOLERANCE = 1e-4  # largest difference of a probability between a model and its exported program
 

@@ -30,7 +30,8 @@ from lure.metrics.change import class_change, weight_change
 from lure.metrics.corruptions.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
 from lure.metrics.statistics import mcnemar
 from lure.randomness import derive_generator
-from lure.weights.layers import evaluating, snapshot
+from lure.weights.layers import snapshot
+from lure.weights.modes import evaluating
 
 Model = Callable[[Tensor], Tensor]
 

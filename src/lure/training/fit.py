@@ -5,14 +5,12 @@ fit that was stopped goes on from the last checkpoint exactly as if nothing had 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lure.distributed import (
     agree_on_buffers,
@@ -27,11 +25,12 @@ from lure.errors import InputError
 from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe
 from lure.training.loader import Loader, cut_batches
+from lure.training.predict import mixed_precision, predict
 from lure.training.regularizers.hare_tortoise import HareTortoise
 from lure.training.regularizers.l2_init import l2_init_penalty
-from lure.weights.layers import evaluating, trainable
-
-EVALUATION_BATCH = 512
+from lure.training.schedule import build_optimizer, learning_rate, reached
+from lure.training.state import FitState, _of_model, _stored, restore_model, restore_training, training_tensors
+from lure.weights.layers import trainable
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,168 +65,6 @@ class Epoch:
 
 
 OnEpoch = Callable[[Epoch], None]
-
-
-@dataclass
-class FitState:
-    """What a fit has reached: enough, with model and optimiser, to go on exactly.
-
-    Attributes:
-        epoch: epochs finished.
-        kept_epoch: the epoch whose weights are kept so far; 0 before the first.
-        kept_accuracy: its validation accuracy; -1 before the first, and where there is no validation set.
-        kept: tensors of model ("model.NAME") and optimiser ("optimizer.KEY.NAME") at the kept epoch, on the CPU; empty
-            where the last epoch is always the one kept.
-        train_accuracy: running accuracy on the (augmented) batches of the last epoch.
-        seconds: time spent in training, checkpoints and interruptions not counted.
-        steps: optimiser steps taken.
-        examples: examples trained on, repeats counted.
-        stopped_by: what ended the fit: "epochs", or the budget ("max_steps", "max_seconds", "target_accuracy").
-        average: the running average of the weights on the CPU, where the recipe keeps one.
-    """
-
-    epoch: int = 0
-    kept_epoch: int = 0
-    kept_accuracy: float = -1.0
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    train_accuracy: float = 0.0
-    seconds: float = 0.0
-    steps: int = 0
-    examples: int = 0
-    stopped_by: str = ""
-    average: dict[str, Tensor] = field(default_factory=dict)
-
-
-def reached(recipe: Recipe, state: FitState) -> str:
-    """Return which limit of the recipe a fit has reached; "" for none.
-
-    Example:
-        >>> reached(Recipe(epochs=9, max_steps=100), FitState(epoch=3, steps=100))
-        'max_steps'
-    """
-    if state.epoch >= recipe.epochs:
-        return "epochs"
-    if recipe.max_steps is not None and state.steps >= recipe.max_steps:
-        return "max_steps"
-    if recipe.max_seconds is not None and state.seconds >= recipe.max_seconds:
-        return "max_seconds"
-    if recipe.target_accuracy is not None and state.epoch and state.train_accuracy >= recipe.target_accuracy:
-        return "target_accuracy"
-    return ""
-
-
-def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return a new optimiser over the trainable parameters, as the recipe says."""
-    parameters = list(trainable(model).values())
-    fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=fused
-        )
-    maker = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return maker(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
-
-
-def learning_rate(recipe: Recipe, epoch: int, step: int, steps: int, stage: int = 1) -> float:
-    """Return the learning rate of one step: warm-up, then a factor `gamma` at each milestone passed.
-
-    Args:
-        recipe: its lr, later_lr, warmup, milestones and gamma count.
-        epoch: from 1.
-        step: from 1, within the epoch.
-        steps: steps in an epoch.
-        stage: from 1; `later_lr` counts from stage 2 on.
-
-    Example:
-        >>> recipe = Recipe(lr=1.0, milestones=(2,), gamma=0.1, warmup=1)
-        >>> [learning_rate(recipe, epoch, step, 2) for epoch in (1, 2, 3) for step in (1, 2)]
-        [0.5, 1.0, 1.0, 1.0, 0.1, 0.1]
-    """
-    rate = recipe.lr if stage == 1 or recipe.later_lr is None else recipe.later_lr
-    for milestone in recipe.milestones:
-        if epoch > milestone:
-            rate *= recipe.gamma
-    done = (epoch - 1) * steps + step
-    return rate * min(1.0, done / (recipe.warmup * steps)) if recipe.warmup else rate
-
-
-def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return copies of all tensors of a model and its optimiser on the CPU, under names that survive a restart."""
-    tensors = {f"model.{name}": _stored(value) for name, value in model.state_dict().items()}
-    for name, parameter in trainable(model).items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{key}.{name}"] = _stored(value)
-    return tensors
-
-
-def _stored(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-@torch.no_grad()
-def restore_training(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `training_tensors` gave; values only, so the memory layout of the model stays.
-
-    Raises:
-        InputError: if the tensors are not those of this model.
-    """
-    restore_model(model, _of_model(tensors))
-    restore_optimizer(model, optimizer, tensors)
-
-
-def _of_model(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-
-
-def restore_model(model: nn.Module, values: dict[str, Tensor]) -> None:
-    """Copy a state dict into a model.
-
-    Raises:
-        InputError: if names or shapes are not those of this model.
-    """
-    try:
-        model.load_state_dict(values)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())
-        raise InputError(f"the stored weights do not fit the model: {detail}") from None
-
-
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Copy the optimiser's tensors back, each to its parameter's device and layout."""
-    for name, parameter in trainable(model).items():
-        state = {}
-        for key in {name.split(".", 2)[1] for name in tensors if name.startswith("optimizer.")}:
-            stored = tensors.get(f"optimizer.{key}.{name}")
-            if stored is None:
-                continue
-            if stored.shape == parameter.shape:
-                state[key] = torch.empty_like(parameter, dtype=stored.dtype, requires_grad=False).copy_(stored)
-            else:
-                state[key] = stored.to(parameter.device)
-        optimizer.state[parameter] = state
-        if not state:
-            del optimizer.state[parameter]
-
-
-@contextmanager
-def arithmetic(recipe: Recipe) -> Iterator[None]:
-    """Run a block with the recipe's number of threads and TF32 setting, then restore the caller's."""
-    threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
-    cudnn_tf32 = torch.backends.cudnn.allow_tf32
-    try:
-        if recipe.threads:
-            torch.set_num_threads(recipe.threads)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.tf32
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32, cudnn_tf32
-
-
-def mixed_precision(recipe: Recipe, device: torch.device | str) -> torch.autocast:
-    """Return the context in which forward passes run."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bf16")
 
 
 def fit(
@@ -400,36 +237,3 @@ class _Beside:
     def tensors(self) -> dict[str, Tensor]:
         """Return copies of the average for a checkpoint."""
         return {name: _stored(t) for name, t in self._tortoise.state_dict().items()} if self._tortoise else {}
-
-
-def predict(
-    model: nn.Module,
-    examples: Loader,
-    recipe: Recipe,
-    augmentation: str = "none",
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return the logits (N, classes), float32, and the labels (N,) of all examples, on the CPU, in stored order.
-
-    The model is read in eval mode and comes back as it was. `augmentation` and its `generator` are those of
-    `Loader.batches`.
-    """
-    logits, labels = [], []
-    with evaluating(model), torch.inference_mode(), mixed_precision(recipe, examples.device):
-        for inputs, targets in examples.batches(None, EVALUATION_BATCH, augmentation, generator):
-            logits.append(model(inputs).float().cpu())
-            labels.append(targets.cpu())
-    return torch.cat(logits), torch.cat(labels)
-
-
-def count_flops(model: nn.Module, loader: Loader) -> int:
-    """Return the floating-point operations of one forward and backward pass over one example.
-
-    Counted by torch's own counter on a batch of two (matrix products, convolutions, attention; a multiply-add is two).
-    """
-    inputs, labels = next(loader.batches(torch.arange(min(2, len(loader))), 2))
-    parameters = list(trainable(model).values())
-    with evaluating(model), forked_rng(None), torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        loss = F.cross_entropy(model(inputs), labels)
-        torch.autograd.grad(loss, parameters, allow_unused=True)
-    return int(counter.get_total_flops()) // len(labels)

@@ -8,7 +8,8 @@ from lure.errors import require_within
 from lure.unlearners.contract import Context
 from lure.weights.layers import forgettable
 from lure.weights.reinit import reinitialize_
-from lure.weights.saliency import fisher, lowest_fraction
+from lure.weights.saliency import fisher
+from lure.weights.selection import lowest_fraction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from lure.errors import require_within
 from lure.unlearners.contract import Context, require_kinds, sample_batches
 from lure.weights.layers import forgettable
 from lure.weights.reinit import kaiming_uniform_copy, reinitialize_
-from lure.weights.saliency import join_examples, lowest_fraction, snip_saliency
+from lure.weights.saliency import join_examples, snip_saliency
+from lure.weights.selection import lowest_fraction
 
 
 @dataclass(frozen=True, kw_only=True)

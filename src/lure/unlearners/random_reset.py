@@ -9,7 +9,7 @@ from lure.errors import require_within
 from lure.unlearners.contract import Context
 from lure.weights.layers import forgettable
 from lure.weights.reinit import reinitialize_
-from lure.weights.saliency import lowest_fraction
+from lure.weights.selection import lowest_fraction
 
 
 @dataclass(frozen=True, kw_only=True)

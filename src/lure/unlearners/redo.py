@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from lure.errors import InputError, require_within
 from lure.randomness import forked_rng
 from lure.unlearners.contract import Context
-from lure.weights.layers import HiddenLayer, evaluating, hidden_layers, trainable, unwrap
+from lure.weights.layers import HiddenLayer, hidden_layers, trainable, unwrap
+from lure.weights.modes import evaluating
 from lure.weights.reinit import reinitialize_
 from lure.weights.saliency import mean_loss, sum_over_ranks
 

@@ -6,8 +6,7 @@ name that is registered first. Frozen parameters (`requires_grad=False`) are nev
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -410,33 +409,6 @@ def _owns_weight(layer: nn.Linear, holders: Mapping[int, int]) -> bool:
     if parametrize.is_parametrized(layer, "weight"):
         return any(parameter.requires_grad for parameter in layer.get_submodule("parametrizations").parameters())
     return layer.weight.requires_grad and holders.get(id(layer.weight), 0) == 1
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run a block with the whole model in eval mode, then give each layer the mode that it had.
-
-    A layer that its owner keeps in eval mode while the rest trains (frozen BatchNorm) stays so.
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def differentiable_in_eval(model: nn.Module) -> Iterator[None]:
-    """Run a block without cuDNN if the model is recurrent: cuDNN's recurrent layers refuse gradients in eval mode."""
-    recurrent = any(isinstance(layer, nn.RNNBase) for layer in model.modules())
-    before = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = before and not recurrent
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.enabled = before
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -9,21 +9,20 @@ Reference: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 
 import gzip
 import io
-import pickle
 import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lure.data.examples import Examples
 from lure.data.sources.dataset import Dataset
 from lure.data.sources.download import download_file
+from lure.data.sources.unpickler import Bytes, Unpickler
 from lure.errors import InputError
 
 PIXELS = 3 * 32 * 32
@@ -284,7 +283,7 @@ def _read_binary(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
 def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, Tensor]:
     """Read a file of the python version: a dictionary of `data` (N, 3072) and lists of labels."""
     try:
-        batch = _Unpickler(content, shown).load()
+        batch = Unpickler(content, shown).load()
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
@@ -294,7 +293,7 @@ def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
     if isinstance(batch, dict):
         fields = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in batch.items()}
     data, labels = fields.get("data"), fields.get(layout.label_key)
-    if not isinstance(data, _Bytes) or not isinstance(labels, list):
+    if not isinstance(data, Bytes) or not isinstance(labels, list):
         raise InputError(f"{shown} is not a file of {layout.name}: it must hold 'data' and '{layout.label_key}'")
     if data.array.ndim != 2 or data.array.shape[1] != PIXELS:
         raise InputError(f"{shown} holds data of shape {data.array.shape}, should be (images, {PIXELS})")
@@ -313,79 +312,3 @@ def _check(pixels: Tensor, labels: Tensor, shown: str, layout: _Layout) -> tuple
             f"labels must lie in [0, {len(layout.class_names) - 1}]"
         )
     return pixels.view(-1, 3, 32, 32), labels
-
-
-class _Bytes:
-    """Stands for a numpy array of bytes, and is filled from its pickled state without numpy's own code.
-
-    Like the other stand-ins it is a class with a `__setstate__`, so a pickle cannot change it.
-    """
-
-    array: np.ndarray[Any, np.dtype[np.uint8]] = np.empty(0, np.uint8)
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, _, by_columns, content = state
-        self.fill(content, shape, "F" if by_columns else "C")
-
-    def fill(self, content: bytes | str, shape: tuple[int, ...], order: Literal["C", "F"]) -> None:
-        raw = content.encode("latin1") if isinstance(content, str) else content
-        self.array = np.frombuffer(bytearray(raw), np.uint8).reshape(shape, order=order)
-
-
-class _FilledBytes(_Bytes):
-    """An array of bytes as newer versions of numpy write it: at once, rather than by its state."""
-
-    def __init__(self, content: bytes, kind: "_Uint8", shape: tuple[int, ...], order: Literal["C", "F"]) -> None:
-        self.fill(content, shape, order)
-
-
-class _Uint8:
-    """Stands for numpy's type of bytes, the only one in these files."""
-
-    def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
-        if code not in ("u1", "|u1"):
-            raise ValueError(f"the data are of type {code}, should be bytes")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        pass  # byte order and alignment mean nothing for bytes
-
-
-class _Encoded:
-    """Stands for the function by which newer versions of Python write bytes in older pickles."""
-
-    def __new__(cls, text: str, encoding: str) -> bytes:  # type: ignore[misc]
-        return text.encode("latin1")
-
-    def __setstate__(self, state: object) -> None:
-        raise ValueError("bytes have no state")
-
-
-# Under numpy's old and new module names. The last three are how newer Pythons and numpys write the same arrays.
-ADMITTED: dict[tuple[str, str], type] = {
-    ("numpy", "ndarray"): _Bytes,
-    ("numpy", "dtype"): _Uint8,
-    ("numpy.core.multiarray", "_reconstruct"): _Bytes,
-    ("numpy._core.multiarray", "_reconstruct"): _Bytes,
-    ("numpy.core.numeric", "_frombuffer"): _FilledBytes,
-    ("numpy._core.numeric", "_frombuffer"): _FilledBytes,
-    ("_codecs", "encode"): _Encoded,
-}
-
-
-class _Unpickler(pickle._Unpickler):
-    """Reads what the official files contain, and nothing that could run.
-
-    It is the unpickler in Python rather than in C, which reserves memory for whatever index a hostile file names.
-    """
-
-    def __init__(self, content: bytes, shown: str) -> None:
-        super().__init__(io.BytesIO(content), encoding="latin1")
-        self.shown = shown
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ADMITTED:
-            raise InputError(f"{self.shown} asks to load {module}.{name}, which no official CIFAR file does: refused")
-        return ADMITTED[module, name]

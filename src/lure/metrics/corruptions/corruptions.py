@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
-from lure.metrics import filters
+from lure.metrics.corruptions import filters
 from lure.randomness import derive_generator
 
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -1,0 +1,90 @@
+"""What a label is: the task that the first mega-batch fixes for ever, and the network built for it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from lure.data.examples import Examples
+from lure.errors import InputError
+from lure.models import build_model
+from lure.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the first mega-batch fixes for ever: classes, the shape of an input, and how inputs are normalised.
+
+    `columns` names the features in their order, where the data are a table; else it is empty.
+    """
+
+    num_classes: int
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the task that `dataclasses.asdict` made plain."""
+        plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
+        return cls(**plain)
+
+    def check_augmentation(self, augment: str) -> None:
+        """Raise if inputs that are no images are to be augmented like images.
+
+        Raises:
+            InputError: naming the recipe's field.
+        """
+        if augment != "none" and (len(self.input_shape) != 3 or self.input_dtype != "uint8"):
+            raise InputError(f"augment = {augment} needs images (uint8, 3 dimensions): use augment = none")
+
+    def check(self, examples: Examples) -> None:
+        """Raise unless examples fit the task.
+
+        Raises:
+            InputError: for another shape or type of input, or a label that names no known class.
+        """
+        found = str(examples.input_dtype).removeprefix("torch.")
+        if examples.input_shape != self.input_shape or found != self.input_dtype:
+            raise InputError(
+                f"the inputs are {found} of shape {examples.input_shape}, "
+                f"but the model takes {self.input_dtype} of shape {self.input_shape}"
+            )
+        if len(examples) and int(examples.labels.max()) >= self.num_classes:
+            known = ", ".join(self.class_names) or f"0 to {self.num_classes - 1}"
+            raise InputError(f"label {int(examples.labels.max())} is not one of the known classes: {known}")
+
+
+def build_network(recipe: Recipe, task: Task, builder: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """Build a freshly initialised network from torch's global random state: the user's own, or the recipe's."""
+    if builder is not None:
+        return builder()
+    return build_model(recipe.model, task.num_classes, task.input_shape, task.mean or None, task.std or None)
+
+
+def channel_statistics(examples: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel or feature; images count in [0, 1]; () for what is no float.
+
+    A constant channel gets standard deviation 1.
+
+    Example:
+        >>> channel_statistics(Examples(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([0, 1])))
+        ((2.0, 5.0), (1.0, 1.0))
+    """
+    dtype = examples.input_dtype
+    if not (dtype.is_floating_point or dtype == torch.uint8):
+        return (), ()
+    channels = examples.input_shape[0]
+    total, squares, count = torch.zeros(channels).double(), torch.zeros(channels).double(), 0
+    for start in range(0, len(examples), 1024):
+        values = examples[start : start + 1024].inputs.double().transpose(0, 1).reshape(channels, -1)
+        total, squares, count = total + values.sum(1), squares + values.square().sum(1), count + values.shape[1]
+    scale = 255 if dtype == torch.uint8 else 1
+    mean, variance = total / count / scale, squares / count / scale**2 - (total / count / scale).square()
+    std = variance.clamp(min=0).sqrt()
+    return tuple(mean.tolist()), tuple(torch.where(std > 1e-8, std, 1.0).tolist())
