@@ -203,7 +203,7 @@ def test_lowest_fraction_agrees_with_a_full_sort(
 
 
 def test_selection_is_right_where_a_tensor_is_longer_than_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lure.weights.saliency.PIECE", 7)
+    monkeypatch.setattr("lure.weights.selection.PIECE", 7)
     scores = {"a": torch.randn(40, generator=torch.Generator().manual_seed(0)).view(5, 8), "b": torch.randn(9)}
     mask = lowest_fraction(scores, 0.3)
     everything = torch.cat([score.flatten() for score in scores.values()])

@@ -19,7 +19,7 @@ from miniatures import (
     write_cifar100_python,
 )
 
-from lure.data.sources import cifar, load_dataset
+from lure.data.sources import cifar, load_dataset, unpickler
 from lure.errors import InputError
 
 
@@ -268,7 +268,7 @@ def test_a_pickle_cannot_change_what_reads_it(tmp_path, name):
     folder = write_cifar10_python(tmp_path)
     (folder / "data_batch_1").write_bytes(content)
     assert "data_batch_1" in refusal("cifar10", folder)
-    assert not any(hasattr(admitted, "hidden") for admitted in cifar.ADMITTED.values())
+    assert not any(hasattr(admitted, "hidden") for admitted in unpickler.ADMITTED.values())
 
 
 def test_download_keeps_a_whole_archive_and_reads_it(tmp_path, monkeypatch):
