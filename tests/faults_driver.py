@@ -408,7 +408,7 @@ def read_only() -> dict[str, Any]:
         return run_it
 
     refused = said(as_nobody(lambda: OPERATIONS["second"][1](str(run))))
-    new = said(as_nobody(lambda: RunDirectory(run / "inside").create("epochs = 1\n")))
+    new = said(as_nobody(lambda: RunDirectory(run / "inside").create()))
     readable = said(as_nobody(lambda: write_predictions(Version.load(run), plain("two.npz"), sys.stdout, "csv")))
     same = content(run) == before
     for path in (run, *run.rglob("*")):

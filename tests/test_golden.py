@@ -38,7 +38,7 @@ def test_two_short_stages_of_the_demonstration_come_out_as_ever(policy: str, tmp
         test=dataset.test,
         class_names=dataset.class_names,
         normalization=(dataset.mean, dataset.std),
-        past=stream,
+        stream=stream,
     ) as learner:
         for mega_batch in stream[:2]:
             stage = learner.learn(mega_batch)

@@ -18,10 +18,12 @@ import numpy as np
 import pytest
 import torch
 
-import lure.learner.opening
 import lure.store.durable
 import lure.store.ledger
+import lure.store.progress
 import lure.store.run_directory
+import lure.store.verify
+import lure.store.versions
 from lure import InputError, Learner, Recipe
 from lure.cli import main
 from lure.learner.gate import Gate
@@ -366,7 +368,7 @@ def test_a_ledger_cannot_name_a_chunk_outside(run: Path) -> None:
     events = lure.store.ledger.read_ledger(run)
     for name in ("ledger.jsonl", "ledger.seal"):
         (run / name).unlink()
-    lure.store.ledger.append_line(run, events[0] | {"data_fingerprint": "../../../elsewhere"})
+    lure.store.ledger.Ledger(run).append(dict(events[0]) | {"data_fingerprint": "../../../elsewhere"})
     with pytest.raises(InputError, match="is no fingerprint of a chunk"):
         update("run", "two.npz")
     assert any("is no fingerprint of a chunk" in complaint for complaint in verify("run"))
@@ -453,12 +455,13 @@ def check_everything(run: Path) -> None:
 def test_a_mutated_run_is_read_or_refused(trusting: bool, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update("run", "two.npz")
     with Learner.open(run, device="cpu") as learner:
-        learner.directory.save_progress({"w": torch.zeros(2)}, {"stage": 3, "epoch": 1, "unlearned": {}})
+        learner.directory.progress.save({"w": torch.zeros(2)}, {"stage": 3, "epoch": 1, "unlearned": {}})
     if trusting:
         # Somebody who can write the files can mend the checksums, too: then only the parsers stand in the way.
-        for module in (lure.store.durable, lure.store.run_directory, lure.learner.opening):
+        for module in (lure.store.durable, lure.store.run_directory, lure.store.versions, lure.store.ledger):
             monkeypatch.setattr(module, "checksum", lambda data: "0" * 64)
-        monkeypatch.setattr(lure.store.ledger, "_checksum", lambda event, previous: "0" * 64)
+        for module in (lure.store.durable, lure.store.progress, lure.store.verify):
+            monkeypatch.setattr(module, "file_checksum", lambda path: "0" * 64)
         rewrite(run)
     generator = random.Random(int(trusting))
     files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != ".lock"]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lure.data.examples import Examples
-from lure.learner.arrival import WARNING_LEVEL, Arrival, examine, homogeneity, row_digests
+from lure.learner.arrival import WARNING_LEVEL, Arrival, KnownRows, Repeats, examine, homogeneity
+from lure.store.chunks import Digests, digest_rows
 
 NAMES = ["cat", "dog"]
 
@@ -20,8 +21,13 @@ HOLDOUT = data(0, torch.arange(200) % 2)
 CHUNK = data(1, torch.arange(100) % 2)
 
 
+def digests(examples: Examples) -> Digests:
+    return digest_rows(examples.inputs.numpy())
+
+
 def look(chunk: Examples, *earlier: Examples, correct: Tensor | None = None, there: Tensor | None = None) -> Arrival:
-    return examine(chunk, HOLDOUT, earlier, NAMES, correct, there)
+    repeats = Repeats.of(digests(chunk), digests(HOLDOUT), KnownRows(map(digests, earlier)))
+    return examine(chunk, HOLDOUT, repeats, NAMES, correct, there)
 
 
 def test_a_chunk_like_the_holdout_gives_no_warning() -> None:
@@ -45,10 +51,21 @@ def test_repeats_are_counted_by_input_whatever_the_label() -> None:
 def test_row_digests_tell_inputs_apart_by_every_bit() -> None:
     inputs = torch.zeros(3, 2)
     inputs[1, 1] = -0.0
-    digests = row_digests(Examples(inputs, torch.zeros(3, dtype=torch.int64)))
-    assert digests[0] == digests[2] != digests[1]
-    images = Examples(torch.arange(12, dtype=torch.uint8).view(2, 1, 2, 3), torch.tensor([0, 1]))
-    assert len(set(row_digests(images).tolist())) == 2
+    found = digest_rows(inputs.numpy())
+    assert found[0] == found[2] != found[1]
+    images = torch.arange(12, dtype=torch.uint8).view(2, 1, 2, 3)
+    assert len(set(digest_rows(images.numpy()).tolist())) == 2
+
+
+def test_known_rows_are_those_of_all_chunks_in_whatever_order_they_came() -> None:
+    generator = np.random.default_rng(0)
+    chunks = [generator.integers(0, 60, count).astype(np.uint64) for count in (0, 7, 1, 20, 3)]
+    grown = KnownRows()
+    for number, chunk in enumerate(chunks):
+        grown.add(chunk)
+        every = {int(row) for earlier in chunks[: number + 1] for row in earlier}
+        for known in (grown, KnownRows(chunks[: number + 1])):
+            assert known.count(np.arange(61, dtype=np.uint64)) == len(every)
 
 
 def test_another_class_balance_is_warned_of() -> None:

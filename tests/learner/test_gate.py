@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lure.errors import InputError
-from lure.learner.gate import Decision, Gate, Rival, decide, worse_p_value
+from lure.learner.gate import Decision, EarlierVersion, Gate, decide, worse_p_value
 
 
 def naive_p_value(lost: int, won: int) -> float:
@@ -34,8 +34,8 @@ def hits(right: int, wrong: int, offset: int = 0) -> Tensor:
 
 
 def judge(correct: Tensor, current: Tensor, best: Tensor | None = None, **rules: float) -> Decision:
-    rival = Rival(version=5, correct=current)
-    top = rival if best is None else Rival(version=3, correct=best)
+    rival = EarlierVersion(version=5, correct=current)
+    top = rival if best is None else EarlierVersion(version=3, correct=best)
     return decide(Gate(**rules), correct, rival, top, [0.9, 0.4, None], 0.2)
 
 

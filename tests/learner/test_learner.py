@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-import lure.learner.learner
-from lure import Examples, InputError, Learner, Recipe, Split
+from lure import Examples, InputError, Learner, Recipe, Split, Stage
 from lure.training.fit import Moment
 
 TIMING = {"unlearn_seconds", "train_seconds", "committed_at"}
@@ -42,7 +41,7 @@ def digest(directory: Path) -> dict[str, str]:
     return files | {"ledger": json.dumps(kept)}
 
 
-def learn_all(directory: Path, recipe: Recipe = RECIPE, chunks: list[Examples] | None = None) -> list[lure.Stage]:
+def learn_all(directory: Path, recipe: Recipe = RECIPE, chunks: list[Examples] | None = None) -> list[Stage]:
     with Learner.open(directory, recipe=recipe, test=TEST) as learner:
         for mega_batch in (chunks or CHUNKS)[len(learner.stages) :]:
             learner.learn(mega_batch)
@@ -98,10 +97,8 @@ def test_one_process_for_each_chunk_equals_one_for_all(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_stage_interrupted_in_any_epoch_goes_on_exactly(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lure.learner.learner, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint after every epoch
+def test_a_stage_interrupted_in_any_epoch_goes_on_exactly(name: str, tmp_path: Path) -> None:
+    every_epoch = float("inf")
     recipe = VARIANTS[name]
     model = dropout_net if recipe.model == "tests_dropout" else None
 
@@ -110,7 +107,7 @@ def test_a_stage_interrupted_in_any_epoch_goes_on_exactly(
             if stop == (moment.stage, moment.epoch):
                 raise KeyboardInterrupt
 
-        with Learner.open(directory, recipe=recipe, model=model, test=TEST) as learner:
+        with Learner.open(directory, recipe=recipe, model=model, test=TEST, checkpoint_share=every_epoch) as learner:
             for mega_batch in CHUNKS[len(learner.stages) :]:
                 learner.learn(mega_batch, watch)
 
@@ -123,30 +120,37 @@ def test_a_stage_interrupted_in_any_epoch_goes_on_exactly(
     assert digest(tmp_path / "straight") == digest(tmp_path / "stopped")
 
 
-def test_a_stage_interrupted_while_it_is_measured_need_not_train_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stage_interrupted_while_it_is_measured_need_not_train_again(tmp_path: Path) -> None:
+    armed = []
+
+    class Interrupted(nn.Sequential):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if armed:
+                raise KeyboardInterrupt
+            return super().forward(inputs)
+
+    def network() -> nn.Module:
+        return Interrupted(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def opened(directory: str) -> Learner:
+        return Learner.open(tmp_path / directory, recipe=RECIPE, model=network, test=TEST)
+
     for directory in ("straight", "stopped"):
-        with Learner.open(tmp_path / directory, recipe=RECIPE, test=TEST) as learner:
+        with opened(directory) as learner:
             learner.learn(CHUNKS[0])
-
-    def interrupted(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, Learner.open(tmp_path / "stopped", recipe=RECIPE, test=TEST) as learner:
-        patched.setattr(lure.learner.learner, "predict", interrupted)  # training has predictions of its own
-        with pytest.raises(KeyboardInterrupt):
-            learner.learn(CHUNKS[1])
+    with opened("stopped") as learner, pytest.raises(KeyboardInterrupt):
+        # Once the last epoch has ended, all that still reads the network is the measuring.
+        learner.learn(CHUNKS[1], on_epoch=lambda epoch: armed.append(1) if epoch.epoch == RECIPE.epochs else None)
+    armed.clear()
     trained: list[Moment] = []
     for directory, watch in (("straight", None), ("stopped", trained.append)):
-        with Learner.open(tmp_path / directory, recipe=RECIPE, test=TEST) as learner:
+        with opened(directory) as learner:
             learner.learn(CHUNKS[1], watch)
     assert trained == []
     assert digest(tmp_path / "straight") == digest(tmp_path / "stopped")
 
 
-def test_a_checkpoint_is_really_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lure.learner.learner, "CHECKPOINT_SHARE", float("inf"))
+def test_a_checkpoint_is_really_used(tmp_path: Path) -> None:
     epochs = []
 
     def stop_in_third(moment: Moment) -> None:
@@ -280,16 +284,16 @@ def test_another_recipe_is_refused_with_the_fields_that_differ(tmp_path: Path) -
 @pytest.mark.parametrize("replay", ["full", "none"])
 def test_data_given_again_must_be_the_same(replay: str, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, replay=replay)
-    with Learner.open(tmp_path / "run", recipe=recipe, test=TEST, past=CHUNKS) as learner:
+    with Learner.open(tmp_path / "run", recipe=recipe, test=TEST, stream=CHUNKS) as learner:
         learner.learn(CHUNKS[0])
     assert not (tmp_path / "run" / "chunks").exists()
     before = tree(tmp_path)
     with pytest.raises(InputError, match="data of stage 1 are not those"):
-        Learner.open(tmp_path / "run", recipe=recipe, test=TEST, past=CHUNKS[::-1])
+        Learner.open(tmp_path / "run", recipe=recipe, test=TEST, stream=CHUNKS[::-1])
     with pytest.raises(InputError, match="data of stage 1 are not those"):
-        Learner.open(tmp_path / "run", recipe=recipe, test=TEST, past=[])
+        Learner.open(tmp_path / "run", recipe=recipe, test=TEST, stream=[])
     with pytest.raises(InputError, match="test examples are not those"):
-        Learner.open(tmp_path / "run", recipe=recipe, test=TEST[1:], past=CHUNKS)
+        Learner.open(tmp_path / "run", recipe=recipe, test=TEST[1:], stream=CHUNKS)
     assert tree(tmp_path) == before
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import torch
 from miniatures import write_image
 from torch import Tensor, nn
 
-import lure.learner.learner
+import lure.learner.record
+import lure.learner.version
 from lure import Examples, InputError, Learner, Recipe
 from lure.cli import main
 from lure.experiment.evaluate import evaluate_version
@@ -297,7 +299,7 @@ def test_rollback_is_a_new_line_and_takes_back_weights_and_memory() -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (lambda: rollback("run", 3), "version 3 was refused: let it in first"),
+        (lambda: rollback("run", 3), "version 3 was refused: accept it first"),
         (lambda: rollback("run", 9), "run has no version 9: it has 1 to 3"),
         (lambda: rollback("run", 0), "run has no version 0"),
         (lambda: accept("run", 4), "run has no version 4"),
@@ -343,9 +345,13 @@ def test_a_loss_that_becomes_nan_changes_nothing_and_the_learner_goes_on() -> No
     assert weights("run", 2) == weights("twin", 2)
 
 
-def test_a_checkpoint_of_another_chunk_or_another_start_is_not_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lure.learner.learner, "CHECKPOINT_SHARE", float("inf"))
+def update_until(path: str, chunk: str, stop: Callable[[Moment], None], checkpoint_share: float) -> None:
+    """Update as `update` does, with another share of the time for checkpoints."""
+    with pytest.raises(KeyboardInterrupt), Learner.open(path, checkpoint_share=checkpoint_share) as learner:
+        learner.learn(load(Path(chunk)), stop)
 
+
+def test_a_checkpoint_of_another_chunk_or_another_start_is_not_taken_up() -> None:
     def stop(moment: Moment) -> None:
         if moment.epoch == 3:
             raise KeyboardInterrupt
@@ -355,33 +361,26 @@ def test_a_checkpoint_of_another_chunk_or_another_start_is_not_taken_up(monkeypa
     for path in ("run", "twin"):
         update(path, "good1.npz")
         update(path, "good2.npz")
-    with pytest.raises(KeyboardInterrupt):
-        update("run", "good3.npz", watch=stop)
+    update_until("run", "good3.npz", stop, checkpoint_share=float("inf"))  # a checkpoint after every epoch
     assert status("run")["running"] == {"stage": 3, "epochs_done": 2}
     update("run", "good4.npz")
     update("twin", "good4.npz")
     assert weights("run", 3) == weights("twin", 3)
-    with pytest.raises(KeyboardInterrupt):
-        update("run", "good3.npz", watch=stop)
+    update_until("run", "good3.npz", stop, checkpoint_share=float("inf"))
     for path in ("run", "twin"):
         rollback(path, 1)
         update(path, "good3.npz")
     assert weights("run", 4) == weights("twin", 4)
 
 
-def test_an_interrupt_saves_the_last_finished_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        lure.learner.learner, "CHECKPOINT_SHARE", 1e-9
-    )  # no checkpoint is worth its time after the first
-
+def test_an_interrupt_saves_the_last_finished_epoch() -> None:
     def stop(moment: Moment) -> None:
         if moment.epoch == 4:
             raise KeyboardInterrupt
 
     begin("run")
     begin("twin")
-    with pytest.raises(KeyboardInterrupt):
-        update("run", "good1.npz", watch=stop)
+    update_until("run", "good1.npz", stop, checkpoint_share=1e-9)  # none is worth its time after the first
     assert status("run")["running"] == {"stage": 1, "epochs_done": 3}
     epochs = []
     update("run", "good1.npz", watch=lambda moment: epochs.append(moment.epoch))
@@ -494,7 +493,7 @@ def test_a_module_of_ones_own_from_python_with_a_gate() -> None:
             assert learner.learn(Examples(*points(seed))).accepted
             logits = learner.predict(points(9)[0])
     with Learner.open("own", model=Own) as learner:
-        assert learner.gate == Gate()
+        assert learner.opened.gate == Gate()
         assert torch.equal(learner.predict(points(9)[0]), logits)
         assert not learner.learn(Examples(points(50, 400)[0], (points(50, 400)[1] + 1) % 3)).accepted
         assert torch.equal(learner.predict(points(9)[0]), logits)
@@ -627,7 +626,7 @@ def test_a_version_is_exported_as_a_program_that_computes_the_same(served: Versi
 def test_both_kinds_of_export_bear_one_name_and_no_other_file_is_replaced(
     served: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lure.learner.version, "_program", lambda version: b"a program")
+    monkeypatch.setattr(lure.learner.version, "export_program", lambda version: b"a program")
     for _ in range(2):  # a job that is done again replaces what it wrote
         for ending in ("safetensors", "pt2"):
             assert main(["export", "run", f"net.{ending}"]) == 0
@@ -663,7 +662,14 @@ def test_verify_names_damage_in_every_kind_of_file() -> None:
     assert list(verify("run")) == []
     files = [path for path in sorted(Path("run").rglob("*")) if path.is_file() and path.name != ".lock"]
     kinds = {"recipe.toml", "production.json", "ledger.jsonl", "ledger.seal", "initial.safetensors", "inputs.npy"}
-    kinds |= {"labels.npy", "model.safetensors", "state.safetensors", "state.json", "holdout.safetensors"}
+    kinds |= {
+        "labels.npy",
+        "row_digests.npy",
+        "model.safetensors",
+        "state.safetensors",
+        "state.json",
+        "holdout.safetensors",
+    }
     assert {path.name for path in files} == kinds
     for path in files:
         whole = path.read_bytes()
@@ -674,6 +680,9 @@ def test_verify_names_damage_in_every_kind_of_file() -> None:
             if damaged is not None:
                 path.write_bytes(damaged)
             complaints = list(verify("run"))
+            if path.name == "row_digests.npy" and damaged is None:
+                assert complaints == []  # as an earlier version of lure left it
+                continue
             # A chunk is named by its folder.
             name = path.parent.name if path.suffix == ".npy" else path.name
             assert any(name in complaint for complaint in complaints), (path, damaged)
@@ -831,7 +840,7 @@ def test_a_clock_that_goes_back_changes_nothing_but_the_date(monkeypatch: pytest
     for path in ("run", "twin"):
         update(path, "good1.npz")
     with monkeypatch.context() as patch:
-        patch.setattr(lure.learner.learner, "datetime", Back)
+        patch.setattr(lure.learner.record, "datetime", Back)
         stage, _ = update("run", "good2.npz")
     update("twin", "good2.npz")
     assert stage.committed_at == "1971-01-01T00:00:00+00:00"
@@ -898,7 +907,7 @@ def test_the_temperature_is_fitted_on_what_the_chunks_behind_a_version_held_out(
     rollback("run", 1)
     update("run", "good4.npz")
     with Learner.open("run") as learner:
-        held = [learner._recall(learner.stages[number - 1]).validation for number in (1, 4)]
+        held = [learner.state.recall(learner.stages[number - 1]).validation for number in (1, 4)]
     version = Version.load("run")
     assert version.stage.parent == 1
     logits = torch.cat([torch.cat(list(version.logits(examples))) for examples in held])

@@ -1,5 +1,6 @@
 """The run directory: a ledger that shows every damage, commits that are whole or absent, and one process at a time."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -14,9 +15,19 @@ import torch
 import lure.store.durable
 from lure.data.examples import Examples
 from lure.errors import InputError
+from lure.store.agreement import Agreement
+from lure.store.chunks import digest_rows
 from lure.store.durable import StorageError, replace_file, to_json, write_folder
-from lure.store.ledger import LEDGER, SEAL, append_line, read_ledger, standing
+from lure.store.ledger import LEDGER, SEAL, Ledger, read_ledger, standing
 from lure.store.run_directory import RunDirectory
+from lure.store.stage import Stage
+from lure.store.tensors import tensors_to_bytes
+from lure.store.versions import VersionFiles
+
+
+def full(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
 
 # The ledger
 
@@ -46,7 +57,7 @@ LINES = [
 def write_ledger(folder: Path, lines: list[dict[str, Any]]) -> bytes:
     folder.mkdir(exist_ok=True)
     for line in lines:
-        append_line(folder, line)
+        Ledger(folder).append(line)
     return (folder / LEDGER).read_bytes()
 
 
@@ -111,17 +122,17 @@ def test_a_line_that_was_never_finished_is_no_commit_and_is_replaced(tmp_path: P
         (tmp_path / LEDGER).write_bytes(whole[:length])
         (tmp_path / SEAL).write_bytes(seal)
         assert len(read_ledger(tmp_path)) == 2
-        append_line(tmp_path, LINES[2])
+        Ledger(tmp_path).append(LINES[2])
         assert (tmp_path / LEDGER).read_bytes() == whole
 
 
 def test_a_line_that_the_seal_does_not_know_yet_is_a_commit(tmp_path: Path) -> None:
     write_ledger(tmp_path, LINES[:2])
     seal = (tmp_path / SEAL).read_bytes()
-    append_line(tmp_path, LINES[2])
+    Ledger(tmp_path).append(LINES[2])
     (tmp_path / SEAL).write_bytes(seal)
     assert len(read_ledger(tmp_path)) == 3
-    append_line(tmp_path, LINES[3])
+    Ledger(tmp_path).append(LINES[3])
     assert len(read_ledger(tmp_path)) == 4
 
 
@@ -130,6 +141,27 @@ def test_a_line_of_anything_else_is_damage(line: bytes, tmp_path: Path) -> None:
     (tmp_path / LEDGER).write_bytes(line + b"\n")
     with pytest.raises(InputError, match="line 1 is damaged"):
         read_ledger(tmp_path)
+
+
+def test_a_ledger_that_is_held_knows_what_it_appended_without_reading_it_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for count, line in enumerate(LINES, start=1):
+        ledger.append(line)
+        (tmp_path / LEDGER).rename(tmp_path / "aside")  # whatever it says now comes from memory
+        assert (len(ledger.events), len(ledger.events)) == (count, count)
+        assert ledger.standing == standing(LINES[:count])
+        (tmp_path / "aside").rename(tmp_path / LEDGER)
+    assert list(read_ledger(tmp_path)) == list(ledger.events)
+
+
+def test_a_line_that_the_disk_refused_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append(LINES[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            ledger.append(LINES[1])
+    assert list(ledger.events) == list(read_ledger(tmp_path))
 
 
 def test_standing_follows_acceptance_by_hand_and_rollback() -> None:
@@ -161,10 +193,6 @@ def test_standing_follows_acceptance_by_hand_and_rollback() -> None:
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     replace_file(file, b"old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match=r"cannot write to .*file: No space left on device \(what is committed"):
         replace_file(file, b"new" * 1000)
@@ -197,7 +225,7 @@ CHUNK = Examples(torch.arange(24, dtype=torch.uint8).view(4, 1, 2, 3), torch.ten
 
 def stored(tmp_path: Path, examples: Examples = CHUNK) -> tuple[RunDirectory, Path]:
     directory = RunDirectory(tmp_path)
-    directory.store_chunk(examples)
+    directory.chunks.store(examples)
     return directory, tmp_path / "chunks" / examples.fingerprint
 
 
@@ -206,7 +234,7 @@ def test_a_chunk_comes_back_mapped_and_is_plain_numpy(kind: torch.dtype, tmp_pat
     rows = torch.arange(9000, dtype=torch.int64).view(9000, 1).expand(9000, 3).to(kind)
     examples = Examples(rows, torch.arange(9000) % 5)
     directory, folder = stored(tmp_path, examples)
-    again = directory.read_chunk(examples.fingerprint)
+    again = directory.chunks.read(examples.fingerprint)
     assert torch.equal(again.inputs, rows)
     assert torch.equal(again.labels, examples.labels)
     assert np.array_equal(np.load(folder / "inputs.npy"), rows.numpy())
@@ -219,17 +247,46 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
         for damaged in (whole[:-1], whole[:50], b"", whole[:-1] + b"\x07", b"\x80\x04" + whole[2:]):
             (folder / file).write_bytes(damaged)
             with pytest.raises(InputError, match=f"stored chunk {folder}"):
-                directory.read_chunk(CHUNK.fingerprint)
+                directory.chunks.read(CHUNK.fingerprint)
         (folder / file).write_bytes(whole)
     (folder / "labels.npy").unlink()
     with pytest.raises(InputError, match="cannot read the stored chunk"):
-        directory.read_chunk(CHUNK.fingerprint)
+        directory.chunks.read(CHUNK.fingerprint)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", "a" * 63, "A" * 64])
 def test_a_fingerprint_is_no_way_out(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no fingerprint of a chunk"):
-        RunDirectory(tmp_path).read_chunk(name)
+        RunDirectory(tmp_path).chunks.read(name)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float16, torch.float32, torch.float64, torch.int64, torch.bool])
+def test_what_stands_on_disk_has_the_fingerprint_of_the_examples(kind: torch.dtype, tmp_path: Path) -> None:
+    rows = torch.randint(0, 2, (5000, 2, 3), generator=torch.Generator().manual_seed(0)).to(kind)
+    examples = Examples(rows, torch.arange(5000) % 7)
+    directory, _ = stored(tmp_path, examples)
+    directory.chunks.check(examples.fingerprint)  # computed by numpy from the files, not by torch from the tensors
+    again = directory.chunks.open(examples.fingerprint)
+    assert Examples(again.inputs, again.labels).fingerprint == examples.fingerprint
+
+
+def test_digests_of_rows_stand_beside_a_chunk_and_are_written_where_they_are_missing(tmp_path: Path) -> None:
+    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]).repeat(2000, 1)
+    directory, folder = stored(tmp_path, Examples(rows, torch.zeros(6000, dtype=torch.int64)))
+    digests = directory.chunks.row_digests(folder.name)
+    assert len(digests) == 6000
+    assert len(np.unique(digests)) == 2
+    assert (digests[0::3] == digests[2::3]).all()
+    assert np.array_equal(digests, digest_rows(rows.numpy()))
+    whole = (folder / "row_digests.npy").read_bytes()
+    (folder / "row_digests.npy").unlink()  # as an earlier version of lure left it
+    assert np.array_equal(directory.chunks.row_digests(folder.name), digests)
+    assert (folder / "row_digests.npy").read_bytes() == whole
+    directory.chunks.check_row_digests(folder.name)
+    for damaged in (whole[:-1] + b"\x07", whole[:-8], b""):
+        (folder / "row_digests.npy").write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"{folder}"):
+            directory.chunks.check_row_digests(folder.name)
 
 
 # One process at a time, and nothing left behind
@@ -242,7 +299,7 @@ def test_a_directory_is_held_by_one_at_a_time(tmp_path: Path) -> None:
             RunDirectory(tmp_path),
         ):
             pass
-        RunDirectory(tmp_path).events()  # reading needs no lock
+        assert list(RunDirectory(tmp_path).ledger.events) == []  # reading needs no lock
     with RunDirectory(tmp_path):
         pass
 
@@ -254,16 +311,40 @@ def test_a_place_that_cannot_be_written_is_named(name: str, tmp_path: Path) -> N
         pytest.raises(InputError, match=r"cannot create .*file/run: |file is a file: give a directory"),
         RunDirectory(tmp_path / name) as directory,
     ):
-        directory.create("epochs = 1\n")
+        directory.create()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def begin(directory: RunDirectory) -> None:
+    directory.create()
+    holdout = directory.chunks.store(CHUNK).fingerprint
+    directory.begin(
+        "epochs = 1\n",
+        Agreement(
+            holdout=holdout,
+            independent=None,
+            class_names=[],
+            columns=[],
+            normalization=None,
+            gate={},
+            recipe={"epochs": 1},
+        ),
+    )
 
 
 def steps_of(directory: RunDirectory) -> list[Callable[[], Any]]:
     return [
-        lambda: directory.create("epochs = 1\n", lambda: {"holdout": directory.store_chunk(CHUNK).fingerprint}),
+        lambda: begin(directory),
         lambda: directory.store_initial({"w": torch.zeros(3)}),
-        lambda: directory.save_progress({"w": torch.zeros(3)}, {"stage": 1, "epoch": 2}),
+        lambda: directory.progress.save({"w": torch.zeros(3)}, {"stage": 1, "epoch": 2}),
     ]
+
+
+def trained() -> tuple[Stage, VersionFiles]:
+    """Return a first stage, and the files of its version."""
+    fields = {field.name: None for field in dataclasses.fields(Stage)}
+    record = Stage(**fields | {"stage": 1, "parent": 0, "accepted": True, "taken_in": [1], "files": {}})
+    return record, VersionFiles(model={"w": torch.ones(3)}, state={}, task={}, replay={})
 
 
 @pytest.mark.parametrize("existed", [False, True])
@@ -284,12 +365,8 @@ def write_then_fail(path: Path, count: int, commit: bool = False) -> None:
             step()
         assert (path / "recipe.toml").exists()
         if commit:
-            directory.commit(without_event(stage(1, 0)), {"w": torch.ones(3)}, {}, {"task": {}, "replay": {}})
+            directory.commit(*trained())
         raise InputError("bad")
-
-
-def without_event(line: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in line.items() if name != "event"}
 
 
 def test_what_is_committed_stays_whatever_comes(tmp_path: Path) -> None:
@@ -299,9 +376,10 @@ def test_what_is_committed_stays_whatever_comes(tmp_path: Path) -> None:
     names = {".lock", "chunks", "initial.safetensors", LEDGER, SEAL, "production.json", "recipe.toml", "versions"}
     assert {item.name for item in path.iterdir()} == names
     directory = RunDirectory(path)
-    weights, facts = directory.read_model(directory.stages()[0])
-    assert torch.equal(weights["w"], torch.ones(3))
-    assert facts == {"task": {}, "replay": {}}
+    files = directory.versions.read(directory.stages[0])
+    assert torch.equal(files.model["w"], torch.ones(3))
+    assert (files.state, files.task, files.replay) == ({}, {}, {})
+    assert directory.recipe_text() == "epochs = 1\n"
 
 
 def test_the_leftover_of_an_interrupted_commit_is_replaced(tmp_path: Path) -> None:
@@ -309,7 +387,7 @@ def test_the_leftover_of_an_interrupted_commit_is_replaced(tmp_path: Path) -> No
         for step in steps_of(directory):
             step()
         write_folder(directory.path / "versions" / "0001", {"model.safetensors": b"other", "more": b"1"})
-        directory.commit(without_event(stage(1, 0)), {"w": torch.ones(3)}, {}, {})
+        directory.commit(*trained())
     files = sorted(path.name for path in (tmp_path / "run" / "versions" / "0001").iterdir())
     assert files == ["model.safetensors", "state.json", "state.safetensors"]
 
@@ -319,17 +397,17 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         for step in steps_of(directory):
             step()
         record, tensors = (tmp_path / "run" / "progress" / name for name in ("progress.json", "0001-00002.safetensors"))
-        assert directory.read_progress() is not None
+        assert directory.progress.read() is not None
         for file in (tensors, record):
             whole = file.read_bytes()
             for damaged in (whole[:-3], whole[:9], b"", whole.replace(b"w", b"v", 1).replace(b"2", b"3", 1)):
                 file.write_bytes(damaged)
                 with pytest.raises(InputError, match=f"{file} is damaged: remove the folder"):
-                    directory.read_progress()
+                    directory.progress.read()
             file.write_bytes(whole)
 
 
 def test_equal_tensors_are_equal_files() -> None:
     tensors = {"b": torch.ones(2, 3).T, "a": torch.zeros(1)}
     swapped = {"a": torch.zeros(1), "b": torch.ones(3, 2)}
-    assert lure.store.durable.tensors_to_bytes(tensors) == lure.store.durable.tensors_to_bytes(swapped)
+    assert tensors_to_bytes(tensors) == tensors_to_bytes(swapped)

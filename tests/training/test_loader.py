@@ -82,10 +82,12 @@ def test_an_image_that_cannot_be_decoded_is_found_before_any_training(tmp_path, 
     moments = []
     recipe = Recipe(model="convnet:width=2", epochs=1, batch_size=4, threads=1)
     test = load_examples(tmp_path / "test", size=8)
-    with Learner.open(tmp_path / "run", recipe=recipe, test=test, past=[]) as learner:
-        learner._past = [load_examples(tmp_path / "train", size=8)]
-        with pytest.raises(InputError, match=damaged):
-            learner.learn(learner._past[0], watch=moments.append)
+    stream = [load_examples(tmp_path / "train", size=8)]
+    with (
+        Learner.open(tmp_path / "run", recipe=recipe, test=test, stream=stream) as learner,
+        pytest.raises(InputError, match=damaged),
+    ):
+        learner.learn(stream[0], watch=moments.append)
     assert moments == []
     assert not (tmp_path / "run").exists()
 

@@ -137,7 +137,7 @@ def update_command(arguments: argparse.Namespace) -> int:
             on_arrival=tell,
         )
     if arguments.json:
-        print(to_json(dataclasses.asdict(stage) | {"is_new": is_new}))
+        print(to_json(stage.as_dict() | {"is_new": is_new}))
     else:
         print(_outcome_lines(stage, is_new, arguments.directory))
     return 0 if stage.accepted or not is_new else 3

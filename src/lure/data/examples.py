@@ -222,9 +222,50 @@ def split_examples(examples: Examples, validation_fraction: float, generator: to
     Raises:
         InputError: if nothing would be left to train on.
     """
-    num_validation = round(validation_fraction * len(examples))
-    if num_validation >= len(examples):
-        raise InputError(f"a mega-batch of {len(examples)} examples leaves none to train on")
-    order = torch.randperm(len(examples), generator=generator)
-    held = order[:num_validation].sort().values
-    return Split(train=examples[order[num_validation:].sort().values], validation=examples[held])
+    train, validation = split_rows(len(examples), validation_fraction, generator)
+    return Split(train=examples[train], validation=examples[validation])
+
+
+def split_rows(count: int, validation_fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the row numbers of training and of validation examples, each in order; as `split_examples` cuts.
+
+    Raises:
+        InputError: if nothing would be left to train on.
+
+    Example:
+        >>> train, validation = split_rows(10, 0.2, torch.Generator().manual_seed(0))
+        >>> len(train), len(validation)
+        (8, 2)
+    """
+    num_validation = round(validation_fraction * count)
+    if num_validation >= count:
+        raise InputError(f"a mega-batch of {count} examples leaves none to train on")
+    order = torch.randperm(count, generator=generator)
+    return order[num_validation:].sort().values, order[:num_validation].sort().values
+
+
+@dataclass(frozen=True)
+class DecodedRows:
+    """The inputs of examples as they come out, whatever they are decoded from; an `InputStore`."""
+
+    examples: Examples
+
+    @property
+    def shape(self) -> torch.Size:
+        """(rows, ...)."""
+        return torch.Size((len(self.examples), *self.examples.input_shape))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As the examples have it."""
+        return self.examples.input_dtype
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return the rows with these numbers."""
+        return self.examples[rows].inputs
+
+
+def as_stored(examples: Examples) -> Examples:
+    """Return examples as a run directory stores them: encoded images decoded, and fingerprinted by that."""
+    encoded = any(isinstance(part.inputs, HashedStore) for part in examples.parts)
+    return Examples(DecodedRows(examples), examples.labels) if encoded else examples

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lure.data.examples import Examples, Split, split_examples
+from lure.data.examples import Examples
 from lure.data.sources import load_examples
 from lure.errors import InputError
 from lure.experiment.run import Placement, open_dataset, stream_of
+from lure.learner.mega_batch import MegaBatch
 from lure.learner.version import Version
 from lure.metrics import compare_versions, evaluate
-from lure.randomness import derive_generator
-from lure.recipe import Experiment, Recipe
+from lure.recipe import Experiment
 from lure.store.durable import StorageError, make_folder, replace_file, to_json, writing
 from lure.store.run_directory import RunDirectory
 from lure.training.predict import arithmetic, mixed_precision
@@ -83,7 +83,7 @@ def evaluate_version(
             ),
         }
         parent = version.stage.parent
-        if in_directory and parent and parent not in RunDirectory(path).standing().pruned:
+        if in_directory and parent and parent not in RunDirectory(path).standing.pruned:
             before = Version.load(path, parent, model=model, device=placement.device)
             result["change"] = {
                 "from_version": parent,
@@ -107,7 +107,7 @@ def evaluate_finished(directories: Iterable[Path], placement: Placement, model: 
         InputError: as `evaluate_version`.
     """
     for directory in directories:
-        last = RunDirectory(directory).standing().current
+        last = RunDirectory(directory).standing.current
         if not (directory / EVALUATIONS / f"{last}.json").exists():
             evaluate_version(directory, last, placement=placement, model=model)
 
@@ -134,13 +134,13 @@ def _examples(
         test = load_examples(file, version.class_names or None, task.input_shape, columns=task.columns)
         return test, _held_out(path, version) if path.is_dir() else None
     recipe = version.recipe
-    if path.is_dir() and (record := (directory := RunDirectory(path)).production()) is not None:
-        return directory.read_chunk(record["independent"] or record["holdout"]), _held_out(path, version)
+    if path.is_dir() and (agreement := (directory := RunDirectory(path)).agreement()) is not None:
+        return directory.chunks.read(agreement.independent or agreement.holdout), _held_out(path, version)
     if not isinstance(recipe, Experiment):
         raise InputError(f"{path} does not say which data to measure on: give them with --on FILE")
     dataset = open_dataset(recipe, placement)
     held = [
-        _cut(mega_batch, recipe, stage).validation
+        MegaBatch.cut(mega_batch, recipe, stage).split.validation
         for stage, mega_batch in enumerate(stream_of(recipe, dataset)[: version.stage.stage], start=1)
     ]
     return dataset.test, Examples.concatenate(held)
@@ -148,22 +148,15 @@ def _examples(
 
 def _held_out(path: Path, version: Version) -> Examples | None:
     """Return the validation examples of the stored chunks that led to a version; None where none are stored."""
-    directory, number, held = RunDirectory(path), version.stage.version, []
-    stages = directory.stages()
+    directory, number = RunDirectory(path), version.stage.version
+    held: list[Examples] = []
     while number:
-        for taken_in in reversed(stages[number - 1]["taken_in"]):
-            chunk = stages[taken_in - 1]
-            if not chunk["data_stored"]:
+        stage = directory.stages[number - 1]
+        for taken_in in reversed(stage.taken_in):
+            chunk = directory.stages[taken_in - 1]
+            if not chunk.data_stored:
                 return None
-            whole, count = directory.read_chunk(chunk["data_fingerprint"]), chunk["data_validation"]
-            held.append(
-                _cut(whole, version.recipe, taken_in).validation if count is None else whole[len(whole) - count :]
-            )
-        number = stages[number - 1]["parent"]
+            whole = directory.chunks.read(chunk.data_fingerprint)
+            held.append(MegaBatch.cut(whole, version.recipe, taken_in, chunk.data_validation).split.validation)
+        number = stage.parent
     return Examples.concatenate(held[::-1])
-
-
-def _cut(mega_batch: Examples | Split, recipe: Recipe, stage: int) -> Split:
-    if isinstance(mega_batch, Split):
-        return mega_batch
-    return split_examples(mega_batch, recipe.validation_fraction, derive_generator(recipe.seed, stage, "split"))

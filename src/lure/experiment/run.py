@@ -131,7 +131,7 @@ def run(
         result = summarize(learner.stages)
         if not (learner.directory.path / "result.json").exists():
             learner.directory.write_result(result)
-        return learner.stages
+        return list(learner.stages)
 
 
 def _open(
@@ -147,7 +147,7 @@ def _open(
         test=dataset.test,
         class_names=dataset.class_names,
         normalization=None if dataset.mean is None or dataset.std is None else (dataset.mean, dataset.std),
-        past=stream,
+        stream=stream,
         device=placement.device,
         workers=placement.workers,
     )

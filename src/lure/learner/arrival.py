@@ -1,11 +1,10 @@
-"""What can be said about new data before any training: class balance, repeats, and how the model in use does on them.
+"""What can be said about new data before any training: class balance, repeats, and how the version in use does on them.
 
 The method assumes that all chunks come from one distribution, the holdout's. Testing the model in use on the new chunk
 first (prequential evaluation, test then train) and comparing class counts shows when that may not hold. Both
 comparisons are chi-squared tests of homogeneity; a warning decides nothing.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +15,8 @@ import torch
 from scipy import special  # scipy.stats would take a second to import
 from torch import Tensor
 
-from lure.data.examples import HASH_ROWS, Examples
+from lure.data.examples import Examples
+from lure.store.chunks import Digests
 
 WARNING_LEVEL = 0.01  # one false alarm in a hundred chunks, for each of the two comparisons
 LEAST_EXPECTED = 5  # below this expected count the chi-squared approximation raises many false alarms
@@ -50,37 +50,70 @@ class Arrival:
         return asdict(self) | {"class_counts": list(self.class_counts), "warnings": list(self.warnings)}
 
 
+class KnownRows:
+    """The rows of all chunks so far, by their digests: eight bytes a row, and a lookup that does not read the data."""
+
+    def __init__(self, chunks: Iterable[Digests] = ()) -> None:
+        every = list(chunks)
+        self._sorted: Digests = np.sort(np.concatenate(every)) if every else np.empty(0, np.uint64)
+
+    def add(self, rows: Digests) -> None:
+        """Add the rows of one more chunk."""
+        rows = np.sort(rows)
+        self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, rows), rows)
+
+    def count(self, rows: Digests) -> int:
+        """Return how many of these rows are known."""
+        places = np.searchsorted(self._sorted, rows)
+        inside = places < len(self._sorted)
+        return int((self._sorted[places[inside]] == rows[inside]).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """How many examples of a chunk have an input that was seen elsewhere; the attributes are those of `Arrival`."""
+
+    in_holdout: int
+    in_earlier_chunks: int
+    repeated: int
+
+    @classmethod
+    def of(cls, rows: Digests, holdout: Digests, earlier: KnownRows) -> "Repeats":
+        """Count them from the digests of the rows: of the chunk, of the holdout, of all earlier chunks."""
+        return cls(
+            in_holdout=int(np.isin(rows, holdout).sum()),
+            in_earlier_chunks=earlier.count(rows),
+            repeated=len(rows) - len(np.unique(rows)),
+        )
+
+
 def examine(
     chunk: Examples,
     holdout: Examples,
-    earlier: Iterable[Examples],
+    repeats: Repeats,
     class_names: Sequence[str],
     correct: Tensor | None,
     holdout_correct: Tensor | None,
 ) -> Arrival:
-    """Look a chunk over.
+    """Inspect a chunk.
 
     Args:
         chunk: the new examples.
         holdout: what every version is measured on.
-        earlier: the chunks that came before.
+        repeats: which of its inputs were seen elsewhere.
         class_names: the classes in order of labels.
         correct: which examples of the chunk the version in use gets right, bool (N,); None before the first version.
         holdout_correct: the same for the holdout.
     """
     counts, expected = (torch.bincount(e.labels, minlength=len(class_names)).tolist() for e in (chunk, holdout))
-    rows = row_digests(chunk)
-    in_holdout = int(np.isin(rows, row_digests(holdout)).sum())
-    known = np.zeros(len(rows), dtype=bool)
-    for other in earlier:
-        known |= np.isin(rows, row_digests(other))
     warnings = []
-    if in_holdout:
+    if repeats.in_holdout:
         warnings.append(
-            f"{in_holdout} of {len(chunk)} examples are in the holdout, too: its accuracy will flatter the new version"
+            f"{repeats.in_holdout} of {len(chunk)} examples are in the holdout, too: its accuracy will flatter the new "
+            f"version"
         )
-    if known.any():
-        warnings.append(f"{int(known.sum())} of {len(chunk)} examples are in earlier chunks, too")
+    if repeats.in_earlier_chunks:
+        warnings.append(f"{repeats.in_earlier_chunks} of {len(chunk)} examples are in earlier chunks, too")
     p_value = homogeneity(counts, expected)
     if p_value < WARNING_LEVEL:
         shares = zip(counts, expected, class_names, strict=True)
@@ -102,22 +135,12 @@ def examine(
     return Arrival(
         examples=len(chunk),
         class_counts=tuple(counts),
-        in_holdout=in_holdout,
-        in_earlier_chunks=int(known.sum()),
-        repeated=len(rows) - len(np.unique(rows)),
+        in_holdout=repeats.in_holdout,
+        in_earlier_chunks=repeats.in_earlier_chunks,
+        repeated=repeats.repeated,
         prequential_accuracy=accuracy,
         warnings=tuple(warnings),
     )
-
-
-def row_digests(examples: Examples) -> npt.NDArray[np.uint64]:
-    """Return a 64-bit hash of each input, (N,); read piece by piece, so large data stay in their files."""
-    digests = []
-    for start in range(0, len(examples), HASH_ROWS):
-        rows = examples[start : start + HASH_ROWS].inputs.contiguous()
-        values = rows.view(len(rows), -1).view(torch.uint8).numpy()
-        digests += [int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "little") for row in values]
-    return np.array(digests, dtype=np.uint64)
 
 
 def homogeneity(first: Sequence[int], second: Sequence[int]) -> float:

@@ -39,7 +39,7 @@ class Gate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rival:
+class EarlierVersion:
     """An accepted version that a new one is compared with: `correct` says which holdout examples it gets right."""
 
     version: int
@@ -48,13 +48,13 @@ class Rival:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How a new version does beside a rival.
+    """How a new version does beside an earlier version.
 
     Attributes:
-        version: the rival's.
-        accuracy: the rival's on the holdout.
-        lost: examples that the rival got right and the new version does not.
-        won: examples that the new version gets right and the rival did not.
+        version: the earlier version's.
+        accuracy: the earlier version's on the holdout.
+        lost: examples that the earlier version got right and the new version does not.
+        won: examples that the new version gets right and the earlier version did not.
         p_value: chance of at least so many lost among those that changed side, were both equally good.
     """
 
@@ -108,18 +108,18 @@ def worse_p_value(lost: int, won: int) -> float:
     return float(special.bdtrc(lost - 1, lost + won, 0.5)) if lost else 1.0
 
 
-def compare_with(correct: Tensor, rival: Rival) -> Comparison:
-    """Set a new version's hits on the holdout beside a rival's; both (N,) bool."""
-    lost, won = int((rival.correct & ~correct).sum()), int((correct & ~rival.correct).sum())
-    accuracy = float(rival.correct.double().mean())
-    return Comparison(version=rival.version, accuracy=accuracy, lost=lost, won=won, p_value=worse_p_value(lost, won))
+def compare_with(correct: Tensor, earlier: EarlierVersion) -> Comparison:
+    """Set a new version's hits on the holdout beside an earlier version's; both (N,) bool."""
+    lost, won = int((earlier.correct & ~correct).sum()), int((correct & ~earlier.correct).sum())
+    accuracy = float(earlier.correct.double().mean())
+    return Comparison(version=earlier.version, accuracy=accuracy, lost=lost, won=won, p_value=worse_p_value(lost, won))
 
 
 def decide(
     gate: Gate,
     correct: Tensor,
-    current: Rival | None,
-    best: Rival | None,
+    current: EarlierVersion | None,
+    best: EarlierVersion | None,
     class_accuracies: Sequence[float | None],
     calibration_error: float,
 ) -> Decision:
@@ -135,7 +135,7 @@ def decide(
 
     Example:
         >>> import torch
-        >>> old = Rival(version=1, correct=torch.tensor([True] * 90 + [False] * 10))
+        >>> old = EarlierVersion(version=1, correct=torch.tensor([True] * 90 + [False] * 10))
         >>> decide(Gate(), torch.tensor([False] * 9 + [True] * 91), old, old, [0.91], 0.02).accepted
         True
         >>> decide(Gate(), torch.tensor([True] * 80 + [False] * 20), old, old, [0.8], 0.02).reasons[0]
@@ -143,8 +143,8 @@ def decide(
     """
     if current is None:
         return Decision(accepted=True, reasons=(), comparisons=())
-    rivals = [current] + ([best] if best is not None and best.version != current.version else [])
-    comparisons = tuple(compare_with(correct, rival) for rival in rivals)
+    earlier = [current] + ([best] if best is not None and best.version != current.version else [])
+    comparisons = tuple(compare_with(correct, version) for version in earlier)
     hits, count = int(correct.sum()), len(correct)
     accuracy = hits / count
     reasons = [
@@ -153,7 +153,7 @@ def decide(
         for c in comparisons
         if c.p_value < gate.significance
     ]
-    top = max(rivals, key=lambda rival: int(rival.correct.sum()))
+    top = max(earlier, key=lambda version: int(version.correct.sum()))
     # In whole examples: 0.01 * 300 is 3 up to rounding, and a fall of exactly 3 passes.
     if int(top.correct.sum()) - hits > gate.margin * count + 1e-6:
         reasons.append(

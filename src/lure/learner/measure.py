@@ -1,12 +1,58 @@
-"""What a trained version is worth: its outputs on every set, read once."""
+"""Measuring a stage: the outputs on every set, read once."""
 
-import sys
-from importlib.metadata import version
+from torch import Tensor
 
-import torch
+from lure.errors import InputError
+from lure.learner.record import Measured, Offered, SetMeasures
+from lure.learner.state import WorkingState
+from lure.metrics.accuracy import error_count, per_class
+from lure.metrics.calibration import expected_calibration_error, negative_log_likelihood
+from lure.training.predict import predict
+from lure.training.state import FitState
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """Return the versions and the device that a stage was made with."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"python": sys.version.split()[0], "torch": torch.__version__, "lure": version("lure-torch"), "device": name}
+def measure(state: WorkingState, offered: Offered, stage: int, fitted: FitState) -> Measured:
+    """Read the outputs on all sets once.
+
+    Args:
+        state: holds the trained network.
+        offered: training, validation and test examples.
+        stage: its number, for messages.
+        fitted: where the fit ended, for messages.
+
+    Raises:
+        InputError: if the outputs are not finite: what the last step did shows in no loss.
+    """
+    recipe, model, independent = state.opened.recipe, state.trained_model(), state.opened.independent
+    logits, labels = predict(model, offered.train, recipe)
+    if bool((logits.isnan() | logits.isposinf()).any()):
+        raise InputError(
+            f"the outputs became NaN or infinite by the end of stage {stage}, epoch {fitted.epoch}, "
+            f"step {fitted.steps} of the stage: lower the learning rate (lr = {recipe.lr:g}) or look for bad values "
+            f"in the data"
+        )
+    train_accuracy, validation_accuracy = _accuracy(logits, labels), None
+    if len(offered.validation):
+        validation_accuracy = _accuracy(*predict(model, offered.validation, recipe))
+    return Measured(
+        train_accuracy=train_accuracy,
+        validation_accuracy=validation_accuracy,
+        test=None if offered.test is None else measure_set(*predict(model, offered.test, recipe)),
+        independent=None if independent is None else measure_set(*predict(model, state.place(independent), recipe)),
+    )
+
+
+def measure_set(logits: Tensor, labels: Tensor) -> SetMeasures:
+    """Return what the outputs on one set of examples say; logits (N, classes), labels (N,)."""
+    return SetMeasures(
+        examples=len(labels),
+        error_count=error_count(logits, labels),
+        expected_calibration_error=expected_calibration_error(logits, labels),
+        negative_log_likelihood=negative_log_likelihood(logits, labels),
+        correct=logits.argmax(1) == labels,
+        class_accuracies=[row["accuracy"] for row in per_class(logits, labels)],
+    )
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return (len(labels) - error_count(logits, labels)) / len(labels)

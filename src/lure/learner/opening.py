@@ -1,16 +1,232 @@
-"""The recipe that a run directory holds, and whether what is asked for agrees with it."""
+"""Opening a run directory: what is asked for, compared with what was fixed when the run was begun."""
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
 
+import torch
 from torch import nn
 
+from lure.data.examples import Examples, Split, as_stored
 from lure.errors import InputError
+from lure.learner.gate import Gate
+from lure.learner.mega_batch import join
+from lure.learner.task import Task, fix_task
 from lure.recipe import Experiment, Recipe, differing_fields, names_code
-from lure.store.durable import checksum, parsing
-from lure.store.ledger import LEDGER
-from lure.store.run_directory import PRODUCTION, RunDirectory
+from lure.store.agreement import Agreement
+from lure.store.durable import parsing
+from lure.store.run_directory import AGREEMENT, RECIPE, RunDirectory
+
+Normalization = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """All that a learner works with, settled before anything is trained.
+
+    Attributes:
+        directory: the run directory, whose lock is held.
+        recipe: how to train.
+        builder: builds the user's own network; None where the recipe's model names one.
+        test: examples that every stage is measured on; with a gate the holdout.
+        gate: decides whether a version takes the place of the one in use; None accepts every version.
+        independent: with a gate, examples that are measured on, too, and decide nothing.
+        class_names: the classes in the order of their labels; () where they have no names.
+        columns: names of the features in their order, where the data are a table.
+        normalization: (mean, std) per channel or feature; None takes them from the first mega-batch.
+        stream: the mega-batches, where the caller can give them again; None stores each in the directory.
+        device: where to compute.
+        workers: processes that read data too large for memory.
+    """
+
+    directory: RunDirectory
+    recipe: Recipe
+    builder: Callable[[], nn.Module] | None
+    test: Examples | None
+    gate: Gate | None
+    independent: Examples | None
+    class_names: tuple[str, ...]
+    columns: tuple[str, ...]
+    normalization: Normalization | None
+    stream: Sequence[Examples | Split] | None
+    device: torch.device
+    workers: int
+
+    def agreed(self) -> Self:
+        """Return the same with what `lure init` fixed in place of what need not be given again.
+
+        Raises:
+            InputError: if what is given differs from what was fixed.
+        """
+        path = self.directory.path
+        agreement = self.directory.agreement() if self.directory.exists else None
+        if agreement is None:
+            if self.directory.exists and self.gate is not None:
+                raise InputError(f"{path} was begun without a gate: choose another directory")
+            if self.gate is not None and self.stream is not None:
+                raise InputError("a gate keeps the data in the directory: leave out stream")
+            return self
+        if self.stream is not None:
+            raise InputError(f"{path} is kept current by lure update: choose another directory")
+        with parsing(path / AGREEMENT):
+            gate = Gate(**agreement.gate)
+        test = self._stored(agreement.holdout, self.test, "holdout")
+        independent = self._stored(agreement.independent, self.independent, "independent")
+        if self.gate not in (None, gate):
+            raise InputError(f"{path} was begun with another gate: {gate}")
+        mean_and_std = agreement.normalization
+        return dataclasses.replace(
+            self,
+            test=test,
+            gate=gate,
+            independent=independent,
+            class_names=tuple(agreement.class_names),
+            columns=tuple(agreement.columns),
+            normalization=None if mean_and_std is None else (mean_and_std[0], mean_and_std[1]),
+        )
+
+    def fix_task(self, split: Split) -> Task:
+        """Return the task that a first mega-batch fixes."""
+        # A class may be missing from the first mega-batch of a stream that is known to its end.
+        others = [self.test, *map(join, self.stream or ())]
+        labels = [examples.labels for examples in others if examples is not None]
+        return fix_task(split, labels, self.class_names, self.columns, self.normalization)
+
+    def store_sets(self) -> tuple[Self, Agreement | None]:
+        """Store the holdout and the independent set of a new directory, where there is a gate.
+
+        Returns:
+            The same with the stored sets, and the record of what every update must agree with; None without a gate.
+
+        Raises:
+            InputError: if there is no holdout, or a set is empty.
+        """
+        if self.gate is None:
+            return self, None
+        if self.test is None:
+            raise InputError("a gate needs a holdout: give test examples")
+        for examples in (self.test, self.independent):
+            if examples is not None and not len(examples):
+                raise InputError("the holdout and the independent set must not be empty")
+        test = self.directory.chunks.store(self.test)
+        independent = self.independent and self.directory.chunks.store(self.independent)
+        agreement = Agreement(
+            holdout=test.fingerprint,
+            independent=independent.fingerprint if independent else None,
+            class_names=list(self.class_names),
+            columns=list(self.columns),
+            normalization=None if self.normalization is None else [list(values) for values in self.normalization],
+            gate=dataclasses.asdict(self.gate),
+            recipe=dataclasses.asdict(self.recipe),
+        )
+        return dataclasses.replace(self, test=test, independent=independent), agreement
+
+    def require_same_data(self) -> None:
+        """Raise unless the data that are given again are those of the committed stages, replayed or not.
+
+        Raises:
+            InputError: naming the stage.
+        """
+        for stage in self.directory.stages if self.stream is not None else ():
+            given = self.stream[stage.stage - 1] if self.stream and stage.stage <= len(self.stream) else None
+            if given is None or join(given).fingerprint != stage.data_fingerprint:
+                raise InputError(
+                    f"the data of stage {stage.stage} are not those that {self.directory.path} was trained on: "
+                    f"give the same data, or choose another directory"
+                )
+            tested = stage.test_fingerprint
+            if tested is not None and self.test is not None and self.test.fingerprint != tested:
+                raise InputError(
+                    f"the test examples are not those that {self.directory.path} was measured on: "
+                    f"give the same data, or choose another directory"
+                )
+
+    def _stored(self, fingerprint: str | None, given: Examples | None, role: str) -> Examples | None:
+        """Return a stored holdout or independent set, after comparing it with the one that was given, if any."""
+        if given is not None and as_stored(given).fingerprint != fingerprint:
+            raise InputError(
+                f"{self.directory.path} was begun with another {role} set: leave it out, it is stored there"
+            )
+        return self.directory.chunks.read(fingerprint) if fingerprint is not None else None
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that "auto", "cpu" or "cuda" means here.
+
+    Raises:
+        InputError: if there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = None
+    with suppress(RuntimeError):  # raised for a name that is not a device
+        device = torch.device(name)
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu or cuda, got {name!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no CUDA device here: use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no device {name!r} here: the last one is cuda:{torch.cuda.device_count() - 1}")
+    return device
+
+
+def settle_recipe(directory: RunDirectory, asked: Recipe | None, model: Callable[[], nn.Module] | str | None) -> Recipe:
+    """Return the recipe that a directory is trained by: the stored one if it was begun, else the one asked for.
+
+    Args:
+        directory: new or begun.
+        asked: a whole recipe; None takes the stored one, or the defaults.
+        model: a builder or its name, as for `Learner.open`.
+
+    Raises:
+        InputError: if the stored recipe differs from the one asked for, or the directory holds something else.
+    """
+    named = model_name(model)
+    if asked is not None and model is not None:
+        asked = dataclasses.replace(asked, model=named)
+    if directory.exists:
+        return agree(directory, asked, model)
+    directory.require_vacant()
+    recipe = asked or Recipe(model=named or Recipe.model)
+    return dataclasses.replace(recipe, threads=recipe.threads or torch.get_num_threads())
+
+
+def agree(directory: RunDirectory, asked: Recipe | None, model: Callable[[], nn.Module] | str | None = None) -> Recipe:
+    """Return the recipe of a run directory, after comparing it with what is asked for.
+
+    Args:
+        directory: one that was begun.
+        asked: a whole recipe; None takes the stored one.
+        model: a builder or its name, which stands for the consent to run code that the recipe names.
+
+    Raises:
+        InputError: naming the fields that differ, or the code that was not consented to.
+    """
+    stored = read_recipe(directory)
+    if asked is None:
+        require_consent(str(directory.path), stored, model)
+        asked = dataclasses.replace(stored, model=model_name(model) or stored.model)
+    if type(asked) is not type(stored) and isinstance(asked, Experiment):
+        raise InputError(f"{directory.path} was not begun by lure run: choose another directory (--out)")
+    asked = dataclasses.replace(asked, threads=asked.threads or stored.threads)
+    if differing := differing_fields(stored, asked):
+        raise InputError(
+            f"{directory.path} was begun with another recipe ({'; '.join(differing)}): "
+            f"choose another directory (--out), or ask for the stored values"
+        )
+    return stored
+
+
+def read_recipe(directory: RunDirectory) -> Recipe:
+    """Return the recipe of a run directory: an `Experiment` if it names a data set.
+
+    Raises:
+        InputError: if it is damaged, or was edited after the run was begun; names the fields.
+    """
+    return parse_recipe(directory.recipe_text(), str(directory.path / RECIPE))
 
 
 def parse_recipe(text: str, where: str) -> Recipe:
@@ -38,57 +254,8 @@ def require_consent(where: str, stored: Recipe, model: Callable[[], nn.Module] |
         raise InputError(f"{where} holds a network of your own code: give it again (--model {stored.model}) to run it")
 
 
-def read_recipe(directory: RunDirectory) -> Recipe:
-    """Return the recipe of a run directory: an `Experiment` if it names a data set.
-
-    Raises:
-        InputError: if it is damaged, or was edited after the run was begun; names the fields.
-    """
-    text, where = directory.recipe_text(), str(directory.path / "recipe.toml")
-    stored = parse_recipe(text, where)
-    record = directory.production()
-    if record is not None:
-        with parsing(directory.path / PRODUCTION):
-            agreed = Recipe(**record["recipe"])
-        if differing := differing_fields(agreed, stored):
-            raise InputError(f"{where} was edited after lure init ({'; '.join(differing)}): put the values back")
-    stages = directory.stages()
-    with parsing(directory.path / LEDGER):
-        unchanged = not stages or checksum(text.encode()) == stages[0]["files"]["recipe.toml"]
-    if not unchanged:
-        raise InputError(f"{where} was edited after the first stage: restore it from a backup")
-    return stored
-
-
-def agree(directory: RunDirectory, asked: Recipe | None, model: Callable[[], nn.Module] | str | None = None) -> Recipe:
-    """Return the recipe of a run directory, after comparing it with what is asked for.
-
-    Args:
-        directory: one that was begun.
-        asked: a whole recipe; None takes the stored one.
-        model: a builder or its name, which stands for the consent to run code that the recipe names.
-
-    Raises:
-        InputError: naming the fields that differ, or the code that was not consented to.
-    """
-    stored = read_recipe(directory)
-    named = model if isinstance(model, str) else name_builder(model)
-    if asked is None:
-        require_consent(str(directory.path), stored, model)
-        asked = dataclasses.replace(stored, model=named or stored.model)
-    if type(asked) is not type(stored) and isinstance(asked, Experiment):
-        raise InputError(f"{directory.path} was not begun by lure run: choose another directory (--out)")
-    asked = dataclasses.replace(asked, threads=asked.threads or stored.threads)
-    if differing := differing_fields(stored, asked):
-        raise InputError(
-            f"{directory.path} was begun with another recipe ({'; '.join(differing)}): "
-            f"choose another directory (--out), or ask for the stored values"
-        )
-    return stored
-
-
-def name_builder(builder: Callable[[], nn.Module] | None) -> str:
-    """Return how a recipe names a builder that was given as an object; "" for none."""
-    if builder is None:
-        return ""
-    return f"{builder.__module__}:{getattr(builder, '__qualname__', type(builder).__name__)}"
+def model_name(model: Callable[[], nn.Module] | str | None) -> str:
+    """Return how a recipe names a model that was given by name or as a builder; "" for none."""
+    if model is None or isinstance(model, str):
+        return model or ""
+    return f"{model.__module__}:{getattr(model, '__qualname__', type(model).__name__)}"

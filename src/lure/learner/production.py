@@ -5,28 +5,29 @@ still stands and the ledger says why. `accept` and `rollback` overrule; `status`
 `prune` frees space. All of them may be killed at any instant and started again with the same words.
 """
 
-import dataclasses
-import functools
-import json
-from collections.abc import Callable, Iterator, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lure.data.examples import Examples
-from lure.data.sources.files import load_examples, read_class_names, read_columns
 from lure.errors import InputError, require_within
-from lure.learner.arrival import Arrival
-from lure.learner.gate import Gate
-from lure.learner.learner import Learner
-from lure.learner.opening import read_recipe
-from lure.learner.version import find_stage
 from lure.recipe import Recipe
-from lure.store.durable import checksum, file_checksum, parsing, to_json
-from lure.store.ledger import LEDGER, SEAL, Standing
-from lure.store.run_directory import RESULT, WEIGHTS, RunDirectory, as_stored, version_folder
-from lure.store.stage import Stage, as_stage
-from lure.training.fit import Watch
+from lure.store.ledger import Standing
+from lure.store.run_directory import RECIPE, RunDirectory, recipe_values
+from lure.store.stage import Stage
+from lure.store.verify import verify
+
+if TYPE_CHECKING:
+    from lure.data.examples import Examples
+    from lure.learner.arrival import Arrival
+    from lure.learner.gate import Gate
+    from lure.training.fit import Watch
+
+# `init` and `update` train, so they import torch when they are called; the others answer without it.
+
+__all__ = ["accept", "init", "prune", "rollback", "status", "update", "verify"]
 
 
 def init(
@@ -51,6 +52,10 @@ def init(
     Raises:
         InputError: for data or settings that cannot be used, or a directory that holds something else.
     """
+    from lure.data.sources.files import load_examples, read_class_names, read_columns
+    from lure.learner.gate import Gate
+    from lure.learner.learner import Learner
+
     path = Path(path)
     if path.is_dir() and not RunDirectory(path).exists:
         strangers = [item.name for item in path.iterdir() if item.name not in (".lock", "chunks", "production.json")]
@@ -67,11 +72,13 @@ def init(
             return
         learner.rehearse()
         learner.begin()
-        learner.directory.settle()
+        learner.directory.undo.clear()
 
 
 def _load_alike(path: Path | str, names: Sequence[str], shape: Sequence[int], columns: Sequence[str]) -> Examples:
     """Load data whose labels and columns must mean what those of the holdout do."""
+    from lure.data.sources.files import load_examples, read_class_names
+
     if not names and (found := read_class_names(path)):
         raise InputError(
             f"{path} names its classes ({', '.join(found[:3])}{', ...' * (len(found) > 3)}), and the holdout numbers "
@@ -111,14 +118,15 @@ def update(
     Raises:
         InputError: for data that cannot be used; nothing on disk has then changed.
     """
-    directory = RunDirectory(path)
-    directory.require()
-    if directory.production() is None:
-        raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")
+    from lure.data.examples import as_stored
+    from lure.learner.learner import Learner
+
+    RunDirectory(path).require()
     with Learner.open(path, model=model, device=device, workers=workers) as learner:
-        if learner.test is None:
-            raise AssertionError("a directory with a gate holds its holdout")
-        chunk = as_stored(_load_alike(data, learner.class_names, learner.test.input_shape, learner.columns))
+        opened = learner.opened
+        if opened.gate is None or opened.test is None:
+            raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")
+        chunk = as_stored(_load_alike(data, opened.class_names, opened.test.input_shape, opened.columns))
         known = [stage for stage in learner.stages if stage.data_fingerprint == chunk.fingerprint]
         if known and not again:
             return known[-1], False
@@ -126,7 +134,7 @@ def update(
 
 
 def accept(path: Path | str, version: int, reason: str = "") -> str:
-    """Let in a version that the gate refused, and its chunk; return a sentence that says what that came to.
+    """Accept a version that the gate refused, and its chunk; return a sentence that says what that changed.
 
     A version that was trained from the one in use takes its place. Where the model has moved on since, it stays, and
     the next update takes the chunk in.
@@ -136,13 +144,13 @@ def accept(path: Path | str, version: int, reason: str = "") -> str:
     """
     with RunDirectory(path) as directory:
         directory.require()
-        standing = directory.standing()
+        standing = directory.standing
         if version in standing.accepted:
             return f"version {version} is accepted already; in use is version {standing.current}"
-        stage = find_stage(directory, version)
-        directory.read_model(dataclasses.asdict(stage))
+        stage = directory.find_stage(version)
+        directory.versions.check(stage)
         becomes_current = stage.parent == standing.current
-        directory.append(
+        directory.ledger.append(
             {
                 "event": "accept",
                 "version": version,
@@ -168,14 +176,13 @@ def rollback(path: Path | str, version: int, reason: str = "") -> str:
     """
     with RunDirectory(path) as directory:
         directory.require()
-        stage, standing = find_stage(directory, version), directory.standing()
+        stage, standing = directory.find_stage(version), directory.standing
         if version not in standing.accepted:
-            raise InputError(f"version {version} was refused: let it in first (lure accept {path} {version})")
+            raise InputError(f"version {version} was refused: accept it first (lure accept {path} {version})")
         if version == standing.current and not standing.waiting:
             return f"version {version} is in use already"
-        directory.read_model(dataclasses.asdict(stage))
-        directory.read_state(dataclasses.asdict(stage))
-        directory.append(
+        directory.versions.check(stage)
+        directory.ledger.append(
             {
                 "event": "rollback",
                 "version": version,
@@ -203,14 +210,14 @@ def prune(path: Path | str, keep: int) -> list[int]:
     require_within("keep", keep, 1)
     with RunDirectory(path) as directory:
         directory.require()
-        standing = directory.standing()
-        versions = [stage["version"] for stage in directory.stages()]
+        standing = directory.standing
+        versions = [stage.version for stage in directory.stages]
         chosen = [v for v in versions[:-keep] if v not in standing.pruned and v != standing.current]
         if chosen:
-            directory.append({"event": "prune", "versions": chosen, "committed_at": _now()})
+            directory.ledger.append({"event": "prune", "versions": chosen, "committed_at": _now()})
         # After the line, so that nothing is gone that is not said to be; and again for what a killed process left.
         for version in sorted(standing.pruned | set(chosen)):
-            directory.remove_weights(version)
+            directory.versions.remove_weights(version)
     return chosen
 
 
@@ -226,32 +233,33 @@ def status(path: Path | str) -> dict[str, Any]:
     """
     directory = RunDirectory(path)
     directory.require()
-    recipe, record, standing = read_recipe(directory), directory.production(), directory.standing()
-    progress = directory.progress_facts()
-    with parsing(directory.path / LEDGER):
-        stages = [dataclasses.asdict(as_stage(line, directory)) for line in directory.stages()]
-        overruled = [event for event in directory.events() if event["event"] != "stage"]
+    recipe = recipe_values(directory.recipe_text(), directory.path / RECIPE)
+    agreement, standing, stages = directory.agreement(), directory.standing, directory.stages
+    running = directory.progress.record()
+
+    def describe(fingerprint: str) -> dict[str, Any]:
+        return {"fingerprint": fingerprint, "examples": directory.chunks.count(fingerprint)}
+
     return {
         "directory": str(path),
         "current_version": standing.current or None,
-        "model": recipe.model,
-        "unlearner": recipe.unlearner,
-        "gate": record and record["gate"],
-        "holdout": record and _describe_set(directory, record["holdout"]),
-        "holdout_uses": len(stages) if record else 0,
-        "independent": record and record["independent"] and _describe_set(directory, record["independent"]),
-        "waiting_chunks": [stages[number - 1]["data_fingerprint"] for number in standing.waiting],
-        "running": progress and {"stage": progress["stage"], "epochs_done": progress["epoch"]},
+        "model": recipe.get("model", Recipe.model),
+        "unlearner": recipe.get("unlearner", Recipe.unlearner),
+        "gate": agreement and agreement.gate,
+        "holdout": agreement and describe(agreement.holdout),
+        "holdout_uses": len(stages) if agreement else 0,
+        "independent": agreement and agreement.independent and describe(agreement.independent),
+        "waiting_chunks": [stages[number - 1].data_fingerprint for number in standing.waiting],
+        "running": running and {"stage": running["stage"], "epochs_done": running["epoch"]},
         "versions": [
-            {"status": _word_for(stage["version"], standing), **{k: v for k, v in stage.items() if k != "files"}}
+            {
+                "status": _word_for(stage.version, standing),
+                **{name: value for name, value in stage.as_dict().items() if name != "files"},
+            }
             for stage in stages
         ],
-        "events": overruled,
+        "events": [dict(event) for event in directory.ledger.events if event["event"] != "stage"],
     }
-
-
-def _describe_set(directory: RunDirectory, fingerprint: str) -> dict[str, Any]:
-    return {"fingerprint": fingerprint, "examples": len(directory.open_chunk(fingerprint))}
 
 
 def _word_for(version: int, standing: Standing) -> str:
@@ -259,79 +267,3 @@ def _word_for(version: int, standing: Standing) -> str:
     if version == standing.current:
         word = "in use"
     return f"{word}, pruned" if version in standing.pruned else word
-
-
-def verify(path: Path | str) -> Iterator[str]:
-    """Check every checksum and every reference of a run directory; yield one sentence for each thing damaged.
-
-    Raises:
-        InputError: if it is no run directory.
-    """
-    directory = RunDirectory(path)
-    directory.require()
-    try:
-        standing = directory.standing()
-        with parsing(directory.path / LEDGER):
-            stages = [as_stage(line, directory) for line in directory.stages()]
-            files = {name: expected for stage in stages for name, expected in stage.files.items()}
-    except InputError as error:
-        yield str(error)
-        return
-    said = [*_complaint(lambda: read_recipe(directory)), *_complaint(directory.read_progress)]
-    yield from said
-    yield from _damaged_result(directory)
-    yield from _strays(directory, len(stages))
-    gone = {f"{version_folder(version)}/{name}" for version in standing.pruned for name in WEIGHTS}
-    for name in sorted(files.keys() - gone):
-        file = directory.path / name
-        if any(str(file) in sentence for sentence in said):
-            continue
-        if not file.is_file():
-            yield f"{file} is missing: restore it from a backup"
-        elif file_checksum(file) != files[name]:
-            yield f"{file} is damaged: its SHA-256 is not the one in {LEDGER}; restore it from a backup"
-    chunks = [stage.data_fingerprint for stage in stages if stage.data_stored]
-    try:
-        record = directory.production() or {}
-    except InputError:
-        record = {}  # complained of above
-    chunks += [record[role] for role in ("holdout", "independent") if record.get(role)]
-    for fingerprint in dict.fromkeys(chunks):
-        yield from _complaint(functools.partial(directory.read_chunk, fingerprint))
-
-
-def _strays(directory: RunDirectory, num_stages: int) -> Iterator[str]:
-    """Yield what an interrupted commit leaves behind, and a ledger without its last line looks like."""
-    content = (directory.path / LEDGER).read_bytes() if (directory.path / LEDGER).exists() else b""
-    if content and not content.endswith(b"\n"):
-        yield f"{directory.path / LEDGER} ends in a line that was never finished: run the interrupted command again"
-    if content and not (directory.path / SEAL).exists():
-        yield f"{directory.path / SEAL} is missing: compare {LEDGER} with a backup; the next command writes it anew"
-    for number, folder in directory.version_folders():
-        if number == num_stages + 1:
-            yield (
-                f"{folder} stands in no line of {LEDGER}: its commit was interrupted; run that command again, or "
-                f"remove the folder"
-            )
-        elif not 1 <= number <= num_stages:
-            yield f"{folder} stands in no line of {LEDGER}, which lost its end: restore the ledger from a backup"
-
-
-def _complaint(read: Callable[[], Any]) -> Iterator[str]:
-    try:
-        read()
-    except InputError as error:
-        yield str(error)
-
-
-def _damaged_result(directory: RunDirectory) -> Iterator[str]:
-    path = directory.path / RESULT
-    if not path.exists():
-        return
-    try:
-        result = json.loads(path.read_bytes())
-        intact = result.pop("sha256") == checksum(to_json(result).encode())
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        intact = False
-    if not intact:
-        yield f"{path} is damaged: remove it and run the same command again, which writes it anew"

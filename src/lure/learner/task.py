@@ -1,16 +1,17 @@
 """What a label is: the task that the first mega-batch fixes for ever, and the network built for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lure.data.examples import Examples
+from lure.data.examples import Examples, Split
 from lure.errors import InputError
 from lure.models import build_model
 from lure.recipe import Recipe
+from lure.words import dtype_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,12 @@ class Task:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the task that `dataclasses.asdict` made plain."""
+        """Return the task from the plain values of `dataclasses.asdict`."""
         plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         return cls(**plain)
 
     def check_augmentation(self, augment: str) -> None:
-        """Raise if inputs that are no images are to be augmented like images.
+        """Raise if inputs that are not images are to be augmented like images.
 
         Raises:
             InputError: naming the recipe's field.
@@ -49,7 +50,7 @@ class Task:
         Raises:
             InputError: for another shape or type of input, or a label that names no known class.
         """
-        found = str(examples.input_dtype).removeprefix("torch.")
+        found = dtype_name(examples.input_dtype)
         if examples.input_shape != self.input_shape or found != self.input_dtype:
             raise InputError(
                 f"the inputs are {found} of shape {examples.input_shape}, "
@@ -60,6 +61,35 @@ class Task:
             raise InputError(f"label {int(examples.labels.max())} is not one of the known classes: {known}")
 
 
+def fix_task(
+    split: Split,
+    other_labels: Sequence[Tensor],
+    class_names: Sequence[str],
+    columns: Sequence[str],
+    normalization: tuple[Sequence[float], Sequence[float]] | None,
+) -> Task:
+    """Return the task that the first mega-batch fixes.
+
+    Args:
+        split: the first mega-batch.
+        other_labels: labels of the test set, and of later mega-batches where they are known.
+        class_names: the classes in the order of their labels; () counts them by the largest label.
+        columns: names of the features, where the data are a table.
+        normalization: (mean, std) per channel or feature; None takes those of the training examples.
+    """
+    labels = [values for values in (split.train.labels, split.validation.labels, *other_labels) if len(values)]
+    mean, std = normalization if normalization is not None else channel_statistics(split.train)
+    return Task(
+        num_classes=len(class_names) or max(int(values.max()) for values in labels) + 1,
+        input_shape=split.train.input_shape,
+        input_dtype=dtype_name(split.train.input_dtype),
+        class_names=tuple(class_names),
+        mean=tuple(mean),
+        std=tuple(std),
+        columns=tuple(columns),
+    )
+
+
 def build_network(recipe: Recipe, task: Task, builder: Callable[[], nn.Module] | None = None) -> nn.Module:
     """Build a freshly initialised network from torch's global random state: the user's own, or the recipe's."""
     if builder is not None:
@@ -68,7 +98,7 @@ def build_network(recipe: Recipe, task: Task, builder: Callable[[], nn.Module] |
 
 
 def channel_statistics(examples: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel or feature; images count in [0, 1]; () for what is no float.
+    """Return mean and standard deviation per channel or feature; images count in [0, 1]; () for integers.
 
     A constant channel gets standard deviation 1.
 

@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from lure.data.examples import Examples
 from lure.data.sources.images import file_names
 from lure.errors import InputError
-from lure.learner.learner import choose_device
-from lure.learner.opening import agree, parse_recipe, require_consent
+from lure.learner.opening import agree, choose_device, parse_recipe, require_consent
 from lure.learner.task import Task, build_network
 from lure.randomness import forked_rng
 from lure.recipe import Recipe, to_toml
-from lure.store.durable import bytes_to_tensors, checksum, parsing, replace_file, tensors_to_bytes, to_json
-from lure.store.run_directory import RunDirectory, version_folder
-from lure.store.stage import Stage, as_stage
+from lure.store.durable import checksum, parsing, replace_file, to_json
+from lure.store.run_directory import RunDirectory
+from lure.store.stage import Stage
+from lure.store.tensors import bytes_to_tensors, tensors_to_bytes
+from lure.store.versions import version_folder
 from lure.training.loader import Loader
 from lure.training.predict import EVALUATION_BATCH, arithmetic, predict
 from lure.training.state import restore_model
@@ -80,10 +81,11 @@ class Version:
             directory = RunDirectory(path)
             directory.require()
             recipe = agree(directory, None, model)
-            stage = find_stage(directory, number)
-            weights, facts = directory.read_model(dataclasses.asdict(stage))
+            stage = directory.find_stage(number)
+            files = directory.versions.read_model(stage)
+            weights = dict(files.model)
             with parsing(directory.path / version_folder(stage.version)):
-                task = Task.from_dict(facts["task"])
+                task = Task.from_dict(files.task)
         with forked_rng(None):
             network = build_network(recipe, task, None if isinstance(model, str) else model)
         restore_model(network, weights)
@@ -107,24 +109,6 @@ class Version:
             with arithmetic(self.recipe):
                 loader = Loader(piece, self.device, suits_channels_last(self.model))
                 yield predict(self.model, loader, self.recipe)[0]
-
-
-def find_stage(directory: RunDirectory, number: int | None = None) -> Stage:
-    """Return the stage of a version, or of the version in use.
-
-    Raises:
-        InputError: if there is none, or its weights were pruned.
-    """
-    standing = directory.standing()
-    stages = directory.stages()
-    number = standing.current if number is None else number
-    if not stages:
-        raise InputError(f"{directory.path} has no version yet: give it a first chunk (lure update)")
-    if not 1 <= number <= len(stages):
-        raise InputError(f"{directory.path} has no version {number}: it has 1 to {len(stages)}")
-    if number in standing.pruned:
-        raise InputError(f"version {number} of {directory.path} was pruned: its weights are gone")
-    return as_stage(stages[number - 1], directory)
 
 
 def write_predictions(version: Version, examples: Examples, file: TextIO, form: Literal["csv", "jsonl"]) -> None:
@@ -184,9 +168,9 @@ def export(version: Version, file: Path) -> list[Path]:
     strangers = [path for path in (file, recipe_file, facts_file) if path.exists() and earlier is None]
     if strangers:
         raise InputError(f"cannot export to {file}: {strangers[0]} is there and no export of lure; choose another name")
-    content = tensors_to_bytes(version.model.state_dict()) if file.suffix == ".safetensors" else _program(version)
+    content = tensors_to_bytes(version.model.state_dict()) if file.suffix == ".safetensors" else export_program(version)
     recipe = to_toml(version.recipe).encode()
-    facts: dict[str, Any] = {"task": dataclasses.asdict(version.task), "stage": dataclasses.asdict(version.stage)}
+    facts: dict[str, Any] = {"task": dataclasses.asdict(version.task), "stage": version.stage.as_dict()}
     facts = json.loads(to_json(facts))
     same = earlier is not None and all(earlier[name] == value for name, value in facts.items())
     facts["sha256"] = dict(earlier["sha256"]) if earlier and same else {}  # the other kind's stays, too
@@ -221,7 +205,7 @@ def _read_export(
     contents = {part.name: part.read_bytes() for part in (file, *beside.values())}
     with parsing(beside[".json"]):
         facts = json.loads(contents[beside[".json"].name])
-        stage, task, sums = Stage(**facts["stage"]), Task.from_dict(facts["task"]), dict(facts["sha256"])
+        stage, task, sums = Stage.from_dict(facts["stage"], file), Task.from_dict(facts["task"]), dict(facts["sha256"])
     for name in (file.name, beside[".toml"].name):
         if checksum(contents[name]) != sums.get(name):
             raise InputError(f"{file.with_name(name)} is not what was exported: export the version again")
@@ -232,7 +216,7 @@ def _read_export(
     return recipe, stage, task, bytes_to_tensors(contents[file.name], file)
 
 
-def _program(version: Version) -> bytes:
+def export_program(version: Version) -> bytes:
     """Return the model as a program of torch.export, after comparing its outputs with the model's."""
     import io
 

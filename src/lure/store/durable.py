@@ -2,22 +2,19 @@
 
 A file is written under a temporary name, flushed to the disk, renamed, and the folder that holds it is flushed; a
 folder goes the same way as a whole. Temporary names begin with a dot and end in `.tmp`; what a killed process left
-under such a name is thrown away by the next one. Nothing is pickled: tensors are safetensors, everything else is JSON.
+under such a name is removed by the next one. Nothing is pickled: tensors are safetensors (`lure.store.tensors`),
+everything else is JSON.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from lure.errors import InputError
 
@@ -66,6 +63,46 @@ def file_checksum(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal, however large it is."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        InputError: naming the file, if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_checked(path: Path, expected: str) -> bytes:
+    """Return a file's bytes after comparing their SHA-256 with the one in the ledger.
+
+    Raises:
+        InputError: naming the file, if it is missing or damaged.
+    """
+    try:
+        data = read_file(path)
+    except FileNotFoundError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if checksum(data) != expected:
+        raise InputError(f"{path} is damaged: its SHA-256 is not the one in the ledger; restore it from a backup")
+    return data
+
+
+def require_own(path: Path) -> None:
+    """Raise if something in a run directory is a link: what is written must not end up elsewhere.
+
+    Raises:
+        InputError: naming it.
+    """
+    if path.is_symlink():
+        raise InputError(f"{path} is a link to somewhere else: put the file or folder itself there")
 
 
 def sync_folder(folder: Path) -> None:
@@ -158,7 +195,7 @@ def to_json(value: Any) -> str:
 
     def finite(item: Any) -> Any:
         if isinstance(item, float):
-            return item if np.isfinite(item) else None
+            return item if math.isfinite(item) else None
         if isinstance(item, dict):
             return {key: finite(value) for key, value in item.items()}
         return [finite(value) for value in item] if isinstance(item, list | tuple) else item
@@ -187,24 +224,3 @@ def unseal(data: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """Return tensors as safetensors without metadata: equal tensors give equal bytes.
-
-    Tensors that share storage (tied weights) are written once for each name.
-    """
-    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in sorted(tensors.items())}
-    return safetensors.torch.save(plain)
-
-
-def bytes_to_tensors(data: bytes, where: Path) -> dict[str, Tensor]:
-    """Read safetensors.
-
-    Raises:
-        InputError: naming the file, if it is damaged.
-    """
-    try:
-        return safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{where} is damaged: {error}") from None

@@ -1,10 +1,10 @@
-"""The ledger: one JSON object a line for everything that was ever committed, and what follows from it.
+"""The ledger: one JSON object a line for everything that was ever committed, and the state that it implies.
 
 A line is the commit: what has no line did not happen. Its `event` says what it is about: "stage" (a version was
 trained, and accepted or refused), "accept" and "rollback" (somebody overruled), "prune" (weights were removed to free
-space). Lines are only ever appended. Each holds its own SHA-256, reckoned together with that of the line before, so a
-line that is damaged, missing or out of place is found; a last line that was never finished is no commit. How many
-lines there are stands in `ledger.seal`, so that a ledger which lost its end is found, too.
+space). Lines are only ever appended. Each holds its own SHA-256, computed together with that of the line before, so a
+line that is damaged, missing or out of place is found; a last line that was never finished is no commit. The number of
+lines stands in `ledger.seal`, so that a ledger which lost its end is found, too.
 """
 
 import json
@@ -15,105 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
-from lure.store.durable import checksum, replace_file, seal, sync_folder, to_json, unseal, writing
+from lure.store.durable import checksum, parsing, replace_file, seal, sync_folder, to_json, unseal, writing
+from lure.store.stage import Stage
 
 LEDGER, SEAL = "ledger.jsonl", "ledger.seal"
 EVENTS = ("stage", "accept", "rollback", "prune")
 
 
-def _read(path: Path) -> bytes | None:
-    """Return a file's bytes; None if it is not there."""
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _checksum(event: Mapping[str, Any], previous: str) -> str:
-    return checksum((previous + to_json(event)).encode())
-
-
-def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], str]:
-    """Return the lines of the ledger, without their checksums, and the last checksum; "" if there is no line."""
-    # The seal first: whoever reads while a line is appended then finds at least as many lines as the seal says.
-    sealed = _read(folder / SEAL)
-    record: dict[str, Any] | None = {"lines": 0, "line_sha256": ""} if sealed is None else unseal(sealed)
-    if record is None or not isinstance(record.get("lines"), int) or "line_sha256" not in record:
-        raise InputError(f"{folder / SEAL} is damaged: restore it from a backup, together with {LEDGER}")
-    events: list[dict[str, Any]] = []
-    stages, previous = 0, ""
-    for number, line in enumerate((_read(folder / LEDGER) or b"").split(b"\n")[:-1], start=1):
-        try:
-            event = json.loads(line)
-            found = event.pop("line_sha256")
-            intact = found == _checksum(event, previous) and event["event"] in EVENTS
-            if event["event"] == "stage":
-                stages += 1
-                intact = intact and event["stage"] == event["version"] == stages
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            intact = False
-        if not intact or (number == record["lines"] and found != record["line_sha256"]):
-            raise InputError(f"{folder / LEDGER}, line {number} is damaged: restore the file from a backup")
-        events.append(event)
-        previous = found
-    if len(events) < record["lines"]:
-        raise InputError(
-            f"{folder / LEDGER} was cut short: it had {record['lines']} lines and has {len(events)}; "
-            f"restore the file from a backup"
-        )
-    return events, previous
-
-
-def read_ledger(folder: Path) -> list[dict[str, Any]]:
-    """Return all lines of a run directory's ledger, oldest first, each without its checksum.
-
-    Raises:
-        InputError: naming file and line, if a line is damaged or missing.
-    """
-    return _read_lines(folder)[0]
-
-
-def append_line(folder: Path, event: Mapping[str, Any]) -> None:
-    """Append one line to a run directory's ledger, first cutting off a line that was never finished.
-
-    Raises:
-        StorageError: if the disk refuses; the line is then not committed.
-    """
-    path = folder / LEDGER
-    events, previous = _read_lines(folder)
-    with writing(path):
-        whole = _read(path) or b""
-        if not whole.endswith(b"\n"):
-            replace_file(path, whole[: whole.rfind(b"\n") + 1])
-        # Through JSON and back: the checksum is of the values as a reader will have them.
-        plain = json.loads(to_json(event))
-        record = {"lines": len(events) + 1, "line_sha256": _checksum(plain, previous)}
-        with open(path, "ab") as file:
-            file.write(to_json({**plain, "line_sha256": record["line_sha256"]}).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(folder)
-        replace_file(folder / SEAL, seal(record))
-
-
-def renew_seal(folder: Path) -> None:
-    """Bring the seal up to the ledger's last line, should a process have died between the two."""
-    events, last = _read_lines(folder)
-    content = seal({"lines": len(events), "line_sha256": last})
-    if events and _read(folder / SEAL) != content:
-        replace_file(folder / SEAL, content)
-
-
 @dataclass(frozen=True)
 class Standing:
-    """What the ledger comes to.
+    """The state of a run that its ledger implies.
 
     Attributes:
         lineage: the version in use and those that it was trained from, newest first; empty before the first.
         accepted: versions that were accepted, by the gate or by hand.
-        waiting: stages whose chunk was let in by hand after the model had moved on: the next update takes it in.
+        waiting: stages whose chunk was accepted by hand after the model had moved on: the next update adds it.
         pruned: versions whose weights were removed to free space.
     """
 
@@ -165,3 +81,164 @@ def standing(events: Sequence[Mapping[str, Any]]) -> Standing:
         lineage.append(current)
         current = parents[current]
     return Standing(tuple(lineage), frozenset(accepted), tuple(waiting), frozenset(pruned))
+
+
+class Ledger:
+    """The ledger of one run directory, read once and appended to.
+
+    Reading happens when something is first asked for. Whoever holds the directory's lock may rely on what was read;
+    `forget` has it read anew.
+
+    Args:
+        folder: the run directory; it and its ledger need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was read: the next question reads the files again."""
+        self._events: list[dict[str, Any]] | None = None
+        self._checksum = ""  # of the last line; "" if there is none
+        self._stages: list[Stage] = []
+        self._standing: Standing | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._folder / LEDGER
+
+    @property
+    def events(self) -> Sequence[Mapping[str, Any]]:
+        """All lines, oldest first, each without its checksum.
+
+        Raises:
+            InputError: naming file and line, if a line is damaged or missing.
+        """
+        if self._events is None:
+            self._events, self._checksum = _read_lines(self._folder)
+        return self._events
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """The committed stages, oldest first: stage n stands at place n - 1.
+
+        Raises:
+            InputError: if the ledger is damaged, or was written by another version of lure.
+        """
+        lines = [event for event in self.events[len(self._stages) :] if event["event"] == "stage"]
+        if lines and len(self._stages) < lines[-1]["stage"]:
+            known = len(self._stages)
+            self._stages += [Stage.from_dict(line, self._folder) for line in lines if line["stage"] > known]
+        return self._stages
+
+    @property
+    def standing(self) -> Standing:
+        """The state that the ledger implies: the version in use, for one.
+
+        Raises:
+            InputError: if the ledger is damaged.
+        """
+        if self._standing is None:
+            with parsing(self.path):
+                self._standing = standing(self.events)
+        return self._standing
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Append one line, first cutting off a line that was never finished.
+
+        Raises:
+            StorageError: if the disk refuses; the line is then not committed.
+        """
+        count = len(self.events)
+        # Through JSON and back: the checksum is of the values as a reader will have them.
+        plain = json.loads(to_json(event))
+        digest = _line_checksum(plain, self._checksum)
+        line = to_json({**plain, "line_sha256": digest}).encode() + b"\n"
+        try:
+            with writing(self.path):
+                _cut_unfinished_line(self.path)
+                with open(self.path, "ab") as file:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+                sync_folder(self._folder)
+                replace_file(self._folder / SEAL, seal({"lines": count + 1, "line_sha256": digest}))
+        except BaseException:
+            self.forget()  # who knows how much of it is on the disk
+            raise
+        assert self._events is not None
+        self._events.append(plain)
+        self._checksum, self._standing = digest, None
+
+    def renew_seal(self) -> None:
+        """Bring the seal up to the ledger's last line, should a process have died between the two."""
+        content = seal({"lines": len(self.events), "line_sha256": self._checksum})
+        if self.events and _read(self._folder / SEAL) != content:
+            replace_file(self._folder / SEAL, content)
+
+
+def read_ledger(folder: Path) -> Sequence[Mapping[str, Any]]:
+    """Return all lines of a run directory's ledger, oldest first, each without its checksum.
+
+    Raises:
+        InputError: naming file and line, if a line is damaged or missing.
+    """
+    return Ledger(folder).events
+
+
+def _read(path: Path) -> bytes | None:
+    """Return a file's bytes; None if it is not there."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _line_checksum(event: Mapping[str, Any], previous: str) -> str:
+    return checksum((previous + to_json(event)).encode())
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    if not path.exists() or not path.stat().st_size:
+        return
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+    whole = path.read_bytes()
+    replace_file(path, whole[: whole.rfind(b"\n") + 1])
+
+
+def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """Return the lines of the ledger, without their checksums, and the last checksum; "" if there is no line."""
+    # The seal first: whoever reads while a line is appended then finds at least as many lines as the seal says.
+    sealed = _read(folder / SEAL)
+    record: dict[str, Any] | None = {"lines": 0, "line_sha256": ""} if sealed is None else unseal(sealed)
+    if record is None or not isinstance(record.get("lines"), int) or "line_sha256" not in record:
+        raise InputError(f"{folder / SEAL} is damaged: restore it from a backup, together with {LEDGER}")
+    events: list[dict[str, Any]] = []
+    stages, previous = 0, ""
+    for number, line in enumerate((_read(folder / LEDGER) or b"").split(b"\n")[:-1], start=1):
+        try:
+            event = json.loads(line)
+            found = event.pop("line_sha256")
+            intact = found == _line_checksum(event, previous) and event["event"] in EVENTS
+            if event["event"] == "stage":
+                stages += 1
+                intact = intact and event["stage"] == event["version"] == stages
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            intact = False
+        if not intact or (number == record["lines"] and found != record["line_sha256"]):
+            raise InputError(f"{folder / LEDGER}, line {number} is damaged: restore the file from a backup")
+        events.append(event)
+        previous = found
+    if len(events) < record["lines"]:
+        raise InputError(
+            f"{folder / LEDGER} was cut short: it had {record['lines']} lines and has {len(events)}; "
+            f"restore the file from a backup"
+        )
+    return events, previous

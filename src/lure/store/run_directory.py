@@ -5,45 +5,48 @@ line is the commit: a version without a line is the leftover of an interrupted c
 pickled. Every committed file's SHA-256 stands in the ledger, so damage is named and never silently used.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import json
-import re
-import tokenize
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import filelock
-import numpy as np
-import torch
-from torch import Tensor
 
-from lure.data.examples import HASH_ROWS, Examples, HashedStore
 from lure.errors import InputError
+from lure.recipe import Experiment
+from lure.settings import format_value
+from lure.store.agreement import Agreement
+from lure.store.chunks import Chunks
 from lure.store.durable import (
     StorageError,
-    bytes_to_tensors,
     checksum,
     make_folder,
     parsing,
+    read_checked,
+    read_file,
     remove,
     replace_file,
-    seal,
+    require_own,
     temporary_name,
-    tensors_to_bytes,
     to_json,
-    unseal,
-    write_folder,
     writing,
 )
-from lure.store.ledger import LEDGER, SEAL, Standing, append_line, read_ledger, renew_seal, standing
+from lure.store.ledger import LEDGER, SEAL, Ledger, Standing
+from lure.store.progress import Progress
+from lure.store.stage import Stage
+from lure.store.undo import UndoList
+from lure.store.versions import VersionFiles, Versions
 
-RECIPE, INITIAL, PRODUCTION, RESULT = "recipe.toml", "initial.safetensors", "production.json", "result.json"
-MODEL, STATE, FACTS, HOLDOUT = "model.safetensors", "state.safetensors", "state.json", "holdout.safetensors"
-PRODUCTION_FIELDS = ("holdout", "independent", "class_names", "columns", "normalization", "gate", "recipe")
-WEIGHTS = (MODEL, STATE, FACTS)  # what a version needs to be used or gone on from; what pruning removes
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RECIPE, INITIAL, AGREEMENT, RESULT = "recipe.toml", "initial.safetensors", "production.json", "result.json"
+FIXED = (RECIPE, INITIAL, AGREEMENT)  # what a run is begun with; their checksums stand in every line of the ledger
 
 
 class RunDirectory:
@@ -58,12 +61,17 @@ class RunDirectory:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.ledger = Ledger(self.path)
+        self.undo = UndoList()
+        self.chunks = Chunks(self.path / "chunks", self.undo)
+        self.progress = Progress(self.path / "progress", self.undo)
+        self.versions = Versions(self.path)
         self._lock: filelock.BaseFileLock | None = None
-        self._uncommitted: list[Path] = []
 
     def __enter__(self) -> Self:
         if self.path.exists():
             self._take_lock()
+            self.ledger.forget()  # another process may have appended to it before
             try:
                 self._tidy()
             except BaseException as error:
@@ -83,10 +91,9 @@ class RunDirectory:
         if not self.path.is_dir():
             raise InputError(f"{self.path} is a file: give a directory")
         path = self.path / ".lock"
-        if not path.exists():
-            self._uncommitted.append(path)
+        self.undo.add(path)
         for name in (".lock", LEDGER, "chunks", "versions"):
-            self._own(self.path / name)
+            require_own(self.path / name)
         lock = filelock.FileLock(path, timeout=0)
         try:
             lock.acquire()
@@ -97,59 +104,37 @@ class RunDirectory:
         self._lock = lock
 
     def _tidy(self) -> None:
-        """Throw away what a killed process left: what never got its name, and the checkpoint of a committed stage."""
+        """Remove what a killed process left: temporary files, and the checkpoint of a committed stage."""
         if not self.exists:
             return
         with writing(self.path):
-            for name in (RECIPE, INITIAL, PRODUCTION, RESULT, LEDGER, SEAL):
+            for name in (RECIPE, INITIAL, AGREEMENT, RESULT, LEDGER, SEAL):
                 remove(temporary_name(self.path / name))
             for pattern in ("chunks/.*.tmp", "versions/.*.tmp"):
                 for leftover in self.path.glob(pattern):
                     remove(leftover)
-        renew_seal(self.path)
-        num_stages = len(self.stages())
+        self.ledger.renew_seal()
+        num_stages = len(self.stages)
         # An interrupted commit leaves the next version. Any later one had a line once, and must not be written over.
-        for number, version in self.version_folders():
+        for number, version in self.versions.folders():
             if number > num_stages + 1:
                 raise InputError(
-                    f"{version} stands there, but {self.path / LEDGER} has {num_stages} stages: "
+                    f"{version} stands there, but {self.ledger.path} has {num_stages} stages: "
                     f"restore the ledger from a backup"
                 )
-        folder = self.path / "progress"
-        if folder.is_symlink():
-            self.clear_progress()
-        if folder.exists():
-            facts = self.progress_facts()
-            if facts is None or facts["stage"] <= num_stages:
-                self.clear_progress()
-
-    def _own(self, path: Path) -> None:
-        """Raise if something in the directory is a link: what is written must not end up elsewhere."""
-        if path.is_symlink():
-            raise InputError(f"{path} is a link to somewhere else: put the file or folder itself there")
-
-    def version_folders(self) -> list[tuple[int, Path]]:
-        """Return the numbers and folders of the versions that are there, committed or not."""
-        found = [folder for folder in (self.path / "versions").glob("[0-9]*") if folder.name.isdecimal()]
-        return sorted((int(folder.name), folder) for folder in found)
+        if self.progress.folder.is_symlink():
+            self.progress.clear()
+        if self.progress.folder.exists():
+            record = self.progress.record()
+            if record is None or record["stage"] <= num_stages:
+                self.progress.clear()
 
     def discard(self) -> None:
         """Remove what this process wrote and did not commit: bad input changes nothing on disk."""
-        with suppress(OSError):
-            for path in reversed(self._uncommitted):
-                if not path.is_dir() or path.parent.name == "chunks" or path.name == "progress":
-                    remove(path)
-                elif not any(path.iterdir()):
-                    path.rmdir()
-        self._uncommitted.clear()
+        self.undo.undo()
         if self._lock is not None and not self.path.exists():
             self._lock.release()
             self._lock = None
-
-    def _will_write(self, path: Path) -> None:
-        """Note what is about to be made, so that `discard` can take it back."""
-        if not path.exists():
-            self._uncommitted.append(path)
 
     # What is there
 
@@ -159,7 +144,11 @@ class RunDirectory:
         return any((self.path / name).exists() for name in (RECIPE, LEDGER))
 
     def require(self) -> None:
-        """Raise unless a run was begun here."""
+        """Raise unless a run was begun here.
+
+        Raises:
+            InputError: if not.
+        """
         if not self.exists:
             raise InputError(f"{self.path} is not a run directory: it has no {RECIPE}")
 
@@ -176,116 +165,74 @@ class RunDirectory:
                     f"choose another directory (--out), or restore {RECIPE} from a backup"
                 )
 
-    def recipe_text(self) -> str:
-        """Return the content of recipe.toml.
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """The committed stages, oldest first.
 
         Raises:
-            InputError: if it is missing or not text.
+            InputError: if the ledger is damaged.
         """
-        path = self.path / RECIPE
-        try:
-            return path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(
-                f"{path} is missing, but {LEDGER} is there: restore it from a backup, or choose another directory"
-            ) from None
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path} is damaged: it is not UTF-8 text; restore it from a backup") from None
+        return self.ledger.stages
 
-    def production(self) -> dict[str, Any] | None:
-        """Return what `lure init` fixed (holdout, test set, class names, gate, recipe); None for a plain run.
+    @property
+    def standing(self) -> Standing:
+        """The state that the ledger implies: the version in use, for one.
+
+        Raises:
+            InputError: if the ledger is damaged.
+        """
+        return self.ledger.standing
+
+    def find_stage(self, number: int | None = None) -> Stage:
+        """Return the stage of a version, or of the version in use.
+
+        Raises:
+            InputError: if there is none, or its weights were pruned.
+        """
+        number = self.standing.current if number is None else number
+        if not self.stages:
+            raise InputError(f"{self.path} has no version yet: give it a first chunk (lure update)")
+        if not 1 <= number <= len(self.stages):
+            raise InputError(f"{self.path} has no version {number}: it has 1 to {len(self.stages)}")
+        if number in self.standing.pruned:
+            raise InputError(f"version {number} of {self.path} was pruned: its weights are gone")
+        return self.stages[number - 1]
+
+    def agreement(self) -> Agreement | None:
+        """Return what `lure init` fixed; None for a plain run.
 
         Raises:
             InputError: if the record is damaged.
         """
-        path = self.path / PRODUCTION
-        stages = self.stages()
-        with parsing(self.path / LEDGER):
-            expected = stages[0]["files"].get(PRODUCTION) if stages else None
+        path = self.path / AGREEMENT
+        expected = self.stages[0].files.get(AGREEMENT) if self.stages else None
         if expected is None and not path.exists():
             return None
-        record = unseal(path.read_bytes() if expected is None else self.read_checked(PRODUCTION, expected))
-        if record is None:
-            raise InputError(f"{path} is damaged: restore it from a backup")
-        with parsing(path):
-            return {name: record[name] for name in PRODUCTION_FIELDS}
+        return Agreement.from_bytes(read_file(path) if expected is None else read_checked(path, expected), path)
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return every line of the ledger, oldest first.
+    def recipe_text(self) -> str:
+        """Return the content of recipe.toml, which is still what the run was begun with.
 
         Raises:
-            InputError: if the ledger is damaged.
+            InputError: if it is missing, damaged, or was edited; names the fields where they are known.
         """
-        return read_ledger(self.path)
-
-    def standing(self) -> Standing:
-        """Return what the ledger comes to: the version in use, for one."""
-        with parsing(self.path / LEDGER):
-            return standing(self.events())
-
-    def stages(self) -> list[dict[str, Any]]:
-        """Return the committed stages, oldest first.
-
-        Raises:
-            InputError: if the ledger is damaged.
-        """
-        lines = [line for line in self.events() if line["event"] == "stage"]
-        return [{key: value for key, value in line.items() if key != "event"} for line in lines]
-
-    def read_checked(self, name: str, expected: str) -> bytes:
-        """Return a file's bytes after comparing their checksum.
-
-        Raises:
-            InputError: naming the file, if it is missing or damaged.
-        """
-        path = self.path / name
+        path = self.path / RECIPE
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from None
-        if checksum(data) != expected:
-            raise InputError(f"{path} is damaged: its SHA-256 is not the one in the ledger; restore it from a backup")
-        return data
-
-    def _read_of_version(self, stage: Mapping[str, Any], name: str) -> bytes:
-        name = f"{version_folder(stage['version'])}/{name}"
-        with parsing(self.path / LEDGER):
-            expected = stage["files"][name]
-        return self.read_checked(name, expected)
-
-    def read_model(self, stage: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return (weights, state facts) of a committed stage.
-
-        Raises:
-            InputError: naming the file, if one is missing or damaged.
-        """
-        where = self.path / version_folder(stage["version"])
-        weights = bytes_to_tensors(self._read_of_version(stage, MODEL), where / MODEL)
-        with parsing(where / FACTS):
-            facts = json.loads(self._read_of_version(stage, FACTS))
-            return weights, {name: dict(facts[name]) for name in ("task", "replay")}
-
-    def read_state(self, stage: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the tensors of optimiser and replay memory of a committed stage.
-
-        Raises:
-            InputError: naming the file, if it is missing or damaged.
-        """
-        data = self._read_of_version(stage, STATE)
-        return bytes_to_tensors(data, self.path / version_folder(stage["version"]) / STATE)
-
-    def read_hits(self, stage: Mapping[str, Any]) -> Tensor:
-        """Return which holdout examples a version gets right, bool (N,).
-
-        Raises:
-            InputError: naming the file, if it is missing or damaged.
-        """
-        data = self._read_of_version(stage, HOLDOUT)
-        path = self.path / version_folder(stage["version"]) / HOLDOUT
-        with parsing(path):
-            return bytes_to_tensors(data, path)["correct"]
+            text = read_file(path).decode()
+        except FileNotFoundError:
+            raise InputError(
+                f"{path} is missing, but {LEDGER} is there: restore it from a backup, or choose another directory"
+            ) from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path} is damaged: it is not UTF-8 text; restore it from a backup") from None
+        agreement = self.agreement()
+        if agreement is not None and (differing := _differing_values(agreement.recipe, recipe_values(text, path))):
+            raise InputError(f"{path} was edited after lure init ({'; '.join(differing)}): put the values back")
+        with parsing(self.ledger.path):
+            unchanged = not self.stages or checksum(text.encode()) == self.stages[0].files[RECIPE]
+        if not unchanged:
+            raise InputError(f"{path} was edited after the first stage: restore it from a backup")
+        return text
 
     @property
     def has_initial(self) -> bool:
@@ -298,254 +245,104 @@ class RunDirectory:
         Raises:
             InputError: if they are damaged; the ledger's checksum decides once a stage is committed.
         """
-        stages = self.stages()
+        from lure.store.tensors import bytes_to_tensors
+
         path = self.path / INITIAL
-        with parsing(self.path / LEDGER):
-            data = self.read_checked(INITIAL, stages[0]["files"][INITIAL]) if stages else path.read_bytes()
-        return bytes_to_tensors(data, path)
+        with parsing(self.ledger.path):
+            expected = self.stages[0].files[INITIAL] if self.stages else None
+        return bytes_to_tensors(read_file(path) if expected is None else read_checked(path, expected), path)
 
     # What is written, in the order of a run
 
-    def create(self, recipe_text: str, prepare: Callable[[], Mapping[str, Any]] | None = None) -> None:
-        """Begin a run: the directory, its lock, and last the recipe, whose presence says "begun".
-
-        Args:
-            recipe_text: what recipe.toml is to hold.
-            prepare: stores what else must be there (a holdout), and returns the record for production.json.
+    def create(self) -> None:
+        """Make the directory and take its lock; `begin` then says that a run is there.
 
         Raises:
-            InputError: if the directory cannot be written to.
+            InputError: if the directory cannot be written to, or another process begins a run there.
         """
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         for folder in reversed(missing):
+            self.undo.add(folder, whole=False)
             try:
                 make_folder(folder)
             except OSError as error:
                 self.discard()
                 raise StorageError(f"cannot create {self.path}: {error.strerror}") from None
-            self._uncommitted.append(folder)
         if self._lock is None:
             self._take_lock()
             if self.exists:
                 raise InputError(f"{self.path} was begun by another process just now: run the same command again")
-        if prepare is not None:
-            record = prepare()
-            self._will_write(self.path / PRODUCTION)
-            replace_file(self.path / PRODUCTION, seal(record))
-        self._will_write(self.path / RECIPE)
-        replace_file(self.path / RECIPE, recipe_text.encode())
 
-    def settle(self) -> None:
-        """Say that what was written so far is to stay, whatever comes."""
-        self._uncommitted.clear()
+    def begin(self, recipe_text: str, agreement: Agreement | None = None) -> None:
+        """Begin a run in the directory that `create` made; the recipe comes last, for its presence says "begun".
+
+        Args:
+            recipe_text: what recipe.toml is to hold.
+            agreement: what every update must agree with; the data sets that it names are stored already.
+
+        Raises:
+            StorageError: if the disk refuses.
+        """
+        if agreement is not None:
+            self._write(self.path / AGREEMENT, agreement.to_bytes())
+        self._write(self.path / RECIPE, recipe_text.encode())
 
     def store_initial(self, tensors: Mapping[str, Tensor]) -> None:
         """Write the weights from before stage 1."""
-        self._will_write(self.path / INITIAL)
-        replace_file(self.path / INITIAL, tensors_to_bytes(tensors))
+        from lure.store.tensors import tensors_to_bytes
 
-    def save_progress(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write the running stage's checkpoint. The old one is valid until the new one is whole."""
-        folder = self.path / "progress"
-        self._will_write(folder)
-        with writing(folder):
-            make_folder(folder)
-            data = tensors_to_bytes(tensors)
-            name = f"{facts['stage']:04d}-{facts['epoch']:05d}.safetensors"
-            replace_file(folder / name, data)
-            replace_file(folder / "progress.json", seal({**facts, "file": name, "sha256": checksum(data)}))
-            for old in folder.glob("*.safetensors"):
-                if old.name != name:
-                    old.unlink()
+        self._write(self.path / INITIAL, tensors_to_bytes(tensors))
 
-    def progress_facts(self) -> dict[str, Any] | None:
-        """Return where the running stage's checkpoint stands, or None if there is none.
+    def _write(self, path: Path, content: bytes) -> None:
+        self.undo.add(path)
+        replace_file(path, content)
 
-        Raises:
-            InputError: naming the file, if the record is damaged.
-        """
-        path = self.path / "progress" / "progress.json"
-        try:
-            facts = unseal(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        if facts is None or not {"stage", "epoch", "file", "sha256"} <= facts.keys():
-            raise InputError(f"{path} is damaged: remove the folder {path.parent} to begin the running stage again")
-        return facts
-
-    def read_progress(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the running stage's checkpoint, or None if there is none.
-
-        Raises:
-            InputError: naming the file, if the checkpoint is damaged.
-        """
-        facts = self.progress_facts()
-        if facts is None:
-            return None
-        folder = self.path / "progress"
-        file = folder / Path(str(facts["file"])).name
-        if not file.is_file() or checksum(data := file.read_bytes()) != facts["sha256"]:
-            raise InputError(f"{file} is damaged: remove the folder {folder} to begin the running stage again")
-        return bytes_to_tensors(data, file), facts
-
-    def clear_progress(self) -> None:
-        """Remove the checkpoint of the running stage: it is committed, or another one is begun."""
-        with writing(self.path / "progress"):
-            remove(self.path / "progress")
-
-    def commit(
-        self,
-        stage: Mapping[str, Any],
-        model: Mapping[str, Tensor],
-        state: Mapping[str, Tensor],
-        facts: Mapping[str, Any],
-        correct: Tensor | None = None,
-    ) -> dict[str, Any]:
+    def commit(self, stage: Stage, files: VersionFiles) -> Stage:
         """Write a version and append its line to the ledger; return the stage as committed.
 
         Args:
-            stage: the ledger line's fields, without `files`.
-            model: the weights.
-            state: tensors of optimiser and replay memory.
-            facts: what else is needed to go on, as plain values.
-            correct: which holdout examples the version gets right, bool (N,); None without a gate.
+            stage: the line, but for `files`.
+            files: what the version's folder is to hold.
+
+        Raises:
+            StorageError: if the disk refuses; the stage is then not committed.
         """
-        contents = {MODEL: tensors_to_bytes(model), STATE: tensors_to_bytes(state), FACTS: to_json(facts).encode()}
-        if correct is not None:
-            contents[HOLDOUT] = tensors_to_bytes({"correct": correct})
-        folder = version_folder(stage["version"])
-        write_folder(self.path / folder, contents)
-        fixed = [name for name in (RECIPE, INITIAL, PRODUCTION) if (self.path / name).exists()]
-        files = {name: checksum((self.path / name).read_bytes()) for name in fixed}
-        files |= {f"{folder}/{name}": checksum(data) for name, data in contents.items()}
-        line = {**stage, "files": files}
-        self.append({"event": "stage", **line})
-        self.settle()
-        self.clear_progress()
-        return line
-
-    def append(self, event: Mapping[str, Any]) -> None:
-        """Append one line to the ledger."""
-        append_line(self.path, event)
-
-    def remove_weights(self, version: int) -> None:
-        """Remove a version's weights and state; which holdout examples it got right stays, for the gate."""
-        folder = self.path / version_folder(version)
-        self._own(folder)
-        with writing(folder):
-            for name in WEIGHTS:
-                (folder / name).unlink(missing_ok=True)
+        sums = {name: checksum((self.path / name).read_bytes()) for name in FIXED if (self.path / name).exists()}
+        sums |= self.versions.write(stage.version, files)
+        committed = dataclasses.replace(stage, files=sums)
+        self.ledger.append({"event": "stage", **committed.as_dict()})
+        self.undo.clear()
+        self.progress.clear()
+        return committed
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, its own checksum included."""
         record = {**result, "sha256": checksum(to_json(result).encode())}
         replace_file(self.path / RESULT, json.dumps(json.loads(to_json(record)), indent=2).encode() + b"\n")
 
-    # Data that were handed to the run, stored once
 
-    def store_chunk(self, examples: Examples) -> Examples:
-        """Store examples under their fingerprint, unless they are there already; return the stored ones, mapped.
+def recipe_values(text: str, where: Path) -> dict[str, Any]:
+    """Return the fields of a recipe's text as plain values.
 
-        They are stored as `as_stored` gives them.
-
-        Raises:
-            InputError: if what is stored there already is damaged, or the disk refuses.
-        """
-        examples = as_stored(examples)
-        folder = self.path / "chunks" / examples.fingerprint
-        if not folder.exists():
-            self._will_write(folder.parent)
-            self._uncommitted.append(folder)
-            write_folder(folder, {"inputs.npy": _rows_of(examples), "labels.npy": _labels_of(examples)})
-        return self.read_chunk(examples.fingerprint)
-
-    def read_chunk(self, fingerprint: str) -> Examples:
-        """Return stored examples, memory-mapped, after comparing their fingerprint.
-
-        Raises:
-            InputError: naming the folder, if they are missing or damaged.
-        """
-        examples = self.open_chunk(fingerprint)
-        if examples.fingerprint != fingerprint:
-            folder = self.path / "chunks" / fingerprint
-            raise InputError(f"the stored chunk {folder} is damaged: its content does not match its name")
-        return examples
-
-    def open_chunk(self, fingerprint: str) -> Examples:
-        """Return stored examples, memory-mapped, without reading them through.
-
-        Raises:
-            InputError: naming the folder, if they are missing or no arrays.
-        """
-        if not re.fullmatch("[0-9a-f]{64}", str(fingerprint)):
-            raise InputError(f"{self.path}: {fingerprint!r} is no fingerprint of a chunk")
-        return open_arrays(self.path / "chunks" / fingerprint)
-
-
-@dataclass(frozen=True)
-class DecodedRows:
-    """The inputs of examples as they come out, whatever they are decoded from; an `InputStore`."""
-
-    examples: Examples
-
-    @property
-    def shape(self) -> torch.Size:
-        """(rows, ...)."""
-        return torch.Size((len(self.examples), *self.examples.input_shape))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """As the examples have it."""
-        return self.examples.input_dtype
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        """Return the rows with these numbers."""
-        return self.examples[rows].inputs
-
-
-def as_stored(examples: Examples) -> Examples:
-    """Return examples as a run directory stores them: encoded images decoded, and fingerprinted by that."""
-    encoded = any(isinstance(part.inputs, HashedStore) for part in examples.parts)
-    return Examples(DecodedRows(examples), examples.labels) if encoded else examples
-
-
-def version_folder(version: int) -> str:
-    """Return where a version stands in the run directory.
-
-    Example:
-        >>> version_folder(3)
-        'versions/0003'
+    Raises:
+        InputError: if it is no TOML.
     """
-    return f"versions/{version:04d}"
-
-
-def open_arrays(folder: Path) -> Examples:
-    """Return the examples in a folder that holds inputs.npy and labels.npy, mapped into memory."""
     try:
-        # Copy-on-write: torch wants writable memory, and the file must not change.
-        inputs, labels = (np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("inputs", "labels"))
-        return Examples(torch.from_numpy(inputs), torch.from_numpy(labels))
-    except (OSError, ValueError, TypeError, EOFError, SyntaxError, ArithmeticError, tokenize.TokenError) as error:
-        raise InputError(f"cannot read the stored chunk {folder}: {error}") from None
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not valid TOML: {error}") from None
 
 
-def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """Return the bytes that an .npy file begins with."""
-    text = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
-    # Ten bytes stand before the text, and the array is to begin at a multiple of 64.
-    text += " " * (-(10 + len(text) + 1) % 64) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+def _differing_values(agreed: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
+    """Return "field: agreed -> stored" for the fields in which two recipes differ; one left out has its default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
+    differing = []
+    for name in dict.fromkeys((*agreed, *stored)):
+        old, new = (_plain(values.get(name, defaults.get(name))) for values in (agreed, stored))
+        if old != new:
+            differing.append(f"{name}: {format_value(old)} -> {format_value(new)}")
+    return differing
 
 
-def _rows_of(examples: Examples) -> Iterator[bytes]:
-    """Yield the inputs as an .npy file, piece by piece: large data are never in memory whole."""
-    kind = examples[:1].inputs.numpy().dtype
-    yield _npy_header((len(examples), *examples.input_shape), kind)
-    for start in range(0, len(examples), HASH_ROWS):
-        yield examples[start : start + HASH_ROWS].inputs.contiguous().numpy().tobytes()
-
-
-def _labels_of(examples: Examples) -> Iterator[bytes]:
-    labels = examples.labels.numpy()
-    yield _npy_header(labels.shape, labels.dtype)
-    yield labels.tobytes()
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

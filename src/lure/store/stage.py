@@ -1,16 +1,17 @@
-"""Records of a stage: what one round came to, and the task that the first mega-batch fixes for ever."""
+"""The record of a stage: what one round of learn, unlearn, relearn gave. One line of the ledger."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from lure.errors import InputError
-from lure.store.run_directory import RunDirectory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What one round came to; one line of the ledger.
+    """The result of one round.
 
     Counts are of this stage alone, except `cumulative_errors`, which sums the errors of the version in use after each
     stage. Rates and fractions lie in [0, 1]. What needs a test set (or a validation split) is None without one; with a
@@ -19,15 +20,14 @@ class Stage:
     entries the unlearner changed; it is empty where there was nothing to unlearn. FLOPs count a multiply-add as two;
     those of unlearning are its gradient passes over the sample.
 
-    `parent` is the version that training went on from (0: none), `taken_in` the stages whose chunks this one admitted:
-    its own, and those that were let in by hand since. `stopped_by` says which limit ended the training. `exact` is
-    False where the same command need not give the same bits: after a budget in seconds, on an accelerator, or once
+    `parent` is the version that training started from (0: none), `taken_in` the stages whose chunks were added to the
+    replay memory: its own, and those accepted by hand since. `stopped_by` says which limit ended the training. `exact`
+    is False where the same command need not give the same bits: after a budget in seconds, on an accelerator, or once
     torch was changed. `arrival`, `decision` and `independent` (accuracy on the set that decides nothing) are None
     without a gate.
     """
 
     stage: int
-    version: int
     parent: int
     unlearner: str
     seed: int
@@ -69,12 +69,26 @@ class Stage:
     environment: dict[str, str]
     files: dict[str, str]
 
+    @property
+    def version(self) -> int:
+        """Number of the version that the stage made: every stage makes one, so it is the stage's own."""
+        return self.stage
 
-def as_stage(line: Mapping[str, Any], directory: RunDirectory) -> Stage:
-    """Return a stage line of the ledger as a record."""
-    try:
-        return Stage(**line)
-    except TypeError as error:
-        raise InputError(
-            f"{directory.path} was written by another version of lure: stage {line['stage']} does not fit ({error})"
-        ) from None
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, as a ledger line holds them."""
+        return {"stage": self.stage, "version": self.version, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: Path | str) -> Self:
+        """Return the stage that `as_dict` wrote.
+
+        Raises:
+            InputError: naming `where`, if the fields are not those of a stage.
+        """
+        fields = {name: value for name, value in values.items() if name not in ("event", "version")}
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise InputError(
+                f"{where} was written by another version of lure: stage {values.get('stage')} does not fit ({error})"
+            ) from None

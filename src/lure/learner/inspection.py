@@ -1,0 +1,43 @@
+"""Inspecting a new mega-batch before training on it: what repeats, and how the version in use does on it."""
+
+from lure.learner.arrival import Arrival, KnownRows, Repeats, examine
+from lure.learner.mega_batch import MegaBatch
+from lure.learner.opening import Opened
+from lure.learner.state import WorkingState
+from lure.store.stage import Stage
+from lure.training.predict import predict
+
+
+class Inspection:
+    """What earlier chunks hold, read once; new chunks are compared with it and with the holdout.
+
+    Args:
+        opened: what the learner works with; it has a gate, so every chunk is stored.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened, self._chunks = opened, opened.directory.chunks
+        earlier = dict.fromkeys(stage.data_fingerprint for stage in opened.directory.stages)
+        self._known = KnownRows(map(self._chunks.row_digests, earlier))
+
+    def inspect(self, arrived: MegaBatch, state: WorkingState) -> Arrival:
+        """Return what a mega-batch looks like on arrival.
+
+        Args:
+            arrived: the mega-batch, stored.
+            state: holds the version in use, if there is one.
+        """
+        test, task, directory = self._opened.test, state.task, self._opened.directory
+        if test is None or task is None:
+            raise AssertionError("a gate has a holdout, and the task is fixed before a chunk is inspected")
+        rows, holdout = (self._chunks.row_digests(each.fingerprint) for each in (arrived.whole, test))
+        correct = hits = None
+        if current := directory.standing.current:
+            logits, labels = predict(state.trained_model(), state.place(arrived.whole), self._opened.recipe)
+            correct, hits = logits.argmax(1) == labels, directory.versions.read_hits(directory.stages[current - 1])
+        names = task.class_names or [str(label) for label in range(task.num_classes)]
+        return examine(arrived.whole, test, Repeats.of(rows, holdout, self._known), names, correct, hits)
+
+    def add(self, stage: Stage) -> None:
+        """Add the chunk of a stage that was committed to what is known."""
+        self._known.add(self._chunks.row_digests(stage.data_fingerprint))

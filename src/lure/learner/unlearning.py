@@ -1,0 +1,48 @@
+"""Unlearn: prepare the weights of stage 2 and later for their next fit."""
+
+from lure.learner.mega_batch import MegaBatch
+from lure.learner.record import Offered, Running, Unlearned
+from lure.learner.state import WorkingState
+from lure.randomness import derive_generator
+from lure.training.loader import Sample
+from lure.training.schedule import build_optimizer
+from lure.training.state import restore_optimizer
+from lure.unlearn import apply_
+from lure.unlearners import Context, Unlearner
+
+
+def unlearn(unlearner: Unlearner, state: WorkingState, arrived: MegaBatch, offered: Offered) -> Running:
+    """Run an unlearner on the version in use; before the first stage there is nothing to unlearn.
+
+    Args:
+        unlearner: what acts on the weights.
+        state: holds the network, and the optimiser's state where the recipe carries it on.
+        arrived: the new mega-batch; the recipe's `sample` says whether the unlearner reads it or all data.
+        offered: all that replay offers.
+
+    Returns:
+        The stage, about to train: a new optimiser, and what was unlearnt.
+    """
+    recipe, model = state.opened.recipe, state.trained_model()
+    optimizer = build_optimizer(model, recipe)
+    if state.opened.directory.standing.current == 0:
+        return Running(optimizer, None, Unlearned.nothing())
+    if recipe.carry_optimizer:
+        restore_optimizer(model, optimizer, state.optimizer_tensors)
+    number = arrived.stage
+    augmentation = recipe.augment if recipe.sample_augmented else "none"
+    everything = Sample(offered.train, recipe.batch_size, augmentation, recipe.seed, number)
+    sample = everything
+    if recipe.sample == "new":
+        sample = Sample(state.place(arrived.split.train), recipe.batch_size, augmentation, recipe.seed, number)
+    context = Context(
+        batches=sample,
+        initial=state.initial,
+        draw=state.build,
+        generator=derive_generator(recipe.seed, number, "unlearn"),
+        all_batches=everything,
+    )
+    cleared = optimizer if recipe.carry_optimizer and not recipe.carry_as_released else None
+    report = apply_(unlearner, model, context, cleared)
+    drawn = everything.examples_drawn + (sample.examples_drawn if sample is not everything else 0)
+    return Running(optimizer, None, Unlearned.of(report, drawn))

@@ -1,0 +1,95 @@
+"""Check a run directory: every checksum, and every reference of one file to another."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lure.errors import InputError
+from lure.store.durable import checksum, file_checksum, parsing, to_json
+from lure.store.ledger import LEDGER, SEAL
+from lure.store.run_directory import RESULT, RunDirectory
+from lure.store.versions import WEIGHTS, version_folder
+
+
+def verify(path: Path | str) -> Iterator[str]:
+    """Check a run directory; yield one sentence for each thing that is damaged, missing or unfinished.
+
+    Raises:
+        InputError: if it is no run directory.
+    """
+    directory = RunDirectory(path)
+    directory.require()
+    try:
+        pruned = directory.standing.pruned
+        with parsing(directory.ledger.path):
+            files = {name: expected for stage in directory.stages for name, expected in stage.files.items()}
+    except InputError as error:
+        yield str(error)
+        return
+    said = [*_complaints(directory.recipe_text), *_complaints(directory.progress.check)]
+    yield from said
+    yield from _damaged_result(directory)
+    yield from _unfinished(directory)
+    gone = {f"{version_folder(version)}/{name}" for version in pruned for name in WEIGHTS}
+    for name in sorted(files.keys() - gone):
+        file = directory.path / name
+        if any(str(file) in sentence for sentence in said):
+            continue
+        if not file.is_file():
+            yield f"{file} is missing: restore it from a backup"
+        elif file_checksum(file) != files[name]:
+            yield f"{file} is damaged: its SHA-256 is not the one in {LEDGER}; restore it from a backup"
+    for fingerprint in dict.fromkeys(_referenced_chunks(directory)):
+        damaged = [*_complaints(partial(directory.chunks.check, fingerprint))]
+        yield from damaged or _complaints(partial(directory.chunks.check_row_digests, fingerprint))
+
+
+def _referenced_chunks(directory: RunDirectory) -> list[str]:
+    chunks = [stage.data_fingerprint for stage in directory.stages if stage.data_stored]
+    try:
+        agreement = directory.agreement()
+    except InputError:
+        return chunks  # named above
+    if agreement is not None:
+        chunks += [fingerprint for fingerprint in (agreement.holdout, agreement.independent) if fingerprint]
+    return chunks
+
+
+def _unfinished(directory: RunDirectory) -> Iterator[str]:
+    """Yield what an interrupted commit leaves behind, and what a ledger without its last line looks like."""
+    ledger, num_stages = directory.ledger.path, len(directory.stages)
+    content = ledger.read_bytes() if ledger.exists() else b""
+    if content and not content.endswith(b"\n"):
+        yield f"{ledger} ends in a line that was never finished: run the interrupted command again"
+    if content and not (directory.path / SEAL).exists():
+        yield f"{directory.path / SEAL} is missing: compare {LEDGER} with a backup; the next command writes it anew"
+    for number, folder in directory.versions.folders():
+        if number == num_stages + 1:
+            yield (
+                f"{folder} stands in no line of {LEDGER}: its commit was interrupted; run that command again, or "
+                f"remove the folder"
+            )
+        elif not 1 <= number <= num_stages:
+            yield f"{folder} stands in no line of {LEDGER}, which lost its end: restore the ledger from a backup"
+
+
+def _complaints(check: Callable[[], Any]) -> Iterator[str]:
+    try:
+        check()
+    except InputError as error:
+        yield str(error)
+
+
+def _damaged_result(directory: RunDirectory) -> Iterator[str]:
+    path = directory.path / RESULT
+    if not path.exists():
+        return
+    try:
+        result = json.loads(path.read_bytes())
+        intact = result.pop("sha256") == checksum(to_json(result).encode())
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        intact = False
+    if not intact:
+        yield f"{path} is damaged: remove it and run the same command again, which writes it anew"
