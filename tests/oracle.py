@@ -232,6 +232,7 @@ def comparison_digests(folder: Path) -> Iterator[tuple[str, str]]:
 
 def one_line_digests() -> Iterator[tuple[str, str]]:
     """Yield the digests of weights and optimiser after `unlearn_` by every method."""
+    torch.set_num_threads(1)
     for method in lure.UNLEARNERS:
         torch.manual_seed(0)
         model = torch.nn.Sequential(

@@ -1,4 +1,4 @@
-"""The only optimisation loop, and the evaluation that reads a model's logits once.
+"""The only optimisation loop.
 
 Each epoch's data order, augmentation and dropout come from generators derived from (seed, stage, purpose, epoch), so a
 fit that was stopped goes on from the last checkpoint exactly as if nothing had happened.
@@ -26,11 +26,9 @@ from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe
 from lure.training.loader import Loader, cut_batches
 from lure.training.predict import mixed_precision, predict
-from lure.training.regularizers.hare_tortoise import HareTortoise
-from lure.training.regularizers.l2_init import l2_init_penalty
+from lure.training.regularizers import Regularizers
 from lure.training.schedule import build_optimizer, learning_rate, reached
-from lure.training.state import FitState, _of_model, _stored, restore_model, restore_training, training_tensors
-from lure.weights.layers import trainable
+from lure.training.state import FitState, model_tensors, restore_model, restore_training, training_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ Watch = Callable[[Moment], None]
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to; what experiment trackers log.
+    """The result of one epoch; what experiment trackers log.
 
     `train_loss` and `train_accuracy` are means over the epoch's own (augmented) batches; `validation_accuracy` is None
     where no epoch is chosen by it.
@@ -97,7 +95,7 @@ def fit(
         state: where an interrupted fit stood; model and optimiser must already be as they were then.
         checkpoint: called after each epoch; may write model, optimiser and state down.
         watch: called after the first step of each epoch and every 20th, for progress bars.
-        on_epoch: called with what each epoch came to, for experiment trackers.
+        on_epoch: called with the result of each epoch, for experiment trackers.
         initial: state dict from before stage 1, for a recipe that pulls towards it (`l2_init`).
 
     Returns:
@@ -113,15 +111,16 @@ def fit(
     if recipe.compile:
         runner = torch.compile(runner)
     choose = recipe.keep == "best" and len(validation) > 0
-    beside = _Beside(model, recipe, initial, state.average)
+    regularizers = Regularizers(model, recipe, initial, state.average)
+    trainer = _Trainer(recipe, stage, runner, optimizer, regularizers, watch)
     accuracy: float | None = None
     while not (limit := reached(recipe, state)):
         began = time.perf_counter()
         state.epoch += 1
         model.train()
         with forked_rng(derive_generator(recipe.seed, stage, "model", state.epoch, process_rank())):
-            loss = _train_epoch(runner, train, recipe, stage, state, optimizer, beside, watch, accuracy)
-        state.average = beside.tensors()
+            loss = trainer.train_epoch(train, state, accuracy)
+        state.average = regularizers.state_dict()
         agree_on_buffers(model)
         accuracy = state.train_accuracy
         if choose:
@@ -142,98 +141,73 @@ def fit(
             checkpoint(state)
     if state.kept_epoch != state.epoch:
         if recipe.carry_as_released:
-            restore_model(model, _of_model(state.kept))
+            restore_model(model, model_tensors(state.kept))
         else:
             restore_training(model, optimizer, state.kept)
     state.kept, state.average, state.stopped_by = {}, {}, limit
     return state
 
 
-def _train_epoch(
-    runner: Callable[..., Tensor],
-    train: Loader,
-    recipe: Recipe,
-    stage: int,
-    state: FitState,
-    optimizer: torch.optim.Optimizer,
-    beside: "_Beside",
-    watch: Watch | None,
-    accuracy: float | None,
-) -> float:
-    """Train the epoch that `state` names, or as much of it as the budget allows, and count; return the mean loss."""
-    epoch = state.epoch
-    last_step = None if recipe.max_steps is None else recipe.max_steps - state.steps
-    deadline = None if recipe.max_seconds is None else time.perf_counter() + recipe.max_seconds - state.seconds
-    order = torch.randperm(len(train), generator=derive_generator(recipe.seed, stage, "shuffle", epoch))
-    generator = derive_generator(recipe.seed, stage, "augment", epoch, process_rank())
-    pieces = cut_batches(order, recipe.batch_size)
-    counts, weights = [len(piece) for piece in pieces], [share_weight(piece) for piece in pieces]
-    steps = len(pieces)
-    # Losses and hits stay on the device until the epoch has ended: reading one would make every step wait for it.
-    losses = torch.zeros(steps, device=train.device)
-    hits = torch.zeros((), dtype=torch.int64, device=train.device)
-    batches = train.batches(order, recipe.batch_size, recipe.augment, generator, shared=True)
-    step = seen = 0
-    for step, (inputs, labels) in enumerate(batches, start=1):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, epoch, step, steps, stage)
-        with mixed_precision(recipe, train.device):
-            logits = runner(inputs)
-            loss = F.cross_entropy(logits, labels)
-        if weights[step - 1] != 1:  # among several processes the shares of a batch may differ by a row
-            loss = loss * weights[step - 1]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        beside.pull()
-        optimizer.step()
-        beside.average()
-        losses[step - 1] = loss.detach()
-        hits += (logits.detach().argmax(1) == labels).sum()
-        seen += counts[step - 1]
-        if watch and step % 20 == 1:
-            watch(Moment(stage, epoch, recipe.epochs, step, steps, accuracy))
-        if step == last_step or (deadline is not None and time.perf_counter() >= deadline):
-            break
-    losses = total(losses) / number_of_processes()
-    broken = torch.nonzero(~torch.isfinite(losses)).flatten()
-    if len(broken):
-        first = int(broken[0])
-        raise InputError(
-            f"the loss became {float(losses[first])} at stage {stage}, epoch {epoch}, step {first + 1}: "
-            f"lower the learning rate (lr = {recipe.lr:g}) or look for bad values in the data"
-        )
-    state.steps, state.examples = state.steps + step, state.examples + seen
-    state.train_accuracy = int(total(hits)) / seen
-    return float(losses[:step].mean())
+@dataclass(frozen=True)
+class _Trainer:
+    """What stays the same from epoch to epoch of a fit."""
 
+    recipe: Recipe
+    stage: int
+    runner: Callable[..., Tensor]
+    optimizer: torch.optim.Optimizer
+    regularizers: Regularizers
+    watch: Watch | None
 
-class _Beside:
-    """What acts beside the loss while training: the pull towards the initial weights, and the running average."""
+    def train_epoch(self, train: Loader, state: FitState, accuracy: float | None) -> float:
+        """Train the epoch that `state` names, or as much of it as the budget allows; count; return the mean loss.
 
-    def __init__(
-        self, model: nn.Module, recipe: Recipe, initial: Mapping[str, Tensor] | None, average: Mapping[str, Tensor]
-    ) -> None:
-        self._model, self._strength, self._initial = model, recipe.l2_init, dict[str, Tensor]()
-        if recipe.l2_init:
-            if initial is None:
-                raise InputError("l2_init needs the initial weights: pass initial=, the state dict before stage 1")
-            self._initial = {name: initial[name].to(p.device) for name, p in trainable(model).items()}
-        self._tortoise = None
-        if recipe.average_interval is not None:
-            self._tortoise = HareTortoise(model, decay=recipe.average_decay, interval=recipe.average_interval)
-            if average:
-                self._tortoise.load_state_dict(average)
-
-    def pull(self) -> None:
-        """Add the gradient of the penalty to that of the loss."""
-        if self._strength:
-            l2_init_penalty(self._model, self._initial, self._strength).backward()  # type: ignore[no-untyped-call]
-
-    def average(self) -> None:
-        """Take an optimiser step into the average; may set the model back to it."""
-        if self._tortoise is not None:
-            self._tortoise.step(self._model)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return copies of the average for a checkpoint."""
-        return {name: _stored(t) for name, t in self._tortoise.state_dict().items()} if self._tortoise else {}
+        Args:
+            train: what to train on.
+            state: its counts go on.
+            accuracy: that of the epoch before, for progress bars.
+        """
+        recipe, stage, optimizer, epoch = self.recipe, self.stage, self.optimizer, state.epoch
+        last_step = None if recipe.max_steps is None else recipe.max_steps - state.steps
+        deadline = None if recipe.max_seconds is None else time.perf_counter() + recipe.max_seconds - state.seconds
+        order = torch.randperm(len(train), generator=derive_generator(recipe.seed, stage, "shuffle", epoch))
+        generator = derive_generator(recipe.seed, stage, "augment", epoch, process_rank())
+        pieces = cut_batches(order, recipe.batch_size)
+        counts, weights = [len(piece) for piece in pieces], [share_weight(piece) for piece in pieces]
+        steps = len(pieces)
+        # Losses and hits stay on the device until the epoch has ended: reading one would make every step wait for it.
+        losses = torch.zeros(steps, device=train.device)
+        hits = torch.zeros((), dtype=torch.int64, device=train.device)
+        batches = train.batches(order, recipe.batch_size, recipe.augment, generator, shared=True)
+        step = seen = 0
+        for step, (inputs, labels) in enumerate(batches, start=1):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, epoch, step, steps, stage)
+            with mixed_precision(recipe, train.device):
+                logits = self.runner(inputs)
+                loss = F.cross_entropy(logits, labels)
+            if weights[step - 1] != 1:  # among several processes the shares of a batch may differ by a row
+                loss = loss * weights[step - 1]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.regularizers.add_gradients()
+            optimizer.step()
+            self.regularizers.after_step()
+            losses[step - 1] = loss.detach()
+            hits += (logits.detach().argmax(1) == labels).sum()
+            seen += counts[step - 1]
+            if self.watch and step % 20 == 1:
+                self.watch(Moment(stage, epoch, recipe.epochs, step, steps, accuracy))
+            if step == last_step or (deadline is not None and time.perf_counter() >= deadline):
+                break
+        losses = total(losses) / number_of_processes()
+        broken = torch.nonzero(~torch.isfinite(losses)).flatten()
+        if len(broken):
+            first = int(broken[0])
+            raise InputError(
+                f"the loss became {float(losses[first])} at stage {stage}, epoch {epoch}, step {first + 1}: "
+                f"lower the learning rate (lr = {recipe.lr:g}) or look for bad values in the data"
+            )
+        state.steps, state.examples = state.steps + step, state.examples + seen
+        state.train_accuracy = int(total(hits)) / seen
+        return float(losses[:step].mean())

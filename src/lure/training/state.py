@@ -41,15 +41,16 @@ class FitState:
 
 def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return copies of all tensors of a model and its optimiser on the CPU, under names that survive a restart."""
-    tensors = {f"model.{name}": _stored(value) for name, value in model.state_dict().items()}
+    tensors = {f"model.{name}": stored_copy(value) for name, value in model.state_dict().items()}
     for name, parameter in trainable(model).items():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer.{key}.{name}"] = _stored(value)
+                tensors[f"optimizer.{key}.{name}"] = stored_copy(value)
     return tensors
 
 
-def _stored(tensor: Tensor) -> Tensor:
+def stored_copy(tensor: Tensor) -> Tensor:
+    """Return a detached copy on the CPU."""
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
@@ -60,11 +61,12 @@ def restore_training(model: nn.Module, optimizer: torch.optim.Optimizer, tensors
     Raises:
         InputError: if the tensors are not those of this model.
     """
-    restore_model(model, _of_model(tensors))
+    restore_model(model, model_tensors(tensors))
     restore_optimizer(model, optimizer, tensors)
 
 
-def _of_model(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def model_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the model's state dict out of what `training_tensors` gave."""
     return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
 
 
