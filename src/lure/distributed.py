@@ -22,7 +22,7 @@ from lure.errors import InputError
 
 
 def number_of_processes() -> int:
-    """Return how many processes train together; 1 unless they were joined."""
+    """Return how many processes train together; 1 outside a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -37,7 +37,7 @@ def are_several() -> bool:
 
 
 @contextmanager
-def joined(device: str, out: Path) -> Iterator[tuple[str, Path]]:
+def process_group(device: str, out: Path) -> Iterator[tuple[str, Path]]:
     """Join the processes that a launcher started; yield this one's device and its run directory.
 
     Alone, both are what was given. Among several, each process gets its own accelerator, and all but the first a
@@ -109,8 +109,8 @@ def agree_on_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def total(tensor: Tensor) -> Tensor:
-    """Return the sum over processes, in place; alone, the tensor itself."""
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """Add a tensor up over all processes, in place, and return it; alone, leave it as it is."""
     if number_of_processes() > 1:
         dist.all_reduce(tensor)
     return tensor

@@ -11,11 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lure.data.examples import Examples, Split
+from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
 from lure.randomness import derive_generator
 
-Order = Literal["iid", "file", "released"]
 LARGEST_GAMMA = 50  # beyond it the counts of a million classes are too large for floats
 
 
@@ -156,53 +155,3 @@ def _with_noise(mega_batch: Examples, probability: float, num_classes: int, seed
     struck = torch.rand(len(labels), generator=generator) < probability
     random = torch.randint(num_classes, (len(labels),), generator=generator)
     return mega_batch.with_labels(torch.where(struck, random, labels))
-
-
-def released_order(
-    examples: Examples, count: int, size: int, validation_fraction: float, shots: int | None = None
-) -> list[Split]:
-    """Cut a data set as the released code of LURE does: in file order, validation from the end of the file.
-
-    Stage t trains on rows [n (t-1), n t), where n is size * (1 - validation_fraction) rounded down, and validates on
-    `size - n` rows, which follow those of the stage before. The first validation row is where the training share of
-    the whole file ends (image 45,000 of CIFAR-10), or earlier if the last stage would not find its rows there; the
-    released code fails then. The seed plays no part; a file sorted by class gives a class-incremental stream.
-
-    Args:
-        examples: the whole training set.
-        count: number of mega-batches, at least 1.
-        size: examples in each, validation examples included, at least 1.
-        validation_fraction: share of each that is validated on, in [0, 1).
-        shots: keep only the first so many rows of each class before the stream is cut.
-
-    Raises:
-        InputError: if there are fewer than count * size examples, or a stage would have nothing to train on.
-
-    Example:
-        >>> data = Examples(torch.arange(20.0)[:, None], torch.zeros(20, dtype=torch.int64))
-        >>> second = released_order(data, 2, 10, 0.1)[1]
-        >>> second.train.inputs.flatten()[:3].tolist(), second.validation.inputs.flatten().tolist()
-        ([9.0, 10.0, 11.0], [19.0])
-
-    Reference:
-        The data loading of LURE's released code.
-    """
-    for name, value in (("the number of mega-batches", count), ("the size of a mega-batch", size)):
-        require_within(name, value, 1)
-    if shots is not None:
-        examples = examples[few_shot_rows(examples.labels, shots)]
-    if len(examples) < count * size:
-        raise InputError(f"{len(examples)} examples are too few for {count} mega-batches of {size}")
-    # A product such as 0.9 * 10 may fall just short of the whole number that it stands for.
-    num_train = math.floor(size * (1 - validation_fraction) + 1e-9)
-    num_validation = size - num_train
-    if not num_train:
-        raise InputError(f"a mega-batch of {size} examples leaves none to train on")
-    start = min(round(len(examples) * (1 - validation_fraction)), len(examples) - count * num_validation)
-    return [
-        Split(
-            train=examples[num_train * stage : num_train * (stage + 1)],
-            validation=examples[start + num_validation * stage : start + num_validation * (stage + 1)],
-        )
-        for stage in range(count)
-    ]

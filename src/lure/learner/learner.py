@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from lure.data.examples import Examples, Split, split_examples
-from lure.data.replay import build_replay
 from lure.errors import InputError, require_within
 from lure.learner.arrival import Arrival, examine
 from lure.learner.gate import Decision, Gate, Rival, decide
@@ -38,7 +37,7 @@ from lure.training.predict import arithmetic, count_flops, predict
 from lure.training.schedule import build_optimizer
 from lure.training.state import FitState, restore_model, restore_optimizer, restore_training, training_tensors
 from lure.unlearn import apply_
-from lure.unlearners import Context, build_unlearner
+from lure.unlearners import Context
 from lure.weights.layers import snapshot, suits_channels_last
 
 CHECKPOINT_SHARE = 0.05  # at most this share of the time goes into checkpoints
@@ -106,7 +105,6 @@ class Learner:
         self._builder, self._class_names, self._normalization = builder, tuple(class_names), normalization
         self._columns = tuple(columns)
         self._past, self._workers = past, workers
-        self._unlearner = build_unlearner(recipe.unlearner)
         self._flops_per_example: int | None = None
         self._test_loader: Loader | None = None
         self._initial: dict[str, Tensor] = {}
@@ -116,7 +114,7 @@ class Learner:
         """Put the memory of this process where the ledger stands: the version in use, and what it is replayed."""
         self.stages: list[Stage] = [as_stage(line, self.directory) for line in self.directory.stages()]
         self.standing: Standing = self.directory.standing()
-        self._replay = build_replay(self.recipe.replay)
+        self._replay = self.recipe.new_replay()
         self._splits: dict[int, Split] = {}
         self._optimizer_tensors: dict[str, Tensor] = {}
         self.task: Task | None = None
@@ -388,7 +386,7 @@ class Learner:
             all_batches=batches,
         )
         with arithmetic(self.recipe):
-            apply_(self._unlearner, model, context)
+            apply_(self.recipe.method, model, context)
 
     def begin(self) -> None:
         """Begin the directory now, and not only with the first mega-batch."""
@@ -564,7 +562,7 @@ class Learner:
             all_batches=everything,
         )
         cleared = optimizer if recipe.carry_optimizer and not recipe.carry_as_released else None
-        report = apply_(self._unlearner, model, context, cleared)
+        report = apply_(self.recipe.method, model, context, cleared)
         return began | {
             "changed_fraction": report.changed_fraction,
             "relative_distance": report.relative_distance,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lure.errors import InputError, require_within
-from lure.unlearners.contract import Context, require_kinds
+from lure.errors import InputError
+from lure.settings import check_settings, setting
+from lure.unlearners.contract import Context
 from lure.weights.layers import dense_weights, refuse_computed, trainable
 
 
@@ -30,7 +31,7 @@ class Fire:
     transformer the query and key projections only; ours computes in float32 at least.
 
     Args:
-        iterations: number of Newton-Schulz steps, at least 1; 10 in the authors' code.
+        iterations: 10 in the authors' code.
 
     Raises:
         InputError: if the model has no such weight, or for parametrised ones.
@@ -46,11 +47,10 @@ class Fire:
         Tradeoff", ICLR 2026.
     """
 
-    iterations: int = 10
+    iterations: int = setting(10, "number of Newton-Schulz steps", 1)
 
     def __post_init__(self) -> None:
-        require_kinds(self)
-        require_within("iterations", self.iterations, 1)
+        check_settings(self)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from lure.errors import InputError
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import require_initial, trainable, unwrap
 from lure.weights.reinit import redraw_all_
@@ -19,8 +20,7 @@ class Scratch:
     to `context.initial`, or to a fresh model's where that is not given. Frozen parameters stay.
 
     Args:
-        reload: go back to `context.initial` altogether, so that every stage starts from the same weights, as in the
-            released code of LURE; otherwise each stage draws anew.
+        reload: every stage then starts from the same weights, those of `context.initial`.
 
     Raises:
         InputError: if `context.initial` is asked for and lacks a weight or has it in another shape.
@@ -40,7 +40,10 @@ class Scratch:
         The baseline of Ash, Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020.
     """
 
-    reload: bool = False
+    reload: bool = setting(False, "go back to the initial weights instead of drawing anew")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the whole model in place."""

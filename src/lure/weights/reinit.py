@@ -177,26 +177,6 @@ def _parametrised_values(
 
 
 @torch.no_grad()
-def kaiming_uniform_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the model with every parameter uniform in [-b, b], b = 1/sqrt(fan in); a builder for `draw`.
-
-    This is Kaiming-uniform with a = sqrt(5), whatever each layer's own initialisation is. Fan in is the number of
-    entries of one output; of a vector it is 1, so biases and norm scales are uniform in [-1, 1]. The released code of
-    LURE draws so. The global random state draws: call it inside `forked_rng`.
-
-    Example:
-        >>> copied = kaiming_uniform_copy(nn.Linear(100, 3))
-        >>> bool((copied.weight.abs() <= 0.1).all()), bool((copied.weight.abs() > 0.05).any())
-        (True, True)
-    """
-    copied = copy.deepcopy(unwrap(model)).requires_grad_(False).cpu()
-    for parameter in copied.parameters():
-        fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-        parameter.uniform_(-(fan_in**-0.5), fan_in**-0.5)
-    return copied
-
-
-@torch.no_grad()
 def reinitialize_(
     model: nn.Module,
     forget_mask: Mapping[str, Tensor],
