@@ -1,9 +1,9 @@
 """Several processes that train one model, started by `torchrun` or `accelerate launch`.
 
 Every process runs the same program. Each batch is cut into shares, one for each process, and gradients are averaged so
-that a step is the step of the whole batch; an unlearner's sums run over the union of the batches and its randomness is
-the same everywhere, so every process draws the same mask and the same fresh weights. The first process alone writes the
-run directory: the others work on copies of their own, which are thrown away.
+that a step is the step of the whole batch. An unlearner's sums run over the union of the batches and its randomness is
+the same everywhere, so every process draws the same mask and the same fresh weights. Only the first process writes the
+run directory; the others work on private copies, which are deleted afterwards.
 """
 
 import os
@@ -50,7 +50,7 @@ def process_group(device: str, out: Path) -> Iterator[tuple[str, Path]]:
     if not are_several():
         yield device, out
         return
-    from accelerate import PartialState  # takes a second to import, and only this needs it
+    from accelerate import PartialState  # slow to import, and only this needs it
 
     state = PartialState(cpu=device == "cpu")
     try:
@@ -58,7 +58,7 @@ def process_group(device: str, out: Path) -> Iterator[tuple[str, Path]]:
             mine = out if state.is_main_process else Path(folder) / "run"
             if mine != out and out.exists():
                 shutil.copytree(out, mine, ignore=shutil.ignore_patterns(".lock"))
-            state.wait_for_everyone()  # the first may write once all have copied
+            state.wait_for_everyone()  # the first may write only when all have copied
             yield str(state.device), mine
     finally:
         state.destroy_process_group()
@@ -88,7 +88,7 @@ def share_weight(batch: Tensor) -> float:
 
 
 def check_sharing(batch_size: int, max_seconds: float | None) -> None:
-    """Raise unless several processes can share the work: two rows of each batch for everyone, and no clock.
+    """Raise unless several processes can share the work: each gets two rows of a batch, and no time limit is set.
 
     Raises:
         InputError: naming the setting.
@@ -103,7 +103,7 @@ def check_sharing(batch_size: int, max_seconds: float | None) -> None:
 
 @torch.no_grad()
 def agree_on_buffers(model: nn.Module) -> None:
-    """Give every process the first one's buffers: running statistics differ, for each saw its own share."""
+    """Give every process the buffers of the first: running statistics differ, as each saw its own share."""
     if number_of_processes() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

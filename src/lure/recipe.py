@@ -81,7 +81,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_settings(self, accept_text=True)
-        _ = self.method
+        _ = self.method  # an unknown name or option is refused here
         self.new_replay()
 
     @cached_property
@@ -112,7 +112,7 @@ class Recipe:
             overrides: values from a command line.
 
         Raises:
-            InputError: if the text is no TOML, names an unknown field, or holds a value that is refused.
+            InputError: if the text is not TOML, names an unknown field, or holds a value that is refused.
         """
         try:
             values = tomllib.loads(text)
@@ -161,7 +161,7 @@ class Experiment(Recipe):
 def to_toml(record: Recipe) -> str:
     """Write a recipe or experiment as commented TOML, complete: every field, its value and its meaning.
 
-    A field that is None is left out, for TOML has no such value.
+    A field that is None is left out, because TOML has no such value.
 
     Example:
         >>> Experiment.from_toml(to_toml(Experiment(epochs=3)), "text") == Experiment(epochs=3)
@@ -201,7 +201,7 @@ def differing_fields(stored: Recipe, asked: Recipe) -> list[str]:
 
 
 def names_code(model: str) -> bool:
-    """Tell whether a recipe's model is the user's own code, `package.module:function`, and no registered name.
+    """Tell whether a recipe's model is the user's own code, `package.module:function`, instead of a registered name.
 
     Example:
         >>> names_code("my_package.nets:build:width=8"), names_code("resnet18:width=8")
@@ -235,7 +235,7 @@ def load_experiment(name_or_file: str, overrides: Mapping[str, Any] | None = Non
     path = Path(name_or_file)
     if path.is_file():
         try:
-            text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+            text = path.read_text(encoding="utf-8-sig")  # some editors write a byte-order mark
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read recipe {path}: {error}") from None
         experiment = Experiment.from_toml(text, str(path), overrides)

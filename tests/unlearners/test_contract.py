@@ -176,6 +176,12 @@ def test_a_value_of_another_kind_is_refused(name: str) -> None:
         if int in (kind, *get_args(kind)):
             with pytest.raises(InputError, match=f"{field} must be a whole number, got 2.5"):
                 UNLEARNERS[name](**{field: 2.5})
+        if kind is bool:
+            with pytest.raises(InputError, match=f"{field} must be true or false, got 1"):
+                UNLEARNERS[name](**{field: 1})
+        if str in (kind, *get_args(kind)):
+            with pytest.raises(InputError, match=f"{field} must be text, got 3"):
+                UNLEARNERS[name](**{field: 3})
 
 
 @pytest.mark.parametrize("kind", [*UNLEARNERS.values(), LureAsReleased])

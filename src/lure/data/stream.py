@@ -1,7 +1,7 @@
 """Mega-batches: a labelled data set cut into the chunks in which it arrives.
 
-The order of things is fixed: few-shot and imbalance choose rows in file order, a seeded permutation (or the file's own
-order) lines them up, the stream is cut, and label noise strikes each mega-batch with numbers of its own.
+The steps have a fixed order: few-shot and imbalance choose rows in file order, a seeded permutation (or file order)
+arranges them, the stream is cut, and label noise is drawn for each mega-batch by itself.
 """
 
 import math
@@ -32,14 +32,15 @@ def mega_batches(
 ) -> list[Examples]:
     """Cut a data set into mega-batches (the released code of LURE says meta batches).
 
-    With `count` alone the examples are dealt out as evenly as can be; with `size` alone the last mega-batch may be
-    shorter; with both, `count` mega-batches of `size` are taken, the last one shorter if need be, the rest left out.
+    With `count` alone the examples are divided as evenly as possible; with `size` alone the last mega-batch may be
+    smaller; with both, `count` mega-batches of `size` are taken, the last one smaller if necessary, and the remaining
+    examples are left out.
 
     Args:
         examples: the whole training set.
         count: number of mega-batches, at least 1.
         size: examples in each, at least 1.
-        order: "iid" permutes the rows with the seed; "file" takes them as they come.
+        order: "iid" permutes the rows with the seed; "file" keeps the order of the file.
         shots: keep only the first so many rows of each class.
         imbalance: (largest, smallest, gamma): class c keeps its first a / (b + c^gamma) rows, where a and b make the
             first class `largest` and the last one `smallest`; () keeps all.
@@ -52,7 +53,7 @@ def mega_batches(
 
     Raises:
         InputError: if neither `count` nor `size` is given, one is below 1, there are too few examples, the order is
-            unknown, or a label is that of no class.
+            unknown, or a label is not below the number of classes.
 
     Example:
         >>> data = Examples(torch.arange(10.0)[:, None], torch.arange(10) % 2)

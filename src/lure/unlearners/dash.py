@@ -23,8 +23,8 @@ class Dash:
     linear, embedding, attention or recurrent weight; each bias vector counts as one kernel.
 
     Shrunk: weights of linear, convolution, embedding, attention and recurrent layers, and their biases. Kept: norm
-    scales, BatchNorm statistics and all other parameters. Nothing is redrawn. A weight that weight norm and the like
-    compute is refused, for its parametrisation could undo the shrinking.
+    scales, BatchNorm statistics and all other parameters. Nothing is redrawn. A weight that a parametrisation computes
+    (weight norm) is refused, because the parametrisation could undo the shrinking.
 
     Differences from the authors' code: gradients are taken in eval mode (theirs: train mode, with batch statistics and
     dropout); linear and 2-d convolution layers only there; and the cosine here is exact for gradients of any size,

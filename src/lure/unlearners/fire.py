@@ -24,8 +24,8 @@ class Fire:
 
     Changed: weights of linear layers, convolutions and attention projections (packed ones as three matrices). Kept:
     embeddings, transposed convolutions and recurrent layers, all biases, norm scales and BatchNorm statistics. Nothing
-    is drawn and no data are read: the result depends on the weights alone. A matrix of zeros stays. A weight that
-    weight norm and the like compute is refused: the factor of what is stored is not that of what is computed from it.
+    is drawn and no data are read: the result depends on the weights alone. A matrix of zeros stays. A weight that a
+    parametrisation computes (weight norm) is refused: the factor of the stored tensor is not that of the weight.
 
     Differences from the authors' code: theirs treats linear and 2-d convolution layers only, and in a vision
     transformer the query and key projections only; ours computes in float32 at least.
@@ -80,7 +80,7 @@ def polar_factor(matrices: Tensor, iterations: int) -> Tensor:
     """
     tall = matrices.shape[-2] >= matrices.shape[-1]
     factor = matrices if tall else matrices.mT
-    # The squares in the norm must neither vanish (weights of dead units that decayed for long) nor overflow.
+    # The squares in the norm must neither underflow (weights of dead units after long decay) nor overflow.
     largest = factor.abs().amax((-2, -1), keepdim=True)
     extreme = (largest < 1e-15) | (largest > 1e15)
     factor = torch.where(extreme, factor / largest.clamp_min(torch.finfo(factor.dtype).tiny), factor)

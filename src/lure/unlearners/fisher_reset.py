@@ -17,8 +17,8 @@ class FisherReset:
     """Redraw the share of weights with the lowest Fisher information: w <- w0 where mean g^2 is lowest.
 
     g is the gradient of a batch's mean loss; its mean square is the diagonal of the empirical Fisher information at the
-    granularity of batches. Unlike SNIP saliency it does not look at the weight itself, so a large weight that the loss
-    ignores is forgotten here and there alike, and a small weight that the loss leans on is kept only here.
+    granularity of batches. Unlike SNIP saliency it ignores the weight itself: both methods forget a large weight to
+    which the loss is flat, but only this one keeps a small weight to which the loss is steep.
 
     Kept: the other weights, all biases, norm scales and BatchNorm statistics. Redrawn: the lowest `forget_fraction` of
     the weights of linear, convolution, embedding and attention layers, ranked over all of them together.

@@ -16,8 +16,8 @@ from lure.weights.reinit import reinitialize_
 class HeadReset:
     """Redraw the classifier layer, weight and bias: w <- w0 in the head.
 
-    Fresh, unspecific gradients of a new head keep the features below it moving. RIFLE does this several times within a
-    fit; here it happens once, before it.
+    The gradients of a new head keep the features below it moving. RIFLE resets the head several times within a fit;
+    here it happens once, before the fit.
 
     Kept: everything below the head, with all norm layers and BatchNorm statistics. Redrawn: all parameters of the head,
     bias included.

@@ -16,8 +16,8 @@ from lure.weights.reinit import reinitialize_
 class KnowledgeEvolution:
     """Redraw all weights outside a fixed random mask: w <- w0 where the weight is not in the fit hypothesis.
 
-    The kept part carries the knowledge from one generation to the next; the redrawn rest gives it new chances. The mask
-    has no memory: it is a pure function of (mask_seed, parameter name, shape), so every stage has the same one.
+    The kept part carries the knowledge from one generation to the next; the redrawn part starts again. The mask is a
+    pure function of (mask_seed, parameter name, shape), so it is the same at every stage.
 
     Kept: in each weight tensor exactly `keep_fraction` of the entries; all biases, norm scales and BatchNorm
     statistics. Redrawn: the other entries of the weights of linear, convolution, embedding and attention layers.

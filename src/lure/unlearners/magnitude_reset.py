@@ -16,8 +16,8 @@ from lure.weights.selection import lowest_fraction
 class MagnitudeReset:
     """Redraw the share of weights with the smallest absolute value: w <- w0 where |w| is lowest.
 
-    The importance score that needs no data: LURE with |w| in place of |w * dL/dw|. Layers whose weights are small
-    throughout (wide ones) give most of what is forgotten.
+    An importance score that needs no data: LURE with |w| in place of |w * dL/dw|. Most of what is forgotten comes from
+    layers whose weights are all small (wide ones).
 
     Kept: the larger weights, all biases, norm scales and BatchNorm statistics. Redrawn: the lowest `forget_fraction`
     of the weights of linear, convolution, embedding and attention layers, ranked over all of them together.

@@ -1,4 +1,4 @@
-"""Random reset: forget weights chosen by chance. LURE's control."""
+"""Random reset: forget weights chosen at random. LURE's control."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from lure.weights.selection import lowest_fraction
 class RandomReset:
     """Redraw a random share of the weights: w <- w0 with probability `forget_fraction`, the count being exact.
 
-    What LURE gains over this, its saliency gains; what it does not, any redraw of that size would have given.
+    LURE's gain over this is what its saliency contributes; the rest any redraw of that size would have given.
 
     Kept: the other weights, all biases, norm scales and BatchNorm statistics. Redrawn: weights of linear, convolution,
     embedding and attention layers, each entry as likely as any other. No data are read.

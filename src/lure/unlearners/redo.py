@@ -27,8 +27,8 @@ class Redo:
     zero a recycled unit does not disturb the function until training gives it a use.
 
     Only hidden layers take part: linear and ungrouped convolution layers whose output goes, unit by unit, into exactly
-    one other such layer. Which ones do is read off the computation graph of the first batch; the last layer and layers
-    that feed a residual sum do not. Units are taken to keep their order on the way.
+    one other such layer. They are found in the computation graph of the first batch; the last layer and layers that
+    feed a residual sum are not among them. Units are assumed to keep their order on the way.
 
     Redrawn: weight and bias of dormant units (the authors set the bias to zero). Zeroed: the next layer's weights that
     read them. Kept: everything else, norm scales and BatchNorm statistics included; a unit that a norm layer behind it
@@ -38,7 +38,7 @@ class Redo:
         tau: 0.1 for the authors' larger networks; 0 takes only units that never fire.
 
     Raises:
-        InputError: if there is no data, or the model has no hidden layer of that kind.
+        InputError: if there are no data, or the model has no hidden layer of that kind.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))

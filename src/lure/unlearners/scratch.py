@@ -16,14 +16,14 @@ from lure.weights.reinit import redraw_all_
 class Scratch:
     """Redraw every trainable parameter: w <- w0.
 
-    Weights, biases and norm scales are drawn afresh by the redraw law; BatchNorm statistics and other buffers go back
-    to `context.initial`, or to a fresh model's where that is not given. Frozen parameters stay.
+    Weights, biases and norm scales are drawn afresh by the redraw law. BatchNorm statistics and other buffers are reset
+    to `context.initial`, or to those of a fresh model if that is not given. Frozen parameters stay.
 
     Args:
         reload: every stage then starts from the same weights, those of `context.initial`.
 
     Raises:
-        InputError: if `context.initial` is asked for and lacks a weight or has it in another shape.
+        InputError: with `reload`, if `context.initial` is not given, lacks a weight or has it in another shape.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))

@@ -19,9 +19,9 @@ class ShrinkPerturb:
     back the larger gradients of small weights; the fresh part breaks the symmetry. `shrink=1, perturb=0` is a warm
     start, `shrink=0, perturb=1` redraws everything.
 
-    Moved: every trainable parameter, biases and norm scales included, as in the authors' code; a norm scale at 1 goes
-    to shrink + perturb. Kept: BatchNorm statistics and other buffers (the authors go on with the fresh network's, and
-    their first batches put them right; ours do the same from the old ones).
+    Changed: every trainable parameter, biases and norm scales included, as in the authors' code; a norm scale of 1
+    becomes shrink + perturb. Kept: BatchNorm statistics and other buffers (the authors continue with the fresh
+    network's; in both cases the first batches correct them).
 
     Args:
         shrink: 0.4 in the authors' code (0.3 in LURE's scripts).
