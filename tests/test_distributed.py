@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from lure.distributed import in_parallel, joined, my_share, share_weight
+from lure.distributed import in_parallel, my_share, process_group, share_weight
 from lure.recipe import Experiment, to_toml
 from lure.training.loader import cut_batches
 
@@ -49,7 +49,7 @@ def test_alone_nothing_is_shared(tmp_path: Path) -> None:
     assert torch.equal(my_share(rows), rows)
     assert share_weight(rows) == 1
     assert in_parallel(model) is model
-    with joined("auto", tmp_path) as given:
+    with process_group("auto", tmp_path) as given:
         assert given == ("auto", tmp_path)
 
 

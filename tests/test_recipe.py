@@ -1,6 +1,7 @@
 """Recipes: types and ranges, TOML there and back, precedence, and the options that bring released behaviour back."""
 
 import dataclasses
+import pickle
 import typing
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import lure.learner.learner
-from lure import Examples, Experiment, InputError, Learner, Recipe
+from lure import BufferReplay, Examples, Experiment, InputError, LastReplay, Learner, Lure, Recipe, Scratch
 from lure.recipe import differing_fields, load_experiment, policy_name, shipped_recipes, to_toml
 from lure.training.fit import Epoch, fit
 from lure.training.loader import Loader
@@ -195,7 +195,7 @@ def test_validation_images_can_be_augmented_anew_each_epoch(augmented: bool) -> 
     assert torch.equal(drawn[0], drawn[1]) == (not augmented)
 
 
-def test_what_an_epoch_came_to_is_told() -> None:
+def test_the_result_of_an_epoch_is_reported() -> None:
     epochs: list[Epoch] = []
     train, validation = Loader(noise_images(24, 0), "cpu"), Loader(noise_images(12, 1), "cpu")
     state = fit(net(), train, validation, SMALL, on_epoch=epochs.append)
@@ -231,27 +231,36 @@ def test_the_optimiser_can_be_carried_as_the_last_epoch_left_it() -> None:
         assert torch.equal(kept, released)
 
 
-@pytest.mark.parametrize("released", [False, True])
-def test_redrawn_weights_can_keep_their_momentum(
-    released: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    optimizers: list[torch.optim.Optimizer] = []
-    momentum: list[Tensor] = []
-    build, apply = lure.learner.learner.build_optimizer, lure.learner.learner.apply_
+def test_redrawn_weights_can_keep_their_momentum(tmp_path: Path) -> None:
+    """A carried optimiser, cleared where weights were redrawn, is a new one after `scratch`; as released it is not."""
+    weights = {}
+    for name, changes in {
+        "new": {},
+        "cleared": {"carry_optimizer": True},
+        "as released": {"carry_optimizer": True, "carry_as_released": True},
+    }.items():
+        recipe = dataclasses.replace(SMALL, unlearner="scratch", **changes)  # type: ignore[arg-type]
+        with Learner.open(tmp_path / name, recipe=recipe, model=net) as learner:
+            learner.learn(noise_images(24, 0))
+            learner.learn(noise_images(24, 1))
+            assert learner.model is not None
+            weights[name] = torch.cat([p.detach().flatten() for p in learner.model.parameters()])
+    assert torch.equal(weights["new"], weights["cleared"])
+    assert not torch.equal(weights["new"], weights["as released"])
 
-    def note(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-        optimizers.append(build(model, recipe))
-        return optimizers[-1]
 
-    def look(unlearner: Any, model: nn.Module, context: Any, optimizer: Any) -> Any:
-        report = apply(unlearner, model, context, optimizer)
-        momentum.append(optimizers[-1].state[model.get_parameter("1.weight")]["momentum_buffer"].clone())
-        return report
-
-    monkeypatch.setattr(lure.learner.learner, "build_optimizer", note)
-    monkeypatch.setattr(lure.learner.learner, "apply_", look)
-    recipe = dataclasses.replace(SMALL, unlearner="scratch", carry_optimizer=True, carry_as_released=released)
-    with Learner.open(tmp_path / "run", recipe=recipe, model=net) as learner:
-        learner.learn(noise_images(24, 0))
-        learner.learn(noise_images(24, 1))
-    assert bool((momentum[0] != 0).any()) == released
+def test_a_recipe_reads_its_choices_once_and_holds_what_they_name() -> None:
+    recipe = Recipe(unlearner="lure:forget_fraction=0.3", replay="buffer:capacity=7")
+    assert recipe.method is recipe.method
+    assert recipe.method == Lure(forget_fraction=0.3)
+    first, second = recipe.new_replay(), recipe.new_replay()
+    assert first == second == BufferReplay(capacity=7)
+    assert first is not second
+    # What a recipe holds plays no part in its fields.
+    assert recipe == Recipe(unlearner="lure:forget_fraction=0.3", replay="buffer:capacity=7")
+    assert hash(recipe) == hash(dataclasses.replace(recipe))
+    assert dataclasses.asdict(recipe).keys() == {field.name for field in dataclasses.fields(Recipe)}
+    assert recipe != Recipe(unlearner="lure:forget_fraction=0.30", replay="buffer:capacity=7")  # the text counts
+    changed = dataclasses.replace(recipe, unlearner="scratch", replay="last")
+    assert (changed.method, changed.new_replay()) == (Scratch(), LastReplay())
+    assert pickle.loads(pickle.dumps(recipe)) == recipe

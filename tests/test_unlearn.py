@@ -405,10 +405,10 @@ def test_mistakes_are_answered_with_what_would_be_right() -> None:
         ({"forget_fraction": 1.3}, r"forget_fraction must lie in \[0, 1\], got 1.3"),
         ({"loader": None}, "pass a loader with at least one"),
         ({"loader": [{"inputs": 1}]}, r"must be a pair \(inputs, labels\), got dict: pass loss="),
-        ({"method": Scratch(), "shrink": 0.1}, "shrink came beside it"),
+        ({"method": Scratch(), "shrink": 0.1}, "give shrink to the unlearner itself"),
         ({"method": Scratch}, r"unlearner, such as Lure\(\), got <class .*Scratch'>"),
         ({"method": 3}, "got 3"),
-        ({"scope": "weigths"}, "unknown scope 'weigths': did you mean 'weights'"),
+        ({"scope": "weigths"}, "unknown value of scope 'weigths': did you mean 'weights'"),
     ]:
         with pytest.raises(InputError, match=message):
             unlearn_(network(), **{"loader": pairs(), **arguments})

@@ -1,9 +1,9 @@
 """Several processes that train one model, started by `torchrun` or `accelerate launch`.
 
 Every process runs the same program. Each batch is cut into shares, one for each process, and gradients are averaged so
-that a step is the step of the whole batch; an unlearner's sums run over the union of the batches and its randomness is
-the same everywhere, so every process draws the same mask and the same fresh weights. The first process alone writes the
-run directory: the others work on copies of their own, which are thrown away.
+that a step is the step of the whole batch. An unlearner's sums run over the union of the batches and its randomness is
+the same everywhere, so every process draws the same mask and the same fresh weights. Only the first process writes the
+run directory; the others work on private copies, which are deleted afterwards.
 """
 
 import os
@@ -22,7 +22,7 @@ from lure.errors import InputError
 
 
 def number_of_processes() -> int:
-    """Return how many processes train together; 1 unless they were joined."""
+    """Return how many processes train together; 1 outside a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -37,7 +37,7 @@ def are_several() -> bool:
 
 
 @contextmanager
-def joined(device: str, out: Path) -> Iterator[tuple[str, Path]]:
+def process_group(device: str, out: Path) -> Iterator[tuple[str, Path]]:
     """Join the processes that a launcher started; yield this one's device and its run directory.
 
     Alone, both are what was given. Among several, each process gets its own accelerator, and all but the first a
@@ -50,7 +50,7 @@ def joined(device: str, out: Path) -> Iterator[tuple[str, Path]]:
     if not are_several():
         yield device, out
         return
-    from accelerate import PartialState  # takes a second to import, and only this needs it
+    from accelerate import PartialState  # slow to import, and only this needs it
 
     state = PartialState(cpu=device == "cpu")
     try:
@@ -58,7 +58,7 @@ def joined(device: str, out: Path) -> Iterator[tuple[str, Path]]:
             mine = out if state.is_main_process else Path(folder) / "run"
             if mine != out and out.exists():
                 shutil.copytree(out, mine, ignore=shutil.ignore_patterns(".lock"))
-            state.wait_for_everyone()  # the first may write once all have copied
+            state.wait_for_everyone()  # the first may write only when all have copied
             yield str(state.device), mine
     finally:
         state.destroy_process_group()
@@ -88,7 +88,7 @@ def share_weight(batch: Tensor) -> float:
 
 
 def check_sharing(batch_size: int, max_seconds: float | None) -> None:
-    """Raise unless several processes can share the work: two rows of each batch for everyone, and no clock.
+    """Raise unless several processes can share the work: each gets two rows of a batch, and no time limit is set.
 
     Raises:
         InputError: naming the setting.
@@ -103,14 +103,14 @@ def check_sharing(batch_size: int, max_seconds: float | None) -> None:
 
 @torch.no_grad()
 def agree_on_buffers(model: nn.Module) -> None:
-    """Give every process the first one's buffers: running statistics differ, for each saw its own share."""
+    """Give every process the buffers of the first: running statistics differ, as each saw its own share."""
     if number_of_processes() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
 
-def total(tensor: Tensor) -> Tensor:
-    """Return the sum over processes, in place; alone, the tensor itself."""
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """Add a tensor up over all processes, in place, and return it; alone, leave it as it is."""
     if number_of_processes() > 1:
         dist.all_reduce(tensor)
     return tensor

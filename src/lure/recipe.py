@@ -1,73 +1,32 @@
 """Recipe and Experiment: everything that decides a result, as typed, checked, frozen records; TOML in and out.
 
-`Recipe` says how a model is trained at each stage; `Experiment` adds which data arrive and in which chunks. Paths,
-device and number of workers decide nothing and are not in them. A field's range, its meaning and its default stand in
-one place, `setting(...)`; the command line, the files and the messages read them there.
+`Recipe` says how a model is trained at each stage; `Experiment` adds which data arrive and in which chunks. Paths, the
+device and the number of workers decide nothing and are not part of them. A field's range, meaning and default stand
+together in `setting(...)`; the command line, the files and the messages read them there.
+
+The names in `unlearner` and `replay` stay text, as the user wrote them. A recipe reads them once, when it is created:
+`method` is the unlearner, `new_replay()` a fresh replay regime. Importing this module does not import torch; creating a
+recipe does.
 """
 
 import dataclasses
-import math
 import tomllib
-import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from lure.data.replay import REPLAYS
-from lure.data.stream import Order
-from lure.errors import InputError, require_within, unknown_name
-from lure.settings import build_choice, format_value, parse_value, split_choice
-from lure.unlearners import UNLEARNERS
+from lure.errors import InputError, unknown_name
+from lure.settings import check_settings, format_value, read_choice, setting, split_choice
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from lure.data.replay import Replay
+    from lure.unlearners import Unlearner
 
-Augmentation = Literal["none", "crop-flip", "crop", "imagenet"]  # what sources/augment.py offers
-
-
-def setting(default: T, meaning: str, low: float | None = None, high: float | None = None) -> T:
-    """Declare a field: its default, what it means, and the range it must lie in."""
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
-
-
-def check_settings(record: Any) -> None:
-    """Check type and range of every field of a frozen record; whole numbers become floats, lists tuples, where asked.
-
-    Raises:
-        InputError: naming the field, what would be right, and the value.
-    """
-    hints = typing.get_type_hints(type(record))
-    for item in dataclasses.fields(record):
-        value = _of_type(item.name, getattr(record, item.name), hints[item.name])
-        object.__setattr__(record, item.name, value)
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int | float) and not isinstance(number, bool):
-                low, high = item.metadata.get("low"), item.metadata.get("high")
-                require_within(item.name, number, -math.inf if low is None else low, math.inf if high is None else high)
-                if isinstance(number, float) and math.isinf(number):
-                    raise InputError(f"{item.name} must be a finite number, got {number}")
-
-
-def _of_type(name: str, value: Any, kind: Any) -> Any:
-    if isinstance(value, str) and kind is not str:
-        return parse_value(value, kind, name)
-    options = typing.get_args(kind)
-    if type(None) in options:
-        if value is None:
-            return None
-        kind = next(option for option in options if option is not type(None))
-    origin = typing.get_origin(kind)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_of_type(name, item, typing.get_args(kind)[0]) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    if kind in plain and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise InputError(f"{name} must be {plain[kind]}, got {value!r}")
-    if kind not in plain:
-        raise InputError(f"{name} cannot be {value!r} ({type(value).__name__})")
-    return value
+Augmentation = Literal["none", "crop-flip", "crop", "imagenet"]  # see data/augmentation.py
+Order = Literal["iid", "file", "released"]  # see data/stream.py and data/released.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +80,27 @@ class Recipe:
     seed: int = setting(0, "decides every random choice", 0)
 
     def __post_init__(self) -> None:
-        check_settings(self)
-        build_choice("unlearner", self.unlearner, UNLEARNERS)
-        build_choice("replay regime", self.replay, REPLAYS)
+        check_settings(self, accept_text=True)
+        _ = self.method  # an unknown name or option is refused here
+        self.new_replay()
+
+    @cached_property
+    def method(self) -> "Unlearner":
+        """The unlearner that the field `unlearner` names."""
+        from lure.unlearners import build_unlearner  # imports torch
+
+        return build_unlearner(self.unlearner)
+
+    @cached_property
+    def _replay_maker(self) -> "Callable[[], Replay]":
+        from lure.data.replay import REPLAYS  # imports torch
+
+        maker, options = read_choice("replay regime", self.replay, REPLAYS)
+        return partial(maker, **options)
+
+    def new_replay(self) -> "Replay":
+        """Return a new replay regime of the kind that the field `replay` names; it holds no data yet."""
+        return self._replay_maker()
 
     @classmethod
     def from_toml(cls, text: str, where: str, overrides: Mapping[str, Any] | None = None) -> Self:
@@ -135,7 +112,7 @@ class Recipe:
             overrides: values from a command line.
 
         Raises:
-            InputError: if the text is no TOML, names an unknown field, or holds a value that is refused.
+            InputError: if the text is not TOML, names an unknown field, or holds a value that is refused.
         """
         try:
             values = tomllib.loads(text)
@@ -184,7 +161,7 @@ class Experiment(Recipe):
 def to_toml(record: Recipe) -> str:
     """Write a recipe or experiment as commented TOML, complete: every field, its value and its meaning.
 
-    A field that is None is left out, for TOML has no such value.
+    A field that is None is left out, because TOML has no such value.
 
     Example:
         >>> Experiment.from_toml(to_toml(Experiment(epochs=3)), "text") == Experiment(epochs=3)
@@ -224,7 +201,7 @@ def differing_fields(stored: Recipe, asked: Recipe) -> list[str]:
 
 
 def names_code(model: str) -> bool:
-    """Tell whether a recipe's model is the user's own code, `package.module:function`, and no registered name.
+    """Tell whether a recipe's model is the user's own code, `package.module:function`, instead of a registered name.
 
     Example:
         >>> names_code("my_package.nets:build:width=8"), names_code("resnet18:width=8")
@@ -258,7 +235,7 @@ def load_experiment(name_or_file: str, overrides: Mapping[str, Any] | None = Non
     path = Path(name_or_file)
     if path.is_file():
         try:
-            text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+            text = path.read_text(encoding="utf-8-sig")  # some editors write a byte-order mark
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read recipe {path}: {error}") from None
         experiment = Experiment.from_toml(text, str(path), overrides)

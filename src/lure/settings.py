@@ -1,19 +1,112 @@
-"""A named choice with options, written on one line: `lure:forget_fraction=0.3:scope=all`.
+"""Settings: typed, ranged, documented fields of a frozen record, and named choices with options.
 
-The same text stands in recipe files, on the command line, in lists of policies to compare, and in ledgers. Unlearners,
-replay regimes and models are chosen so.
+A field is declared once, with its default, its meaning and its range:
+
+    forget_fraction: float = setting(0.2, "share of the weights to redraw", 0, 1)
+
+and `check_settings(self)` in `__post_init__` enforces type and range. Recipes, gates, unlearners and replay regimes are
+records of that kind. Unlearners, replay regimes, models and data sets are chosen by name on one line, such as
+`lure:forget_fraction=0.3:scope=all`: the same text in recipe files, on the command line, in lists of policies, in
+ledgers. `build_choice` reads it, `format_choice` writes it, `describe_options` says what can stand in it.
 """
 
 import dataclasses
 import inspect
+import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union
 
-from lure.errors import InputError, unknown_name
+from lure.errors import InputError, require_within, unknown_name
 
 T = TypeVar("T")
+
+
+def setting(default: T, meaning: str, low: float | None = None, high: float | None = None) -> T:
+    """Declare a field of a dataclass.
+
+    Args:
+        default: its value when none is given.
+        meaning: what it is, in one phrase that starts in lower case; shown by `lure list` and written into recipes.
+        low: the smallest number allowed, if there is one.
+        high: the largest number allowed, if there is one.
+    """
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+
+
+def check_settings(record: Any, *, accept_text: bool = False) -> None:
+    """Check the type and the range of every field of a record, and store each value in the type of its field.
+
+    Whole numbers become floats and lists become tuples where the field is of that type.
+
+    Args:
+        record: a dataclass instance, frozen or not.
+        accept_text: also read values given as text, such as those of command-line flags.
+
+    Raises:
+        InputError: naming the field, what would be right, and the value.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Reset:
+        ...     forget_fraction: float = setting(0.2, "share of the weights to redraw", 0, 1)
+        ...
+        ...     def __post_init__(self) -> None:
+        ...         check_settings(self)
+        >>> Reset(forget_fraction=1)
+        Reset(forget_fraction=1.0)
+        >>> Reset(forget_fraction=1.3)
+        Traceback (most recent call last):
+        lure.errors.InputError: forget_fraction must lie in [0, 1], got 1.3
+    """
+    hints = typing.get_type_hints(type(record))
+    for field in dataclasses.fields(record):
+        value, kind = getattr(record, field.name), hints[field.name]
+        if accept_text and isinstance(value, str) and kind is not str:
+            value = parse_value(value, kind, field.name)
+        value = _of_type(field.name, value, kind)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                _require_in_range(field, number)
+        object.__setattr__(record, field.name, value)
+
+
+def _require_in_range(field: dataclasses.Field[Any], number: float) -> None:
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    if low is not None or high is not None:
+        require_within(field.name, number, -math.inf if low is None else low, math.inf if high is None else high)
+    if not math.isfinite(number):
+        raise InputError(f"{field.name} must be a finite number, got {number}")
+
+
+def _of_type(name: str, value: Any, kind: Any) -> Any:
+    """Return a value as an instance of an annotated type; raise if it is none."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if type(None) in arguments:
+        return None if value is None else _of_type(name, value, _not_none(kind))
+    if origin is Literal and isinstance(value, str):
+        return parse_value(value, kind, name)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_of_type(name, item, arguments[0]) for item in value)
+    if kind in (bool, str) and isinstance(value, kind):
+        return value
+    abstract = {int: numbers.Integral, float: numbers.Real}.get(kind)  # NumPy's numbers count as well
+    if abstract is not None and isinstance(value, abstract) and not isinstance(value, bool):
+        try:
+            return kind(value)
+        except OverflowError:
+            raise InputError(f"{name} must be a finite number, got {value}") from None
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if kind in plain:
+        raise InputError(f"{name} must be {plain[kind]}, got {value!r}")
+    raise InputError(f"{name} cannot be {value!r} ({type(value).__name__})")
+
+
+def _not_none(kind: Any) -> Any:
+    return next(each for each in typing.get_args(kind) if each is not type(None))
 
 
 def split_choice(text: str) -> tuple[str, dict[str, str]]:
@@ -30,6 +123,146 @@ def split_choice(text: str) -> tuple[str, dict[str, str]]:
     return ":".join(word for word in words if "=" not in word), options
 
 
+def read_choice(kind: str, text: str, table: Mapping[str, Callable[..., T]]) -> tuple[Callable[..., T], dict[str, Any]]:
+    """Look a choice up: return its maker, and its options read by the types of the maker's keyword-only arguments.
+
+    Args:
+        kind: the noun for messages: "unlearner".
+        text: the choice.
+        table: name -> keyword-only dataclass, or function whose options are keyword-only.
+
+    Raises:
+        InputError: for an unknown name or option (the nearest is offered), or a value of another type.
+    """
+    name, words = split_choice(text)
+    if name not in table:
+        raise unknown_name(kind, name, table)
+    maker = table[name]
+    known = {p.name: hint for p, hint in _options_of(maker)}
+    options = {}
+    for option, value in words.items():
+        option = option.replace("-", "_")
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known)
+        options[option] = parse_value(value, known[option], f"{name}:{option}")
+    return maker, options
+
+
+def build_choice(kind: str, text: str, table: Mapping[str, Callable[..., T]], /, **values: Any) -> T:
+    """Construct the object that a choice names.
+
+    Args:
+        kind: the noun for messages: "unlearner".
+        text: the choice.
+        table: as for `read_choice`.
+        **values: further options, as values instead of text; they win over those in the text.
+
+    Raises:
+        InputError: as `read_choice`, or from the constructor for a value out of range.
+    """
+    maker, options = read_choice(kind, text, table)
+    known = [parameter.name for parameter, _ in _options_of(maker)]
+    for option in values:
+        if option not in known:
+            raise unknown_name(f"option of {text}", option, known)
+    return maker(**options | values)
+
+
+def format_choice(chosen: Any, table: Mapping[str, Any]) -> str:
+    """Write a chosen object as text: its registered name and the options that differ from their defaults.
+
+    Raises:
+        InputError: if the object's class is not registered.
+    """
+    names = [name for name, maker in table.items() if maker is type(chosen)]
+    if not names:
+        raise InputError(f"{type(chosen).__name__} is not registered, so it cannot be written to a recipe")
+    words = [names[0]]
+    for field in dataclasses.fields(chosen):
+        value = getattr(chosen, field.name)
+        if value != field.default:
+            words.append(f"{field.name}={format_value(value)}")
+    return ":".join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option of a choice.
+
+    Attributes:
+        name: as it stands in a choice.
+        default: its default, as text.
+        meaning: what it is; "" where the maker does not say.
+        allowed: the values that it may take: "[0, 1]", "at least 1", "weights|all"; "" where any value of its type is.
+    """
+
+    name: str
+    default: str
+    meaning: str
+    allowed: str
+
+
+def describe_options(maker: Callable[..., Any]) -> list[Option]:
+    """Return the options of a maker: a keyword-only dataclass, or a function whose options are keyword-only.
+
+    Example:
+        >>> def net(classes: int, *, width: int = 64, stem: Literal["cifar", "imagenet"] = "imagenet") -> None: ...
+        >>> [(option.name, option.default, option.allowed) for option in describe_options(net)]
+        [('width', '64', ''), ('stem', 'imagenet', 'imagenet|cifar')]
+    """
+    about = _metadata(maker)
+    return [
+        Option(
+            name=parameter.name,
+            default=format_value(parameter.default),
+            meaning=about.get(parameter.name, {}).get("meaning", ""),
+            allowed=_allowed(parameter.default, hint, about.get(parameter.name, {})),
+        )
+        for parameter, hint in _options_of(maker)
+    ]
+
+
+def _metadata(maker: Any) -> dict[str, Mapping[str, Any]]:
+    """Return what `setting` noted for each field; nothing for a function."""
+    return {f.name: dict(f.metadata) for f in dataclasses.fields(maker)} if dataclasses.is_dataclass(maker) else {}
+
+
+def _allowed(default: Any, kind: Any, metadata: Mapping[str, Any]) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "|".join(dict.fromkeys((default, *typing.get_args(kind))))
+    if kind is bool:
+        return "true|false" if default else "false|true"
+    low, high = metadata.get("low"), metadata.get("high")
+    if low is not None and high is not None:
+        return f"[{low:g}, {high:g}]"
+    return "" if low is None else f"at least {low:g}"
+
+
+def format_options(maker: Callable[..., Any]) -> str:
+    """Write the options of a maker with their defaults, as they are given in a choice; "" if it has none.
+
+    Where an option takes one of some names, the others stand behind its default.
+
+    Example:
+        >>> def net(classes: int, *, width: int = 64, stem: Literal["cifar", "imagenet"] = "imagenet") -> None: ...
+        >>> format_options(net)
+        'width=64 stem=imagenet|cifar'
+    """
+    options = describe_options(maker)
+    names = [o.allowed if "|" in o.allowed and o.default not in ("true", "false") else o.default for o in options]
+    return " ".join(f"{option.name}={value}" for option, value in zip(options, names, strict=True))
+
+
+def _options_of(maker: Callable[..., Any]) -> list[tuple[inspect.Parameter, Any]]:
+    """Return each keyword-only parameter with its annotated type."""
+    try:
+        hints = typing.get_type_hints(maker)
+    except Exception:  # a user's own function, with names in its annotations that only a type checker knows
+        hints = {}
+    parameters = inspect.signature(maker).parameters.values()
+    return [(p, hints.get(p.name, type(p.default))) for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
 def parse_value(text: str, kind: Any, where: str) -> Any:
     """Read a value of an annotated type from text: int, float, bool, str, Literal, tuple of these, or None.
 
@@ -42,11 +275,9 @@ def parse_value(text: str, kind: Any, where: str) -> Any:
     """
     origin = typing.get_origin(kind)
     if origin in (Union, types.UnionType):
-        kinds = typing.get_args(kind)
-        if type(None) in kinds and text.lower() in ("none", ""):
+        if type(None) in typing.get_args(kind) and text.lower() in ("none", ""):
             return None
-        kind = next(k for k in kinds if k is not type(None))
-        return parse_value(text, kind, where)
+        return parse_value(text, _not_none(kind), where)
     if origin is Literal:
         if text not in typing.get_args(kind):
             raise unknown_name(f"value of {where}", text, typing.get_args(kind))
@@ -67,86 +298,13 @@ def parse_value(text: str, kind: Any, where: str) -> Any:
     return text
 
 
-def read_choice(kind: str, text: str, table: Mapping[str, Callable[..., T]]) -> tuple[Callable[..., T], dict[str, Any]]:
-    """Look a choice up: return what it names, and its options read by the types of that maker's keyword-only arguments.
-
-    Args:
-        kind: the noun for messages: "unlearner".
-        text: the choice.
-        table: name -> keyword-only dataclass, or function whose options are keyword-only.
-
-    Raises:
-        InputError: for an unknown name or option (the nearest is offered), or a value of another type.
-    """
-    name, words = split_choice(text)
-    if name not in table:
-        raise unknown_name(kind, name, table)
-    maker = table[name]
-    try:
-        hints = typing.get_type_hints(maker)
-    except Exception:  # a user's own function, with names in its annotations that only a type checker knows
-        hints = {}
-    parameters = inspect.signature(maker).parameters.values()
-    known = {p.name: hints.get(p.name, type(p.default)) for p in parameters if p.kind is p.KEYWORD_ONLY}
-    options = {}
-    for option, value in words.items():
-        option = option.replace("-", "_")
-        if option not in known:
-            raise unknown_name(f"option of {name}", option, known)
-        options[option] = parse_value(value, known[option], f"{name}:{option}")
-    return maker, options
-
-
-def build_choice(kind: str, text: str, table: Mapping[str, Callable[..., T]]) -> T:
-    """Construct what a choice names.
-
-    Raises:
-        InputError: as `read_choice`, or from the constructor for a value out of range.
-    """
-    maker, options = read_choice(kind, text, table)
-    return maker(**options)
-
-
-def format_options(maker: Callable[..., Any]) -> str:
-    """Write the options of a maker with their defaults, as they are given in a choice; "" if it has none.
-
-    Where an option takes one of some names, the others stand behind its default.
+def format_value(value: Any) -> str:
+    """Write one value so that `parse_value` reads it back.
 
     Example:
-        >>> def net(classes: int, *, width: int = 64, stem: Literal["cifar", "imagenet"] = "imagenet") -> None: ...
-        >>> format_options(net)
-        'width=64 stem=imagenet|cifar'
+        >>> format_value((20, 40)), format_value(True), format_value(None)
+        ('20,40', 'true', 'none')
     """
-    hints = typing.get_type_hints(maker)
-    words = []
-    for parameter in inspect.signature(maker).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            kind = hints.get(parameter.name)
-            names = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-            others = [name for name in names if name != parameter.default]
-            words.append(f"{parameter.name}={'|'.join(map(format_value, (parameter.default, *others)))}")
-    return " ".join(words)
-
-
-def format_value(value: Any) -> str:
-    """Write one value so that `parse_value` reads it back."""
     if isinstance(value, tuple):
         return ",".join(map(format_value, value))
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
-
-
-def format_choice(chosen: Any, table: Mapping[str, Any]) -> str:
-    """Write a chosen object as text: its registered name and the options that differ from their defaults.
-
-    Raises:
-        InputError: if the object's class is not registered.
-    """
-    names = [name for name, maker in table.items() if maker is type(chosen)]
-    if not names:
-        raise InputError(f"{type(chosen).__name__} is not registered, so it cannot be written to a recipe")
-    words = [names[0]]
-    for field in dataclasses.fields(chosen):
-        value = getattr(chosen, field.name)
-        if value != field.default:
-            words.append(f"{field.name}={format_value(value)}")
-    return ":".join(words)

@@ -1,11 +1,10 @@
 """One line for anybody's training loop: `unlearn_` prepares a model for its next fit, and reports what it did.
 
-What an unlearner did is measured here, for all alike, by comparing the weights before and after; no method counts for
-itself. The comparison also says which entries of the optimiser's state belong to weights that are no more: the momentum
-of a redrawn weight would drag its fresh value to where the old one was going, so it is cleared, and no other is.
+What an unlearner did is measured here, for all methods alike, by comparing the weights before and after. The comparison
+also says which entries of the optimiser's state belong to replaced weights: the momentum of a redrawn weight would drag
+its fresh value to where the old one was going, so it is cleared, and no other is.
 """
 
-import inspect
 import io
 import math
 import time
@@ -14,16 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
-from lure.errors import InputError, unknown_name
-from lure.settings import read_choice
-from lure.unlearners import UNLEARNERS, Context, Unlearner, name_unlearner
+from lure.errors import InputError
+from lure.unlearners import Context, Unlearner, build_unlearner, name_unlearner
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
 from lure.weights.optimizer_state import clear_optimizer_state_, require_clearable
 from lure.weights.saliency import Batch, Loss, classification_loss
+from lure.words import percent
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,16 @@ class UnlearnReport:
         return _ratio(distance, math.hypot(*(tensor.norm for tensor in self.tensors)))
 
     def __str__(self) -> str:
+        from rich.console import Console  # only a report that is printed needs it
+        from rich.table import Table
+
         table = Table("tensor", box=None, pad_edge=False)
         for heading in ("entries", "changed", "share %", "relative distance"):
             table.add_column(heading, justify="right", no_wrap=True)
         rows = [(t.name, t.count, t.changed, t.changed_fraction, t.relative_distance) for t in self.tensors]
         rows.append(("total", self.count, self.changed_count, self.changed_fraction, self.relative_distance))
         for name, count, changed, fraction, distance in rows:
-            table.add_row(name, f"{count:,}", f"{changed:,}", f"{100 * fraction:.1f}", f"{distance:.3f}")
+            table.add_row(name, f"{count:,}", f"{changed:,}", percent(fraction), f"{distance:.3f}")
         text = io.StringIO()
         width = 60 + max(len(row[0]) for row in rows)
         Console(file=text, width=width, color_system=None, markup=False, highlight=False, emoji=False).print(table)
@@ -122,7 +122,7 @@ def unlearn_(
     draw: Callable[..., nn.Module] | None = None,
     **hyperparameters: Any,
 ) -> UnlearnReport:
-    """Prepare a model in place for its next fit, by any method of the registry, and say what was done.
+    """Prepare a model in place for its next fit, by any registered method, and report what was done.
 
     Equal to building the unlearner and calling `unlearner(model, Context(batches=loader, ...))`, with the batches moved
     to the model's device. Put it before each fit but the first:
@@ -134,18 +134,18 @@ def unlearn_(
 
     Args:
         model: the network, changed in place; may be wrapped by DDP or `torch.compile`.
-        loader: the data that the method may look at: anything that yields tuples, lists or dicts of tensors. Which data
-            these are, the new chunk or all so far, is yours to choose. None for a method that reads no data.
+        loader: the data that the method may look at: anything that yields tuples, lists or dicts of tensors. You choose
+            whether these are the new chunk or all data so far. None for a method that reads no data.
         method: a name in `lure.UNLEARNERS`, with options or without ("lure:forget_fraction=0.3"), or an unlearner.
         optimizer: its per-entry state (momentum, Adam's moments) is cleared where weights changed, and nowhere else.
             Step counts are kept for each tensor, not each entry, so they stay: Adam no longer corrects the bias of the
             cleared moments, and under a steady gradient a fresh weight's first updates are 3 to 7 times those of a new
             Adam. Make a new optimiser instead if that is too much.
         loss: (model, batch) -> mean loss of the batch; cross-entropy of pairs (inputs, labels) by default.
-        seed: decides the method's random choices; torch's global random state is left alone. Give another one at each
-            call: the same seed draws the same fresh weights again.
+        seed: decides the method's random choices; torch's global random state is left alone. Pass a different one at
+            each call: the same seed draws the same fresh weights again.
         initial: state dict from before the first training, for methods that go back to it.
-        draw: builds a freshly initialised model of the same architecture, and sets no seed itself, or each draw would
+        draw: builds a freshly initialised model of the same architecture. It must not set a seed, or each draw would
             be the same. Without it each layer's own `reset_parameters` draws the fresh weights.
         **hyperparameters: those of the method, such as forget_fraction=0.3.
 
@@ -165,13 +165,11 @@ def unlearn_(
         ('lure:forget_fraction=0.5', 30)
     """
     if isinstance(method, str):
-        method = _build(method, hyperparameters)
+        method = build_unlearner(method, **hyperparameters)
     elif isinstance(method, type) or not callable(method):
         raise InputError(f"method must be the name of an unlearner or an unlearner, such as Lure(), got {method!r}")
     elif hyperparameters:
-        raise InputError(
-            f"hyperparameters belong to the unlearner that was passed, but {', '.join(hyperparameters)} came beside it"
-        )
+        raise InputError(f"give {', '.join(hyperparameters)} to the unlearner itself: it was passed already built")
     refuse_unmaterialized(model)
     parameter = next(unwrap(model).parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
@@ -187,22 +185,13 @@ def unlearn_(
     return apply_(method, model, context, optimizer)
 
 
-def _build(method: str, hyperparameters: Mapping[str, Any]) -> Unlearner:
-    maker, options = read_choice("unlearner", method, UNLEARNERS)
-    known = [p.name for p in inspect.signature(maker).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for name in hyperparameters:
-        if name not in known:
-            raise unknown_name(f"option of {method}", name, known)
-    return maker(**options | dict(hyperparameters))
-
-
 def apply_(
     unlearner: Unlearner, model: nn.Module, context: Context, optimizer: torch.optim.Optimizer | None = None
 ) -> UnlearnReport:
     """Run an unlearner, measure what it did, and clear the optimiser's state where weights changed.
 
-    Should the unlearner raise, weights and buffers are put back as they were and the optimiser is untouched. Measuring
-    keeps one copy of the model meanwhile.
+    If the unlearner raises, weights and buffers are restored and the optimiser is untouched. Measuring needs one copy
+    of the model.
 
     Args:
         unlearner: what acts on the model.
@@ -238,7 +227,7 @@ def apply_(
     changes, masks = [], {}
     for name, parameter in parameters.items():
         before, after = copies[id(parameter)], parameter.detach()
-        # NaN differs from itself; a NaN that stays is no change.
+        # NaN differs from itself; a NaN that stays NaN has not changed.
         mask = masks[parameter] = (after != before) & ~(after.isnan() & before.isnan())
         wide = torch.promote_types(after.dtype, torch.float32)
         distance = torch.linalg.vector_norm(after.to(wide) - before.to(wide))
@@ -250,9 +239,10 @@ def apply_(
 
 
 def _name(unlearner: Unlearner) -> str:
-    if type(unlearner) in UNLEARNERS.values():
+    try:
         return name_unlearner(unlearner)
-    return getattr(unlearner, "__name__", type(unlearner).__name__)
+    except InputError:  # it is the user's own
+        return getattr(unlearner, "__name__", type(unlearner).__name__)
 
 
 def _now(tensors: Iterable[Tensor]) -> float:
@@ -279,7 +269,7 @@ class OnDevice:
 
 
 def _move(batch: Batch, device: torch.device) -> Batch:
-    if hasattr(batch, "to"):  # tensors, and what moves its own parts and may be more than their mapping or tuple
+    if hasattr(batch, "to"):  # tensors, and batches that move their own parts, such as transformers' BatchEncoding
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: _move(value, device) for key, value in batch.items()}

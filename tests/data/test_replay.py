@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lure import BufferReplay, Examples, FullReplay, InputError, LastReplay, NoReplay, Split
 from lure.data.examples import InputStore
+from lure.data.released import ReleasedBuffer
 from lure.data.replay import REPLAYS, Replay, build_replay
 
 
@@ -138,7 +139,7 @@ def test_a_balanced_reservoir_gives_every_class_its_share() -> None:
 @settings(max_examples=50, deadline=None)
 def test_the_released_rule_only_adds(sizes: list[tuple[int, int]], capacity: int, validation_capacity: int) -> None:
     splits = arriving(sizes)
-    replay = BufferReplay(capacity=capacity, validation_capacity=validation_capacity, rule="released")
+    replay = ReleasedBuffer(capacity=capacity, validation_capacity=validation_capacity)
     found = offers(replay, splits)
     buffers: tuple[Counter[int], Counter[int]] = Counter(), Counter()
     for stage, split in enumerate(splits):
@@ -158,7 +159,7 @@ def test_the_released_rule_only_adds(sizes: list[tuple[int, int]], capacity: int
 
 
 def test_the_released_rule_can_hold_an_example_twice() -> None:
-    replay = BufferReplay(capacity=3, validation_capacity=0, rule="released")
+    replay = ReleasedBuffer(capacity=3, validation_capacity=0)
     splits = arriving([(3, 0), (1, 0), (1, 0)])
     train = [train for train, _ in offers(replay, splits)]
     assert [len(t) for t in train] == [3, 4, 7]
@@ -254,9 +255,23 @@ def test_bad_choices_are_refused(choice: str) -> None:
         build_replay(choice)
 
 
-def test_an_unknown_rule_is_refused_from_python_too() -> None:
-    with pytest.raises(InputError, match="unknown value of rule 'fifo'"):
-        BufferReplay(rule="fifo")  # type: ignore[arg-type]
+@pytest.mark.parametrize("kind", [BufferReplay, ReleasedBuffer])
+def test_bad_values_are_refused_from_python_too(kind: type) -> None:
+    with pytest.raises(InputError, match="capacity must be at least 1, got 0"):
+        kind(capacity=0)
+    with pytest.raises(InputError, match=r"validation_capacity must be a whole number, got 2\.5"):
+        kind(validation_capacity=2.5)
+
+
+@pytest.mark.parametrize("rule", ["reservoir", "released"])
+def test_a_buffer_has_the_rule_that_is_asked_for(rule: str) -> None:
+    """And by default the size and the shares of the classes that the class itself has."""
+    kind = {"reservoir": BufferReplay, "released": ReleasedBuffer}[rule]
+    assert build_replay(f"buffer:rule={rule}") == kind()
+    assert build_replay(f"buffer:rule={rule}:capacity=7:validation_capacity=3") == kind(
+        capacity=7, validation_capacity=3
+    )
+    assert build_replay("buffer:balanced=true") == BufferReplay(balanced=True)
 
 
 def test_regimes_have_only_hyperparameters_for_fields() -> None:

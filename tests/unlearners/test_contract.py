@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import inspect
+import math
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -11,7 +12,7 @@ from sample_networks import NETWORKS, Network, trained
 from torch import Tensor, nn
 
 from lure.errors import InputError
-from lure.unlearners import UNLEARNERS, Context, build_unlearner, name_unlearner
+from lure.unlearners import UNLEARNERS, Context, LureAsReleased, build_unlearner, name_unlearner
 
 VARIANTS = [
     "scratch:reload=true",
@@ -162,7 +163,7 @@ def test_shares_outside_the_unit_interval_are_refused(name: str, bad: float) -> 
 def test_a_value_that_is_none_of_the_names_is_refused(name: str) -> None:
     for field, kind in get_type_hints(UNLEARNERS[name]).items():
         if get_origin(kind) is Literal:
-            with pytest.raises(InputError, match=f"unknown {field} 'nonsense' .*valid: {min(get_args(kind))}"):
+            with pytest.raises(InputError, match=f"unknown value of {field} 'nonsense' .*valid: {min(get_args(kind))}"):
                 UNLEARNERS[name](**{field: "nonsense"})
 
 
@@ -175,6 +176,28 @@ def test_a_value_of_another_kind_is_refused(name: str) -> None:
         if int in (kind, *get_args(kind)):
             with pytest.raises(InputError, match=f"{field} must be a whole number, got 2.5"):
                 UNLEARNERS[name](**{field: 2.5})
+        if kind is bool:
+            with pytest.raises(InputError, match=f"{field} must be true or false, got 1"):
+                UNLEARNERS[name](**{field: 1})
+        if str in (kind, *get_args(kind)):
+            with pytest.raises(InputError, match=f"{field} must be text, got 3"):
+                UNLEARNERS[name](**{field: 3})
+
+
+@pytest.mark.parametrize("kind", [*UNLEARNERS.values(), LureAsReleased])
+def test_every_hyperparameter_has_a_meaning_and_its_range_is_enforced(kind: type) -> None:
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        assert field.metadata["meaning"], f"{field.name} has no meaning: declare it with setting(...)"
+        if not {int, float} & {hints[field.name], *get_args(hints[field.name])}:
+            continue
+        low, high = field.metadata["low"], field.metadata["high"]
+        bad = [math.nan, math.inf, *([] if low is None else [low - 1]), *([] if high is None else [high + 1])]
+        for value in bad:
+            with pytest.raises(InputError, match=rf"{field.name} must .*, got {value}"):
+                kind(**{field.name: value})
+        for end in {low, high} - {None}:
+            assert getattr(kind(**{field.name: end}), field.name) == end
 
 
 @pytest.mark.parametrize("name", ["lure", "fisher-reset", "dash", "redo"])

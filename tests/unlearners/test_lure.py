@@ -1,4 +1,4 @@
-"""LURE: exact counts, which weights go, and the released code's rule written out again."""
+"""LURE: exact counts, and which weights are forgotten."""
 
 import copy
 
@@ -88,33 +88,3 @@ def test_the_sample_is_what_was_asked_for() -> None:
         forgotten(Lure(sample="all"), Context(batches=[new]))
     with pytest.raises(InputError, match="sample_size must be at least 1, got 0"):
         Lure(sample_size=0)
-
-
-def released(model: nn.Module, batches: list[tuple[Tensor, Tensor]], fraction: float) -> dict[str, Tensor]:
-    """What the released code forgets, step by step: True = redrawn."""
-    model = copy.deepcopy(model).eval()
-    inputs = torch.cat([batch[0] for batch in batches])[:100]
-    labels = torch.cat([batch[1] for batch in batches])[:100]
-    nn.functional.cross_entropy(model(inputs), labels).backward()
-    scores = {name: (p.grad * p).abs() for name, p in model.named_parameters()}
-    ranked = sorted(value for score in scores.values() for value in score.flatten().tolist())
-    threshold = ranked[round(fraction * len(ranked)) - 1]
-    return {name: (score <= threshold) & ("weight" in name) for name, score in scores.items()}
-
-
-def test_as_released_does_what_the_released_code_does() -> None:
-    network = NETWORKS["convolutions"]
-    model = trained(network)
-    with torch.no_grad():
-        model[0].weight[:2] = 0
-    before = copy.deepcopy(model)
-    batches = [network.batch(seed) for seed in range(10)]  # 120 examples, of which the first 100 count
-    expected = released(model, batches, 0.3)
-    Lure.as_released(0.3)(model, Context(batches=[], all_batches=batches))
-    for name, mask in changed(model, before).items():
-        assert torch.equal(mask, expected[name]), name
-    assert bool(expected["1.weight"].any())  # norm scales are redrawn
-    bound = (2 * 9) ** -0.5
-    fresh = model[0].weight[expected["0.weight"]]
-    assert float(fresh.detach().abs().max()) <= bound
-    assert bool((model[1].weight[expected["1.weight"]] < 0.5).any())

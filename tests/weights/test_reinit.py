@@ -9,9 +9,8 @@ from torch.nn.utils import parametrizations, parametrize
 
 from lure.errors import InputError
 from lure.models import MODELS, build_model
-from lure.randomness import forked_rng
 from lure.weights.layers import forgettable, trainable
-from lure.weights.reinit import fresh_parameters, kaiming_uniform_copy, redraw_all_, reinitialize_
+from lure.weights.reinit import fresh_parameters, redraw_all_, reinitialize_
 
 LAYERS = [
     lambda: nn.Linear(40, 30),
@@ -303,14 +302,3 @@ def test_buffers_begin_again_from_what_is_known_best() -> None:
     assert (model.counter, model[1].num_batches_tracked) == (2, 0)
     with pytest.raises(InputError, match=r"'counter', of shape \(\), is of shape \(1,\)"):
         redraw_all_(model, initial={"counter": torch.ones(1)})
-
-
-def test_kaiming_uniform_ignores_how_a_network_begins() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 50, 5), nn.BatchNorm2d(50), nn.Linear(64, 50))
-    with forked_rng(None):
-        copied = kaiming_uniform_copy(model)
-    for name, bound in [("0.weight", 0.1), ("0.bias", 1.0), ("1.weight", 1.0), ("2.weight", 0.125)]:
-        values = copied.get_parameter(name)
-        assert float(values.abs().max()) <= bound
-        assert float(values.std()) == pytest.approx(bound / math.sqrt(3), rel=0.25)
-    assert not any(model.get_parameter(name) is p for name, p in copied.named_parameters())

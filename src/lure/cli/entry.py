@@ -19,7 +19,7 @@ from typing import Any, Literal, NoReturn
 import lure
 from lure.cli.production import PRODUCTION_COMMANDS, add_production_commands
 from lure.data.sources import SOURCES
-from lure.distributed import joined, process_rank
+from lure.distributed import process_group, process_rank
 from lure.errors import InputError, unknown_name
 from lure.experiment.compare import compare, pair_directory, pairs_of
 from lure.experiment.evaluate import evaluate_finished, evaluate_version
@@ -230,7 +230,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     experiment = _experiment(arguments)
     out = arguments.out or pair_directory(_runs_folder(arguments.recipe), experiment.unlearner, experiment.seed)
     label = f"{policy_name(experiment.unlearner)}, seed {experiment.seed}"
-    with joined(arguments.device, out) as (device, mine):
+    with process_group(arguments.device, out) as (device, mine):
         placement = dataclasses.replace(_placement(arguments), device=device)
         with StageProgress() as progress:
             run(experiment, mine, placement=placement, watch=lambda moment: progress.show(label, moment))
@@ -259,7 +259,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
         number = pairs.index((unlearner, seed)) + 1
         progress.show(f"run {number} of {len(pairs)}: {unlearner}, seed {seed}", moment)
 
-    with joined(arguments.device, out) as (device, mine):
+    with process_group(arguments.device, out) as (device, mine):
         with StageProgress() as progress:
             directories = compare(
                 experiment,

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from lure.cli.entry import Parser, exit_code
-from lure.distributed import joined, process_rank
+from lure.distributed import process_group, process_rank
 from lure.errors import InputError, unknown_name
 from lure.experiment.run import Placement, run, summarize
 from lure.experiment.trackers import Tracking
@@ -400,7 +400,7 @@ def main(script: Script, words: Sequence[str] | None = None) -> int:
             print(f"note: {note}", file=sys.stderr)
         label = f"{policy_name(experiment.unlearner)}, seed {experiment.seed}"
         placement = placement_of(call)
-        with joined(placement.device, directory) as (device, mine):
+        with process_group(placement.device, directory) as (device, mine):
             placement = dataclasses.replace(placement, device=device)
             with StageProgress() as progress:
                 stages = run(experiment, mine, placement=placement, watch=lambda moment: progress.show(label, moment))

@@ -1,7 +1,7 @@
 """Mega-batches: a labelled data set cut into the chunks in which it arrives.
 
-The order of things is fixed: few-shot and imbalance choose rows in file order, a seeded permutation (or the file's own
-order) lines them up, the stream is cut, and label noise strikes each mega-batch with numbers of its own.
+The steps have a fixed order: few-shot and imbalance choose rows in file order, a seeded permutation (or file order)
+arranges them, the stream is cut, and label noise is drawn for each mega-batch by itself.
 """
 
 import math
@@ -11,11 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lure.data.examples import Examples, Split
+from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
 from lure.randomness import derive_generator
 
-Order = Literal["iid", "file", "released"]
 LARGEST_GAMMA = 50  # beyond it the counts of a million classes are too large for floats
 
 
@@ -33,14 +32,15 @@ def mega_batches(
 ) -> list[Examples]:
     """Cut a data set into mega-batches (the released code of LURE says meta batches).
 
-    With `count` alone the examples are dealt out as evenly as can be; with `size` alone the last mega-batch may be
-    shorter; with both, `count` mega-batches of `size` are taken, the last one shorter if need be, the rest left out.
+    With `count` alone the examples are divided as evenly as possible; with `size` alone the last mega-batch may be
+    smaller; with both, `count` mega-batches of `size` are taken, the last one smaller if necessary, and the remaining
+    examples are left out.
 
     Args:
         examples: the whole training set.
         count: number of mega-batches, at least 1.
         size: examples in each, at least 1.
-        order: "iid" permutes the rows with the seed; "file" takes them as they come.
+        order: "iid" permutes the rows with the seed; "file" keeps the order of the file.
         shots: keep only the first so many rows of each class.
         imbalance: (largest, smallest, gamma): class c keeps its first a / (b + c^gamma) rows, where a and b make the
             first class `largest` and the last one `smallest`; () keeps all.
@@ -53,7 +53,7 @@ def mega_batches(
 
     Raises:
         InputError: if neither `count` nor `size` is given, one is below 1, there are too few examples, the order is
-            unknown, or a label is that of no class.
+            unknown, or a label is not below the number of classes.
 
     Example:
         >>> data = Examples(torch.arange(10.0)[:, None], torch.arange(10) % 2)
@@ -156,53 +156,3 @@ def _with_noise(mega_batch: Examples, probability: float, num_classes: int, seed
     struck = torch.rand(len(labels), generator=generator) < probability
     random = torch.randint(num_classes, (len(labels),), generator=generator)
     return mega_batch.with_labels(torch.where(struck, random, labels))
-
-
-def released_order(
-    examples: Examples, count: int, size: int, validation_fraction: float, shots: int | None = None
-) -> list[Split]:
-    """Cut a data set as the released code of LURE does: in file order, validation from the end of the file.
-
-    Stage t trains on rows [n (t-1), n t), where n is size * (1 - validation_fraction) rounded down, and validates on
-    `size - n` rows, which follow those of the stage before. The first validation row is where the training share of
-    the whole file ends (image 45,000 of CIFAR-10), or earlier if the last stage would not find its rows there; the
-    released code fails then. The seed plays no part; a file sorted by class gives a class-incremental stream.
-
-    Args:
-        examples: the whole training set.
-        count: number of mega-batches, at least 1.
-        size: examples in each, validation examples included, at least 1.
-        validation_fraction: share of each that is validated on, in [0, 1).
-        shots: keep only the first so many rows of each class before the stream is cut.
-
-    Raises:
-        InputError: if there are fewer than count * size examples, or a stage would have nothing to train on.
-
-    Example:
-        >>> data = Examples(torch.arange(20.0)[:, None], torch.zeros(20, dtype=torch.int64))
-        >>> second = released_order(data, 2, 10, 0.1)[1]
-        >>> second.train.inputs.flatten()[:3].tolist(), second.validation.inputs.flatten().tolist()
-        ([9.0, 10.0, 11.0], [19.0])
-
-    Reference:
-        The data loading of LURE's released code.
-    """
-    for name, value in (("the number of mega-batches", count), ("the size of a mega-batch", size)):
-        require_within(name, value, 1)
-    if shots is not None:
-        examples = examples[few_shot_rows(examples.labels, shots)]
-    if len(examples) < count * size:
-        raise InputError(f"{len(examples)} examples are too few for {count} mega-batches of {size}")
-    # A product such as 0.9 * 10 may fall just short of the whole number that it stands for.
-    num_train = math.floor(size * (1 - validation_fraction) + 1e-9)
-    num_validation = size - num_train
-    if not num_train:
-        raise InputError(f"a mega-batch of {size} examples leaves none to train on")
-    start = min(round(len(examples) * (1 - validation_fraction)), len(examples) - count * num_validation)
-    return [
-        Split(
-            train=examples[num_train * stage : num_train * (stage + 1)],
-            validation=examples[start + num_validation * stage : start + num_validation * (stage + 1)],
-        )
-        for stage in range(count)
-    ]

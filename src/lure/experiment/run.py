@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lure.data.examples import Examples, Split
+from lure.data.released import released_order
 from lure.data.sources import Dataset, load_dataset
-from lure.data.stream import few_shot_rows, mega_batches, released_order
+from lure.data.stream import few_shot_rows, mega_batches
 from lure.errors import require_within
 from lure.experiment.trackers import Tracker, Tracking, require_tracker
 from lure.learner.learner import Learner

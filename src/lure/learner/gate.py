@@ -13,7 +13,7 @@ from typing import Any
 from scipy import special  # scipy.stats would take a second to import
 from torch import Tensor
 
-from lure.recipe import check_settings, setting
+from lure.settings import check_settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Gate:
     maximum_calibration_error: float | None = setting(None, "refuse above this expected calibration error", 0, 1)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_settings(self, accept_text=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,6 @@ from lure.training.loader import Loader
 from lure.training.predict import arithmetic, count_flops, predict
 from lure.training.schedule import build_optimizer
 from lure.training.state import FitState
-from lure.unlearners import build_unlearner
 
 
 class Learner:
@@ -66,7 +65,6 @@ class Learner:
     def __init__(self, opened: Opened, checkpoint_share: float = 0.05) -> None:
         self.opened, self.directory, self.recipe = opened, opened.directory, opened.recipe
         self._checkpoint_share = checkpoint_share
-        self._unlearner = build_unlearner(opened.recipe.unlearner)
         self._checkpoints: Checkpoints | None = None  # of the running stage
         self._inspection: Inspection | None = None  # what earlier chunks hold, where there is a gate
         self._flops_per_example: int | None = None
@@ -223,7 +221,7 @@ class Learner:
             arrived = self._arrive(mega_batch, number)
             arrival = self._inspect(arrived, on_arrival)
             offered = self._replay(arrived, number)
-            running = self._resume(arrived, number) or unlearn(self._unlearner, self.state, arrived, offered)
+            running = self._resume(arrived, number) or unlearn(self.state, arrived, offered)
             fitted = self._fit(offered, running, number, watch, on_epoch)
             measured = measure(self.state, offered, number, fitted)
             decision = self._decide(measured)

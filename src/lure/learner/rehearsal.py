@@ -8,7 +8,7 @@ from lure.randomness import forked_rng
 from lure.training.loader import Loader
 from lure.training.predict import arithmetic, predict
 from lure.unlearn import apply_
-from lure.unlearners import Context, build_unlearner
+from lure.unlearners import Context
 from lure.weights.layers import snapshot
 
 
@@ -50,4 +50,4 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
         all_batches=batches,
     )
     with arithmetic(recipe):
-        apply_(build_unlearner(recipe.unlearner), model, context)
+        apply_(recipe.method, model, context)

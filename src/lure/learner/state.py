@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from lure.data.examples import Examples, Split
-from lure.data.replay import build_replay
 from lure.learner.mega_batch import MegaBatch
 from lure.learner.opening import Opened
 from lure.learner.task import Task, build_network
@@ -40,7 +39,7 @@ class WorkingState:
         self.model: nn.Module | None = None
         self.initial: dict[str, Tensor] = {}
         self.optimizer_tensors: dict[str, Tensor] = {}
-        self.replay = build_replay(opened.recipe.replay)
+        self.replay = opened.recipe.new_replay()
         self.splits: dict[int, Split] = {}
         if current := opened.directory.standing.current:
             self._load(opened.directory.stages[current - 1])

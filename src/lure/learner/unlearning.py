@@ -8,14 +8,13 @@ from lure.training.loader import Sample
 from lure.training.schedule import build_optimizer
 from lure.training.state import restore_optimizer
 from lure.unlearn import apply_
-from lure.unlearners import Context, Unlearner
+from lure.unlearners import Context
 
 
-def unlearn(unlearner: Unlearner, state: WorkingState, arrived: MegaBatch, offered: Offered) -> Running:
-    """Run an unlearner on the version in use; before the first stage there is nothing to unlearn.
+def unlearn(state: WorkingState, arrived: MegaBatch, offered: Offered) -> Running:
+    """Run the recipe's unlearner on the version in use; before the first stage there is nothing to unlearn.
 
     Args:
-        unlearner: what acts on the weights.
         state: holds the network, and the optimiser's state where the recipe carries it on.
         arrived: the new mega-batch; the recipe's `sample` says whether the unlearner reads it or all data.
         offered: all that replay offers.
@@ -43,6 +42,6 @@ def unlearn(unlearner: Unlearner, state: WorkingState, arrived: MegaBatch, offer
         all_batches=everything,
     )
     cleared = optimizer if recipe.carry_optimizer and not recipe.carry_as_released else None
-    report = apply_(unlearner, model, context, cleared)
+    report = apply_(recipe.method, model, context, cleared)
     drawn = everything.examples_drawn + (sample.examples_drawn if sample is not everything else 0)
     return Running(optimizer, None, Unlearned.of(report, drawn))

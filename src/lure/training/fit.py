@@ -19,7 +19,7 @@ from lure.distributed import (
     number_of_processes,
     process_rank,
     share_weight,
-    total,
+    sum_over_processes,
 )
 from lure.errors import InputError
 from lure.randomness import derive_generator, forked_rng
@@ -200,7 +200,7 @@ class _Trainer:
                 self.watch(Moment(stage, epoch, recipe.epochs, step, steps, accuracy))
             if step == last_step or (deadline is not None and time.perf_counter() >= deadline):
                 break
-        losses = total(losses) / number_of_processes()
+        losses = sum_over_processes(losses) / number_of_processes()
         broken = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(broken):
             first = int(broken[0])
@@ -209,5 +209,5 @@ class _Trainer:
                 f"lower the learning rate (lr = {recipe.lr:g}) or look for bad values in the data"
             )
         state.steps, state.examples = state.steps + step, state.examples + seen
-        state.train_accuracy = int(total(hits)) / seen
+        state.train_accuracy = int(sum_over_processes(hits)) / seen
         return float(losses[:step].mean())

@@ -4,6 +4,7 @@ A new method is a new file and one line in `UNLEARNERS`; the contract suite of t
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from lure.settings import build_choice, format_choice
 from lure.unlearners.contract import Context, Unlearner
@@ -14,6 +15,7 @@ from lure.unlearners.head_reset import HeadReset
 from lure.unlearners.knowledge_evolution import KnowledgeEvolution
 from lure.unlearners.later_layers import LaterLayers
 from lure.unlearners.lure import Lure
+from lure.unlearners.lure_as_released import LureAsReleased, read_differences
 from lure.unlearners.magnitude_reset import MagnitudeReset
 from lure.unlearners.random_reset import RandomReset
 from lure.unlearners.redo import Redo
@@ -38,27 +40,34 @@ UNLEARNERS: dict[str, Callable[..., Unlearner]] = {
 }
 
 
-def build_unlearner(choice: str) -> Unlearner:
+def build_unlearner(choice: str, /, **options: Any) -> Unlearner:
     """Return the unlearner that a choice names, such as "lure" or "lure:forget_fraction=0.3".
+
+    Args:
+        choice: a name in `UNLEARNERS`, with options or without.
+        **options: further options, as values; they win over those in the choice.
 
     Raises:
         InputError: for an unknown name or option, or a value out of range.
 
     Example:
-        >>> build_unlearner("shrink-perturb:shrink=0.3")
-        ShrinkPerturb(shrink=0.3, perturb=0.1)
+        >>> build_unlearner("shrink-perturb:shrink=0.3", perturb=0.2)
+        ShrinkPerturb(shrink=0.3, perturb=0.2)
     """
-    return build_choice("unlearner", choice, UNLEARNERS)
+    return read_differences(choice, options) or build_choice("unlearner", choice, UNLEARNERS, **options)
 
 
 def name_unlearner(unlearner: Unlearner) -> str:
     """Return the choice that names a registered unlearner; the inverse of `build_unlearner`.
 
+    Raises:
+        InputError: if the unlearner's class is not registered.
+
     Example:
         >>> name_unlearner(Lure(forget_fraction=0.3))
         'lure:forget_fraction=0.3'
     """
-    return format_choice(unlearner, UNLEARNERS)
+    return unlearner.choice() if isinstance(unlearner, LureAsReleased) else format_choice(unlearner, UNLEARNERS)
 
 
 __all__ = [
@@ -71,6 +80,7 @@ __all__ = [
     "KnowledgeEvolution",
     "LaterLayers",
     "Lure",
+    "LureAsReleased",
     "MagnitudeReset",
     "RandomReset",
     "Redo",

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from lure.errors import InputError, unknown_name
+from lure.errors import InputError
 from lure.weights.saliency import Batch, Loss, classification_loss
 
 
@@ -19,7 +19,7 @@ class Context:
         batches: the sample of data; can be iterated again and again. Drawn from the new mega-batch, or from all data
             (the recipe's `sample`).
         loss: (model, batch) -> mean loss of the batch; cross-entropy of (inputs, labels) by default.
-        initial: detached CPU state dict from before stage 1, never updated; None where nobody kept it.
+        initial: detached CPU state dict from before stage 1, never updated; None where it was not kept.
         draw: builds a freshly initialised model of the same architecture; None where there is no builder.
         generator: the only source of randomness; None means seed 0.
         all_batches: batches over all that the replay regime offers, in order of arrival; None where unknown.
@@ -36,31 +36,12 @@ class Context:
 class Unlearner(Protocol):
     """Prepares a model in place for the next fit.
 
-    Implementations are frozen keyword-only dataclasses whose fields are all hyperparameters with defaults.
+    Implementations are frozen keyword-only dataclasses whose fields are all hyperparameters, declared by `setting` with
+    default, meaning and range, and checked on construction by `check_settings`.
     """
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Change `model` in place; leave mode, `.grad`, buffers not named in the docstring, and global state alone."""
-
-
-def require_kinds(unlearner: Any) -> None:
-    """Raise unless each hyperparameter that takes one of some names has one of them, and each that counts is whole.
-
-    Raises:
-        InputError: offering the nearest name, or naming what must be a whole number.
-
-    Example:
-        >>> from lure.unlearners import Lure
-        >>> Lure(scope="wieghts")
-        Traceback (most recent call last):
-        lure.errors.InputError: unknown scope 'wieghts': did you mean 'weights'? (valid: all, released, weights)
-    """
-    for name, kind in get_type_hints(type(unlearner)).items():
-        value = getattr(unlearner, name)
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            raise unknown_name(name, str(value), get_args(kind))
-        if int in (kind, *get_args(kind)) and value is not None and not isinstance(value, int):
-            raise InputError(f"{name} must be a whole number, got {value!r}")
 
 
 def sample_batches(context: Context, sample: Literal["new", "all"]) -> Iterable[Batch]:

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lure.errors import require_within
-from lure.unlearners.contract import Context, require_kinds, sample_batches
+from lure.settings import check_settings, setting
+from lure.unlearners.contract import Context, sample_batches
 from lure.weights.layers import layer_parameters, refuse_computed, trainable, weight_layers
 from lure.weights.saliency import accumulate_gradients
 
@@ -23,20 +23,19 @@ class Dash:
     linear, embedding, attention or recurrent weight; each bias vector counts as one kernel.
 
     Shrunk: weights of linear, convolution, embedding, attention and recurrent layers, and their biases. Kept: norm
-    scales, BatchNorm statistics and all other parameters. Nothing is redrawn. A weight that weight norm and the like
-    compute is refused, for its parametrisation could undo the shrinking.
+    scales, BatchNorm statistics and all other parameters. Nothing is redrawn. A weight that a parametrisation computes
+    (weight norm) is refused, because the parametrisation could undo the shrinking.
 
     Differences from the authors' code: gradients are taken in eval mode (theirs: train mode, with batch statistics and
     dropout); linear and 2-d convolution layers only there; and the cosine here is exact for gradients of any size,
     where theirs tends to 0 once norms come near 1e-8.
 
     Args:
-        alpha: weight of the newest batch in the running mean, in [0, 1]; 0.3 in the authors' code, which means that the
-            last ten batches carry 97 % of it. 0 is the limit in which all batches count alike: their plain sum.
-        shrink_floor: the least factor, in [0, 1]; 0.3 in the authors' code, 0.05 in a later port of others. 0 wipes out
-            whatever the gradient opposes.
-        sample: "all" reads all data so far in order of arrival, as the authors do; "new" the new mega-batch's only.
-        biases: whether bias vectors shrink too, as the authors do.
+        alpha: 0.3 in the authors' code, so that the last ten batches carry 97 % of the mean. 0 is the limit in which
+            all batches count alike: their plain sum.
+        shrink_floor: 0.3 in the authors' code, 0.05 in a later port by others. 0 erases whatever the gradient opposes.
+        sample: "all" reads in order of arrival, as the authors do.
+        biases: true as in the authors' code.
 
     Raises:
         InputError: for parametrised weights, or if there are no data to read.
@@ -58,15 +57,13 @@ class Dash:
         Plasticity", NeurIPS 2024.
     """
 
-    alpha: float = 0.3
-    shrink_floor: float = 0.3
-    sample: Literal["all", "new"] = "all"
-    biases: bool = True
+    alpha: float = setting(0.3, "weight of the newest batch in the running mean of the gradient", 0, 1)
+    shrink_floor: float = setting(0.3, "the least factor that a kernel is multiplied by", 0, 1)
+    sample: Literal["all", "new"] = setting("all", "data to read: all so far, or the new mega-batch")
+    biases: bool = setting(True, "shrink bias vectors, too")
 
     def __post_init__(self) -> None:
-        require_kinds(self)
-        require_within("alpha", self.alpha, 0, 1)
-        require_within("shrink_floor", self.shrink_floor, 0, 1)
+        check_settings(self)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:

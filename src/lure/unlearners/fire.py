@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lure.errors import InputError, require_within
-from lure.unlearners.contract import Context, require_kinds
+from lure.errors import InputError
+from lure.settings import check_settings, setting
+from lure.unlearners.contract import Context
 from lure.weights.layers import dense_weights, refuse_computed, trainable
 
 
@@ -23,14 +24,14 @@ class Fire:
 
     Changed: weights of linear layers, convolutions and attention projections (packed ones as three matrices). Kept:
     embeddings, transposed convolutions and recurrent layers, all biases, norm scales and BatchNorm statistics. Nothing
-    is drawn and no data are read: the result depends on the weights alone. A matrix of zeros stays. A weight that
-    weight norm and the like compute is refused: the factor of what is stored is not that of what is computed from it.
+    is drawn and no data are read: the result depends on the weights alone. A matrix of zeros stays. A weight that a
+    parametrisation computes (weight norm) is refused: the factor of the stored tensor is not that of the weight.
 
     Differences from the authors' code: theirs treats linear and 2-d convolution layers only, and in a vision
     transformer the query and key projections only; ours computes in float32 at least.
 
     Args:
-        iterations: number of Newton-Schulz steps, at least 1; 10 in the authors' code.
+        iterations: 10 in the authors' code.
 
     Raises:
         InputError: if the model has no such weight, or for parametrised ones.
@@ -46,11 +47,10 @@ class Fire:
         Tradeoff", ICLR 2026.
     """
 
-    iterations: int = 10
+    iterations: int = setting(10, "number of Newton-Schulz steps", 1)
 
     def __post_init__(self) -> None:
-        require_kinds(self)
-        require_within("iterations", self.iterations, 1)
+        check_settings(self)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:
@@ -80,7 +80,7 @@ def polar_factor(matrices: Tensor, iterations: int) -> Tensor:
     """
     tall = matrices.shape[-2] >= matrices.shape[-1]
     factor = matrices if tall else matrices.mT
-    # The squares in the norm must neither vanish (weights of dead units that decayed for long) nor overflow.
+    # The squares in the norm must neither underflow (weights of dead units after long decay) nor overflow.
     largest = factor.abs().amax((-2, -1), keepdim=True)
     extreme = (largest < 1e-15) | (largest > 1e15)
     factor = torch.where(extreme, factor / largest.clamp_min(torch.finfo(factor.dtype).tiny), factor)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lure.errors import require_within
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import forgettable
 from lure.weights.reinit import reinitialize_
@@ -17,14 +17,14 @@ class FisherReset:
     """Redraw the share of weights with the lowest Fisher information: w <- w0 where mean g^2 is lowest.
 
     g is the gradient of a batch's mean loss; its mean square is the diagonal of the empirical Fisher information at the
-    granularity of batches. Unlike SNIP saliency it does not look at the weight itself, so a large weight that the loss
-    ignores is forgotten here and there alike, and a small weight that the loss leans on is kept only here.
+    granularity of batches. Unlike SNIP saliency it ignores the weight itself: both methods forget a large weight to
+    which the loss is flat, but only this one keeps a small weight to which the loss is steep.
 
     Kept: the other weights, all biases, norm scales and BatchNorm statistics. Redrawn: the lowest `forget_fraction` of
     the weights of linear, convolution, embedding and attention layers, ranked over all of them together.
 
     Args:
-        forget_fraction: share of the weights to redraw, in [0, 1]; 0.2 as for LURE, so that the two compare.
+        forget_fraction: 0.2 as for LURE, so that the two compare.
 
     Example:
         >>> import torch
@@ -41,10 +41,10 @@ class FisherReset:
         networks", PNAS 2017.
     """
 
-    forget_fraction: float = 0.2
+    forget_fraction: float = setting(0.2, "share of the weights to redraw", 0, 1)
 
     def __post_init__(self) -> None:
-        require_within("forget_fraction", self.forget_fraction, 0, 1)
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the least informed weights in place."""

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from lure.errors import InputError
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import find_head, trainable
 from lure.weights.reinit import reinitialize_
@@ -15,15 +16,14 @@ from lure.weights.reinit import reinitialize_
 class HeadReset:
     """Redraw the classifier layer, weight and bias: w <- w0 in the head.
 
-    Fresh, unspecific gradients of a new head keep the features below it moving. RIFLE does this several times within a
-    fit; here it happens once, before it.
+    The gradients of a new head keep the features below it moving. RIFLE resets the head several times within a fit;
+    here it happens once, before the fit.
 
     Kept: everything below the head, with all norm layers and BatchNorm statistics. Redrawn: all parameters of the head,
-    bias included. (The released code of LURE looks for a layer that none of its networks has, and so resets nothing.)
+    bias included.
 
     Args:
-        head: name of the layer to redraw, as in `model.named_modules()`; all parameters under it are. None: the last
-            registered `nn.Linear` that owns an untied weight.
+        head: as in `model.named_modules()`; all parameters under it are redrawn. "Last" is in order of registration.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -37,7 +37,10 @@ class HeadReset:
         Fully-connected LayEr", ICML 2020.
     """
 
-    head: str | None = None
+    head: str | None = setting(None, "name of the layer to redraw; none: the last Linear that owns an untied weight")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the head in place."""

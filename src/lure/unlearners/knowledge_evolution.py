@@ -1,4 +1,4 @@
-"""Knowledge evolution: keep the same half of the weights for ever, redraw the other half at every stage."""
+"""Knowledge evolution: always keep the same half of the weights, redraw the other half at every stage."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lure.errors import require_within
-from lure.unlearners.contract import Context, require_kinds
+from lure.settings import check_settings, setting
+from lure.unlearners.contract import Context
 from lure.weights.layers import forgettable
 from lure.weights.reinit import reinitialize_
 
@@ -16,8 +16,8 @@ from lure.weights.reinit import reinitialize_
 class KnowledgeEvolution:
     """Redraw all weights outside a fixed random mask: w <- w0 where the weight is not in the fit hypothesis.
 
-    The kept part carries the knowledge from one generation to the next; the redrawn rest gives it new chances. The mask
-    has no memory: it is a pure function of (mask_seed, parameter name, shape), so every stage has the same one.
+    The kept part carries the knowledge from one generation to the next; the redrawn part starts again. The mask is a
+    pure function of (mask_seed, parameter name, shape), so it is the same at every stage.
 
     Kept: in each weight tensor exactly `keep_fraction` of the entries; all biases, norm scales and BatchNorm
     statistics. Redrawn: the other entries of the weights of linear, convolution, embedding and attention layers.
@@ -27,8 +27,8 @@ class KnowledgeEvolution:
     entry of the mask by itself, so that its count is not exact.
 
     Args:
-        keep_fraction: share of each weight tensor that is kept, in [0, 1]; the authors' split rate, 0.5 or 0.8.
-        mask_seed: chooses the mask; the run's seed does not.
+        keep_fraction: the authors' split rate, 0.5 or 0.8.
+        mask_seed: the same seed gives the same mask at every stage and in every run.
 
     Example:
         >>> net = nn.Linear(4, 3)
@@ -43,12 +43,11 @@ class KnowledgeEvolution:
         Taha, Shrivastava, Davis, "Knowledge Evolution in Neural Networks", CVPR 2021.
     """
 
-    keep_fraction: float = 0.5
-    mask_seed: int = 0
+    keep_fraction: float = setting(0.5, "share of each weight tensor that is kept", 0, 1)
+    mask_seed: int = setting(0, "chooses the mask; the run's seed does not")
 
     def __post_init__(self) -> None:
-        require_kinds(self)
-        require_within("keep_fraction", self.keep_fraction, 0, 1)
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the part outside the fixed mask in place."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lure.errors import require_within, unknown_name
+from lure.errors import unknown_name
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import layer_parameters, trainable, weight_layers
 from lure.weights.reinit import reinitialize_
@@ -20,12 +21,11 @@ class LaterLayers:
     of the linear, convolution, embedding and attention layers.
 
     Kept: the early layers, and in the later ones norm scales and BatchNorm statistics. Redrawn: weights and biases of
-    the later layers. (The released code of LURE redraws their weights only, by the names that they have in ResNet-18.)
+    the later layers.
 
     Args:
-        forget_fraction: share of the layers to redraw, counted from the end and rounded up, in [0, 1]. Where to cut is
-            a choice for each network; half is ours.
-        first_layer: name of the first layer to redraw, as in `model.named_modules()`; overrides the fraction.
+        forget_fraction: where to cut is a choice for each network; half is ours.
+        first_layer: as in `model.named_modules()`.
 
     Raises:
         InputError: if the model has no such layer with weights.
@@ -41,11 +41,11 @@ class LaterLayers:
         Zhou, Vani, Larochelle, Courville, "Fortuitous Forgetting in Connectionist Networks", ICLR 2022.
     """
 
-    forget_fraction: float = 0.5
-    first_layer: str | None = None
+    forget_fraction: float = setting(0.5, "share of the layers to redraw, counted from the end and rounded up", 0, 1)
+    first_layer: str | None = setting(None, "name of the first layer to redraw; overrides the fraction")
 
     def __post_init__(self) -> None:
-        require_within("forget_fraction", self.forget_fraction, 0, 1)
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the later layers in place."""

@@ -1,17 +1,19 @@
 """LURE: forget the weights that matter least to the data, by SNIP saliency."""
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from lure.errors import require_within
-from lure.unlearners.contract import Context, require_kinds, sample_batches
-from lure.weights.layers import forgettable
-from lure.weights.reinit import kaiming_uniform_copy, reinitialize_
+from lure.settings import check_settings, setting
+from lure.unlearners.contract import Context, sample_batches
+from lure.weights.layers import Scope, forgettable
+from lure.weights.reinit import reinitialize_
 from lure.weights.saliency import join_examples, snip_saliency
 from lure.weights.selection import lowest_fraction
+
+if TYPE_CHECKING:
+    from lure.unlearners.lure_as_released import LureAsReleased
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,25 +23,19 @@ class Lure:
     The loss would hardly notice the removal of such a weight, so its place is better used for something new.
 
     Kept: the salient weights, all biases, norm scales and BatchNorm statistics. Redrawn: the lowest `forget_fraction`
-    of the weights of linear, convolution, embedding and attention layers, ranked over all of them together.
+    of the weights of linear, convolution, embedding and attention layers, ranked over all of them together. Exactly
+    that share is redrawn; ties are broken at random.
 
-    The defaults mend what the released code does otherwise than its description says; `Lure.as_released()` does as the
-    code does, each difference being an option here. One remains: it forgets int(fraction * total) entries and what ties
-    with the last, we round.
+    This is the method as the paper describes it. Its released code departs from that description:
+    `lure_as_released.py` holds the differences, and `Lure.as_released()` returns the method with all of them.
 
     Args:
-        forget_fraction: share of the ranked entries to redraw, in [0, 1]; 0.2 is the released code's `snip_size`.
-        scope: what is ranked and redrawn. "weights": as above. "all": every trainable parameter, biases and norm
-            scales too. "released": all are ranked, but of the lowest only those in parameters with "weight" in their
-            name are redrawn, which takes in norm scales and leaves out biases.
-        law: where fresh values come from. "own": the redraw law, by which a layer starts as its network starts it.
-            "kaiming-uniform": uniform with bound 1/sqrt(fan in) everywhere, which is 0.41 times the spread of He's
-            initialisation, and uniform in [-1, 1] for norm scales.
-        sample: "new" reads the sample of the new data; "all" all data so far in order of arrival, so that with a
-            `sample_size` the oldest examples are read at every stage.
-        sample_size: number of examples, read as one batch; None reads all batches of the sample.
-        ties: "random" breaks ties at the threshold by chance, so that the count is exact; "all" redraws all of them,
-            such as every weight of a dead unit.
+        forget_fraction: 0.2 is the released code's `snip_size`.
+        scope: "weights" ranks and redraws what is named above; "all" every trainable parameter, biases and norm scales
+            included.
+        sample: "all" reads in order of arrival, so that with a `sample_size` the oldest examples are read at every
+            stage.
+        sample_size: so many examples are read as one batch; None reads all batches of the sample.
 
     Example:
         >>> import torch
@@ -57,47 +53,27 @@ class Lure:
         TMLR 2023; SNIP: Lee, Ajanthan, Torr, ICLR 2019.
     """
 
-    forget_fraction: float = 0.2
-    scope: Literal["weights", "all", "released"] = "weights"
-    law: Literal["own", "kaiming-uniform"] = "own"
-    sample: Literal["new", "all"] = "new"
-    sample_size: int | None = None
-    ties: Literal["random", "all"] = "random"
+    forget_fraction: float = setting(0.2, "share of the ranked weights to redraw", 0, 1)
+    scope: Scope = setting("weights", "what is ranked and redrawn: weights, or all trainable parameters")
+    sample: Literal["new", "all"] = setting("new", "data to read: the new mega-batch, or all so far")
+    sample_size: int | None = setting(None, "number of examples to read; none: all of the sample", 1)
 
     def __post_init__(self) -> None:
-        require_kinds(self)
-        require_within("forget_fraction", self.forget_fraction, 0, 1)
-        if self.sample_size is not None:
-            require_within("sample_size", self.sample_size, 1)
-
-    @classmethod
-    def as_released(cls, forget_fraction: float = 0.2) -> "Lure":
-        """Return LURE as its released code does it, where that departs from the description.
-
-        Example:
-            >>> from lure.unlearners import name_unlearner
-            >>> name_unlearner(Lure.as_released())
-            'lure:scope=released:law=kaiming-uniform:sample=all:sample_size=100:ties=all'
-        """
-        return cls(
-            forget_fraction=forget_fraction,
-            scope="released",
-            law="kaiming-uniform",
-            sample="all",
-            sample_size=100,
-            ties="all",
-        )
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the least salient weights in place."""
         batches = sample_batches(context, self.sample)
         if self.sample_size is not None:
             batches = [join_examples(batches, self.sample_size)]
-        scores = snip_saliency(model, batches, context.loss)
-        ranked = forgettable(model, "weights" if self.scope == "weights" else "all")
-        scores = {name: scores[name] for name in ranked}
-        mask = lowest_fraction(scores, self.forget_fraction, context.generator, ties=self.ties)
-        if self.scope == "released":
-            mask = {name: forget for name, forget in mask.items() if "weight" in name}
-        draw = partial(kaiming_uniform_copy, model) if self.law == "kaiming-uniform" else context.draw
-        reinitialize_(model, mask, context.generator, draw)
+        saliency = snip_saliency(model, batches, context.loss)
+        scores = {name: saliency[name] for name in forgettable(model, self.scope)}
+        mask = lowest_fraction(scores, self.forget_fraction, context.generator)
+        reinitialize_(model, mask, context.generator, context.draw)
+
+    @staticmethod
+    def as_released(forget_fraction: float = 0.2) -> "LureAsReleased":
+        """Return LURE as its released code does it, where that departs from the description."""
+        from lure.unlearners.lure_as_released import LureAsReleased
+
+        return LureAsReleased(forget_fraction=forget_fraction)

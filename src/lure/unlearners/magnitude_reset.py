@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lure.errors import require_within
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import forgettable
 from lure.weights.reinit import reinitialize_
@@ -16,14 +16,14 @@ from lure.weights.selection import lowest_fraction
 class MagnitudeReset:
     """Redraw the share of weights with the smallest absolute value: w <- w0 where |w| is lowest.
 
-    The importance score that needs no data: LURE with |w| in place of |w * dL/dw|. Layers whose weights are small
-    throughout (wide ones) give most of what is forgotten.
+    An importance score that needs no data: LURE with |w| in place of |w * dL/dw|. Most of what is forgotten comes from
+    layers whose weights are all small (wide ones).
 
     Kept: the larger weights, all biases, norm scales and BatchNorm statistics. Redrawn: the lowest `forget_fraction`
     of the weights of linear, convolution, embedding and attention layers, ranked over all of them together.
 
     Args:
-        forget_fraction: share of the weights to redraw, in [0, 1]; 0.2 as for LURE, so that the two compare.
+        forget_fraction: 0.2 as for LURE, so that the two compare.
 
     Example:
         >>> import torch
@@ -41,10 +41,10 @@ class MagnitudeReset:
         authors on data-aware re-initialisation.
     """
 
-    forget_fraction: float = 0.2
+    forget_fraction: float = setting(0.2, "share of the weights to redraw", 0, 1)
 
     def __post_init__(self) -> None:
-        require_within("forget_fraction", self.forget_fraction, 0, 1)
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the smallest weights in place."""

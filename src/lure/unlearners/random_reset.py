@@ -1,11 +1,11 @@
-"""Random reset: forget weights chosen by chance. LURE's control."""
+"""Random reset: forget weights chosen at random. LURE's control."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from lure.errors import require_within
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import forgettable
 from lure.weights.reinit import reinitialize_
@@ -16,13 +16,13 @@ from lure.weights.selection import lowest_fraction
 class RandomReset:
     """Redraw a random share of the weights: w <- w0 with probability `forget_fraction`, the count being exact.
 
-    What LURE gains over this, its saliency gains; what it does not, any redraw of that size would have given.
+    LURE's gain over this is what its saliency contributes; the rest any redraw of that size would have given.
 
     Kept: the other weights, all biases, norm scales and BatchNorm statistics. Redrawn: weights of linear, convolution,
     embedding and attention layers, each entry as likely as any other. No data are read.
 
     Args:
-        forget_fraction: share of the weights to redraw, in [0, 1]; 0.2 as for LURE, so that the two compare.
+        forget_fraction: 0.2 as for LURE, so that the two compare.
 
     Example:
         >>> net = nn.Linear(10, 5)
@@ -35,10 +35,10 @@ class RandomReset:
         The control of Ramkumar, Arani, Zonooz, "Learn, Unlearn and Relearn", TMLR 2023.
     """
 
-    forget_fraction: float = 0.2
+    forget_fraction: float = setting(0.2, "share of the weights to redraw", 0, 1)
 
     def __post_init__(self) -> None:
-        require_within("forget_fraction", self.forget_fraction, 0, 1)
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw a random share of the weights in place."""

@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lure.errors import InputError, require_within
+from lure.distributed import sum_over_processes
+from lure.errors import InputError
 from lure.randomness import forked_rng
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import HiddenLayer, hidden_layers, trainable, unwrap
 from lure.weights.modes import evaluating
 from lure.weights.reinit import reinitialize_
-from lure.weights.saliency import mean_loss, sum_over_ranks
+from lure.weights.saliency import mean_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +27,18 @@ class Redo:
     zero a recycled unit does not disturb the function until training gives it a use.
 
     Only hidden layers take part: linear and ungrouped convolution layers whose output goes, unit by unit, into exactly
-    one other such layer. Which ones do is read off the computation graph of the first batch; the last layer and layers
-    that feed a residual sum do not. Units are taken to keep their order on the way.
+    one other such layer. They are found in the computation graph of the first batch; the last layer and layers that
+    feed a residual sum are not among them. Units are assumed to keep their order on the way.
 
     Redrawn: weight and bias of dormant units (the authors set the bias to zero). Zeroed: the next layer's weights that
     read them. Kept: everything else, norm scales and BatchNorm statistics included; a unit that a norm layer behind it
     holds down stays dormant, and the papers' networks have none.
 
     Args:
-        tau: threshold of the normalised activation, at least 0; 0.1 for the authors' larger networks, 0 takes units
-            that never fire.
+        tau: 0.1 for the authors' larger networks; 0 takes only units that never fire.
 
     Raises:
-        InputError: if there is no data, or the model has no hidden layer of that kind.
+        InputError: if there are no data, or the model has no hidden layer of that kind.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -51,10 +52,10 @@ class Redo:
         Sokar, Agarwal, Castro, Evci, "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML 2023.
     """
 
-    tau: float = 0.1
+    tau: float = setting(0.1, "units whose normalised activation is at most this are dormant", 0)
 
     def __post_init__(self) -> None:
-        require_within("tau", self.tau, 0)
+        check_settings(self)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:
@@ -103,8 +104,8 @@ def mean_activities(model: nn.Module, context: Context) -> list[tuple[HiddenLaye
         finally:
             for handle in handles:
                 handle.remove()
-    sum_over_ranks(sums)
-    sum_over_ranks(counts)
+    for tensor in (*sums, *counts):
+        sum_over_processes(tensor)
     means = [total / count for total, count in zip(sums, counts, strict=True)]
     # A flattened image gives the next layer several inputs for each unit, side by side.
     return [(layer, mean.view(-1, layer.positions).mean(1)) for layer, mean in zip(layers, means, strict=True)]

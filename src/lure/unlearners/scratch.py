@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from lure.errors import InputError
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import require_initial, trainable, unwrap
 from lure.weights.reinit import redraw_all_
@@ -15,15 +16,14 @@ from lure.weights.reinit import redraw_all_
 class Scratch:
     """Redraw every trainable parameter: w <- w0.
 
-    Weights, biases and norm scales are drawn afresh by the redraw law; BatchNorm statistics and other buffers go back
-    to `context.initial`, or to a fresh model's where that is not given. Frozen parameters stay.
+    Weights, biases and norm scales are drawn afresh by the redraw law. BatchNorm statistics and other buffers are reset
+    to `context.initial`, or to those of a fresh model if that is not given. Frozen parameters stay.
 
     Args:
-        reload: go back to `context.initial` altogether, so that every stage starts from the same weights, as in the
-            released code of LURE; otherwise each stage draws anew.
+        reload: every stage then starts from the same weights, those of `context.initial`.
 
     Raises:
-        InputError: if `context.initial` is asked for and lacks a weight or has it in another shape.
+        InputError: with `reload`, if `context.initial` is not given, lacks a weight or has it in another shape.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
@@ -40,7 +40,10 @@ class Scratch:
         The baseline of Ash, Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020.
     """
 
-    reload: bool = False
+    reload: bool = setting(False, "go back to the initial weights instead of drawing anew")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the whole model in place."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lure.errors import require_within
+from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import forgettable
 from lure.weights.reinit import fresh_parameters
@@ -19,14 +19,14 @@ class ShrinkPerturb:
     back the larger gradients of small weights; the fresh part breaks the symmetry. `shrink=1, perturb=0` is a warm
     start, `shrink=0, perturb=1` redraws everything.
 
-    Moved: every trainable parameter, biases and norm scales included, as in the authors' code; a norm scale at 1 goes
-    to shrink + perturb. Kept: BatchNorm statistics and other buffers (the authors go on with the fresh network's, and
-    their first batches put them right; ours do the same from the old ones).
+    Changed: every trainable parameter, biases and norm scales included, as in the authors' code; a norm scale of 1
+    becomes shrink + perturb. Kept: BatchNorm statistics and other buffers (the authors continue with the fresh
+    network's; in both cases the first batches correct them).
 
     Args:
-        shrink: factor of the old parameters, in [0, 1]; 0.4 in the authors' code (0.3 in LURE's scripts).
-        perturb: factor of the fresh ones, in [0, 1]; 0.1 in the authors' code (0.001 in LURE's scripts). Later ports
-            mix (1 - c) * w + c * w0, with c = 0.8: that is `shrink=0.2, perturb=0.8`.
+        shrink: 0.4 in the authors' code (0.3 in LURE's scripts).
+        perturb: 0.1 in the authors' code (0.001 in LURE's scripts). Later ports mix (1 - c) * w + c * w0 with c = 0.8,
+            which is `shrink=0.2, perturb=0.8`.
 
     Example:
         >>> import torch
@@ -40,12 +40,11 @@ class ShrinkPerturb:
         Ash, Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020.
     """
 
-    shrink: float = 0.4
-    perturb: float = 0.1
+    shrink: float = setting(0.4, "factor of the old parameters", 0, 1)
+    perturb: float = setting(0.1, "factor of the fresh parameters", 0, 1)
 
     def __post_init__(self) -> None:
-        require_within("shrink", self.shrink, 0, 1)
-        require_within("perturb", self.perturb, 0, 1)
+        check_settings(self)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:

@@ -11,8 +11,8 @@ from lure.unlearners.contract import Context
 class WarmStart:
     """Do nothing: w <- w.
 
-    Cheapest, and often worse than training from scratch on the same data, most of all under label noise. Weights,
-    biases, norm scales and BatchNorm statistics are all kept.
+    The cheapest method, and often worse than training from scratch on the same data, above all under label noise. All
+    weights, biases, norm scales and BatchNorm statistics are kept.
 
     Example:
         >>> import torch

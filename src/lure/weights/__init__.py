@@ -1,1 +1,1 @@
-"""What methods work with: kinds of layers, saliency, selection, fresh weights, the optimiser's state."""
+"""What methods work with: kinds of layers, saliency, selection, fresh weights, eval mode, the optimiser's state."""

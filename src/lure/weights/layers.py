@@ -1,4 +1,4 @@
-"""What kinds of layers there are: which weights may be forgotten, which layer is the head, in which order they stand.
+"""Kinds of layers: which weights may be forgotten, which layer is the head, in which order the layers stand.
 
 This is the only module that knows layer types; everything else asks it. Names are those of the inner module: wrappers
 of `torch.compile` and of data-parallel training are stripped. A tensor that two layers share counts once, under the
@@ -53,7 +53,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def suits_channels_last(model: nn.Module) -> bool:
-    """Tell whether a model may, and should, run with the channels innermost: it has convolutions, and all are safe so.
+    """Tell whether a model may, and should, run in channels_last: it has convolutions, and all of them are safe in it.
 
     On the CPU, the gradient of a strided 1x1 convolution of fewer than 16 channels is wrong in that layout, and
     computing it damages the memory of the process (oneDNN issue 6035: the kernel writes past its workspace).
@@ -90,7 +90,7 @@ def refuse_unmaterialized(model: nn.Module) -> None:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return name -> parameter for everything that training moves, tied tensors once."""
+    """Return name -> parameter for every parameter that training changes; tied tensors once."""
     return {name: parameter for name, parameter in unwrap(model).named_parameters() if parameter.requires_grad}
 
 
@@ -115,7 +115,7 @@ def owner(model: nn.Module, name: str) -> tuple[nn.Module, str, str]:
 
 
 def is_norm(layer: nn.Module) -> bool:
-    """Tell whether a layer normalises (its one-dimensional scale is not a weight that is forgotten)."""
+    """Tell whether a layer normalises; its scale is not among the weights that are forgotten."""
     return isinstance(layer, NORM_LAYERS)
 
 
@@ -132,7 +132,7 @@ def forgettable(model: nn.Module, scope: Scope = "weights") -> dict[str, nn.Para
     parameters such as position tables stay. With scope "all": every trainable parameter.
 
     Raises:
-        InputError: if there is none, so that a reset which would reset nothing does not pass for one.
+        InputError: if there is none, so that a reset without effect does not go unnoticed.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
@@ -254,15 +254,15 @@ class HiddenLayer:
 
 
 def hidden_layers(model: nn.Module, run: Callable[[], Tensor]) -> list[HiddenLayer]:
-    """Find the layers whose units go, each by itself, into exactly one other layer.
+    """Find the layers whose units are each read, unmixed, by exactly one other layer.
 
     Linear and ungrouped convolution layers count; activation functions, norm layers, pooling and flattening may stand
-    between. What goes anywhere else too (a residual sum, the model's output), meets other tensors on its way, is
-    mixed by a layer of another kind or is used twice is left out.
+    between. A layer is left out if its output also goes elsewhere (a residual sum, the model's output), is combined
+    with other tensors or mixed by a layer of another kind on its way, or is used twice.
 
     Args:
         model: the network.
-        run: runs it once and returns a tensor that depends on all that it computed, such as the loss.
+        run: runs it once and returns a tensor that depends on everything it computed, such as the loss.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
@@ -365,11 +365,11 @@ def layer_parameters(model: nn.Module, layer_name: str) -> list[str]:
 def find_head(model: nn.Module, name: str | None = None) -> str:
     """Return the name of the classifier: the last registered `nn.Linear` with a trainable weight of its own.
 
-    A linear layer whose weight is tied to another layer's (a language model's decoder) is no head.
+    A linear layer whose weight is tied to another layer's (a language model's decoder) does not count.
 
     Args:
         model: the network.
-        name: the layer that the user says is the head; checked and returned.
+        name: the layer that the user names as the head; it is checked and returned.
 
     Raises:
         InputError: if there is no such layer, or it owns no trainable parameter.

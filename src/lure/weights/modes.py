@@ -1,4 +1,7 @@
-"""Eval mode for as long as a block runs, with every layer given back the mode that it had."""
+"""Modes of a model while a block of code runs: eval mode, and gradients of recurrent layers in it.
+
+Both restore afterwards what they changed.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +12,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run a block with the whole model in eval mode, then give each layer the mode that it had.
+    """Run a block with the whole model in eval mode, then restore the mode of each layer.
 
     A layer that its owner keeps in eval mode while the rest trains (frozen BatchNorm) stays so.
     """

@@ -1,4 +1,7 @@
-"""The optimiser's state, cleared entry by entry where weights were replaced."""
+"""The optimiser's state, cleared entry by entry where weights were replaced.
+
+`clear_optimizer_state_` clears it; `require_clearable` says beforehand whether it can be cleared.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +11,7 @@ from torch import Tensor, nn
 
 from lure.errors import InputError
 
-# Per-entry state of optimisers by the name it is kept under, where a parameter that was never stepped has zero.
+# Names under which optimisers of torch keep per-entry state that starts at zero.
 ZERO_AT_START = {
     "momentum_buffer",
     "exp_avg",
@@ -24,15 +27,15 @@ ZERO_AT_START = {
 
 
 def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Raise unless the optimiser's state is of a kind that can be cleared entry by entry, for all that it holds.
+    """Raise unless all of the optimiser's state can be cleared entry by entry.
 
     Args:
         optimizer: whose state is to be cleared.
-        parameters: name -> parameter of the model, of which it must hold some.
+        parameters: name -> parameter of the model; the optimiser must hold at least one of them.
 
     Raises:
-        InputError: if the optimiser does not hold any of the parameters (it was built for another model), or keeps
-            state that belongs to rows (Adafactor), to all parameters at once (LBFGS), or to what we do not know.
+        InputError: if the optimiser holds none of the parameters (it was built for another model), or keeps state of
+            whole rows (Adafactor), of all parameters at once (LBFGS), or of a kind that is not known here.
     """
     if not hasattr(optimizer, "param_groups"):
         raise InputError(f"optimizer must be one optimiser of torch, got {type(optimizer).__name__}")
@@ -41,7 +44,7 @@ def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
         raise InputError("the optimiser holds none of the model's parameters: it was built for another model")
     kind = type(getattr(optimizer, "optimizer", optimizer)).__name__  # accelerate and others wrap it
     names = {parameter: repr(name) for name, parameter in parameters.items()}
-    # LBFGS keeps the state of all parameters under the first that it holds, which may be none of the model's.
+    # LBFGS keeps the state of all parameters under the first one that it holds, which may not be the model's.
     for parameter in [*names, *(held - names.keys())]:
         name = names.get(parameter, f"a parameter of shape {tuple(parameter.shape)}")
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -56,17 +59,13 @@ def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
                 )
 
 
-def _is_known(key: Any) -> bool:
-    return key in ZERO_AT_START or key in ("sum", "step_size", "ax")
-
-
 @torch.no_grad()
 def clear_optimizer_state_(optimizer: torch.optim.Optimizer, changed: Mapping[nn.Parameter, Tensor]) -> None:
-    """Put the optimiser's per-entry state back to its beginning where the mask is True, and nowhere else.
+    """Reset the optimiser's per-entry state to its initial value where the mask is True, and nowhere else.
 
-    Beginning means zero for momentum and moments, the initial accumulator for Adagrad's sum, the learning rate for
+    The initial value is zero for momentum and moments, the initial accumulator for Adagrad's sum, the learning rate for
     Rprop's step sizes, and the new weight itself for ASGD's running average. State of the whole tensor (step counts)
-    stays. Parameters that were never stepped have no state, and none is made.
+    stays. A parameter that was never stepped has no state, and none is created.
 
     Args:
         optimizer: any optimiser of torch, or another that keeps its state under the same names.
@@ -90,11 +89,15 @@ def clear_optimizer_state_(optimizer: torch.optim.Optimizer, changed: Mapping[nn
         for key, value in optimizer.state.get(parameter, {}).items():
             if not isinstance(value, Tensor) or not _is_known(key) or value.shape != parameter.shape:
                 continue
-            begun: Tensor | float = 0.0
+            initial: Tensor | float = 0.0
             if key == "sum":
-                begun = groups[parameter]["initial_accumulator_value"]
+                initial = groups[parameter]["initial_accumulator_value"]
             elif key == "step_size":
-                begun = float(groups[parameter]["lr"])
+                initial = float(groups[parameter]["lr"])
             elif key == "ax":
-                begun = parameter.to(value.dtype)
-            value.copy_(torch.where(mask.to(value.device), begun, value))
+                initial = parameter.to(value.dtype)
+            value.copy_(torch.where(mask.to(value.device), initial, value))
+
+
+def _is_known(key: Any) -> bool:
+    return key in ZERO_AT_START or key in ("sum", "step_size", "ax")

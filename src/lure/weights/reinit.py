@@ -1,9 +1,9 @@
 """Fresh weights: the only module that draws new ones.
 
-The redraw law: a fresh value comes from a newly built model of the same architecture where a builder (`draw`) is at
-hand, and otherwise from the layer's own `reset_parameters`, run on a copy. The two differ where a network initialises
-its layers itself: a convolution's `reset_parameters` is Kaiming-uniform with a = sqrt(5), our ResNets' own
-initialisation is not. What can be redrawn by neither raises; nothing is skipped silently.
+The redraw law: a fresh value comes from a newly built model of the same architecture if a builder (`draw`) is given,
+and otherwise from the layer's own `reset_parameters`, run on a copy. The two differ where a network initialises its
+layers itself: a convolution's `reset_parameters` is Kaiming-uniform with a = sqrt(5), our ResNets' own initialisation
+is not. A parameter that neither can redraw is an error; nothing is skipped silently.
 """
 
 import copy
@@ -102,7 +102,7 @@ def _reset_copy(model: nn.Module, wanted: list[str]) -> dict[str, Tensor]:
                 prefix = f"{layer_name}.parametrizations.{local}.".removeprefix(".")
                 if any(name.startswith(prefix) for name in wanted):
                     computed[prefix] = layer_name, local
-    # NaN marks what no layer touches: a reset that resets nothing must not pass for one.
+    # NaN marks what no layer resets: a reset without effect must not go unnoticed.
     for tensor in plain.parameters():
         if tensor.is_floating_point() or tensor.is_complex():
             tensor.fill_(math.nan)
@@ -157,7 +157,7 @@ def _parametrised_values(
         layer = rebuilt.get_submodule(layer_name)
         weight = plain.get_submodule(layer_name).get_parameter(local).detach()
         if bool(torch.isnan(weight).any()):
-            continue  # its layer does not reset it, which is said where it is asked for
+            continue  # its layer does not reset it; the caller raises
         try:
             setattr(layer, local, weight)
         except (RuntimeError, NotImplementedError) as error:
@@ -177,26 +177,6 @@ def _parametrised_values(
 
 
 @torch.no_grad()
-def kaiming_uniform_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the model with every parameter uniform in [-b, b], b = 1/sqrt(fan in); a builder for `draw`.
-
-    This is Kaiming-uniform with a = sqrt(5), whatever each layer's own initialisation is. Fan in is the number of
-    entries of one output; of a vector it is 1, so biases and norm scales are uniform in [-1, 1]. The released code of
-    LURE draws so. The global random state draws: call it inside `forked_rng`.
-
-    Example:
-        >>> copied = kaiming_uniform_copy(nn.Linear(100, 3))
-        >>> bool((copied.weight.abs() <= 0.1).all()), bool((copied.weight.abs() > 0.05).any())
-        (True, True)
-    """
-    copied = copy.deepcopy(unwrap(model)).requires_grad_(False).cpu()
-    for parameter in copied.parameters():
-        fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-        parameter.uniform_(-(fan_in**-0.5), fan_in**-0.5)
-    return copied
-
-
-@torch.no_grad()
 def reinitialize_(
     model: nn.Module,
     forget_mask: Mapping[str, Tensor],
@@ -207,13 +187,13 @@ def reinitialize_(
 
     Args:
         model: the network, changed in place.
-        forget_mask: parameter name -> bool tensor of the parameter's shape, True = forget. Absent names stay whole.
+        forget_mask: parameter name -> bool tensor of the parameter's shape, True = forget. Other parameters stay.
         generator: the source of randomness; None means seed 0.
         draw: builds a freshly initialised model of the same architecture; without it `reset_parameters` draws.
 
     Raises:
-        InputError: for an unknown or frozen parameter, a mask of another shape or type, or what cannot be redrawn; the
-            model is then unchanged.
+        InputError: for an unknown or frozen parameter, a mask of another shape or type, or a parameter that cannot be
+            redrawn; the model is then unchanged.
 
     Example:
         >>> net = nn.Linear(2, 2)
@@ -244,10 +224,10 @@ def redraw_all_(
     draw: Callable[[], nn.Module] | None = None,
     initial: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Redraw every trainable parameter, and put the buffers back to where they began.
+    """Redraw every trainable parameter, and reset the buffers to their initial values.
 
     Each buffer comes from `initial` where that holds it, else from a freshly built model, or without a builder from the
-    layers' own resets (BatchNorm resets its statistics); buffers that none of them touches stay.
+    layers' own resets (BatchNorm resets its statistics). A buffer that has none of these sources stays.
 
     Args:
         model: the network, changed in place.
@@ -266,21 +246,21 @@ def redraw_all_(
         (0, [0.0, 0.0])
     """
     fresh = fresh_parameters(model, forgettable(model, "all"), generator, draw)
-    began = _begun_buffers(model, generator, draw, initial or {})
+    buffers_at_start = _initial_buffers(model, generator, draw, initial or {})
     parameters, buffers = trainable(model), dict(unwrap(model).named_buffers())
     for name, value in fresh.items():
         parameters[name].copy_(value)
-    for name, value in began.items():
+    for name, value in buffers_at_start.items():
         buffers[name].copy_(value)
 
 
-def _begun_buffers(
+def _initial_buffers(
     model: nn.Module,
     generator: torch.Generator | None,
     draw: Callable[[], nn.Module] | None,
     initial: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Return the buffers as they began, each from the first source that has it."""
+    """Return the initial values of the buffers, each from the first source that has it."""
     inner = unwrap(model)
     buffers = dict(inner.named_buffers())
     began = {name: initial[name] for name in buffers if name in initial}

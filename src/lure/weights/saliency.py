@@ -1,17 +1,18 @@
-"""How much each weight matters: SNIP saliency, Fisher information, magnitude, and the choice of the least of them.
+"""How much each weight matters: SNIP saliency, Fisher information and magnitude, for every trainable parameter.
 
-Gradients are taken in eval mode, so neither dropout nor BatchNorm's running statistics take part; the model comes back
-as it was: modes, buffers, `.grad` and the global random state.
+Gradients are taken in eval mode, so dropout is off and BatchNorm uses its running statistics. The model is left as it
+was: modes, buffers, `.grad` and the global random state. `accumulate_gradients` is the loop behind them, for a method
+that needs another sum over gradients.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lure.distributed import sum_over_processes
 from lure.errors import InputError
 from lure.randomness import forked_rng
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
@@ -25,7 +26,7 @@ def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of a batch (inputs, labels); inputs (batch, ...), labels (batch,) int64.
 
     Raises:
-        InputError: if the batch is not a pair, or its labels are no classes; pass a `loss` of your own for those.
+        InputError: if the batch is not a pair, or its labels are not classes: pass a `loss` of your own then.
     """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise InputError(
@@ -40,136 +41,6 @@ def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
             "or labels of an integer type"
         )
     return F.cross_entropy(outputs, labels)
-
-
-def mean_loss(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
-    """Return the loss of a batch, seen to be one number.
-
-    Raises:
-        InputError: if it is anything else, such as a loss for each example.
-
-    Example:
-        >>> mean_loss(classification_loss, nn.Linear(2, 3), (torch.rand(4, 2), torch.tensor([0, 1, 2, 0]))).dim()
-        0
-    """
-    value = loss(model, batch)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(f"the loss must be a tensor of one number, the mean over the batch, got {found}")
-    return value
-
-
-def join_examples(batches: Iterable[Batch], size: int) -> Batch:
-    """Join the first examples of some batches into a single batch.
-
-    Args:
-        batches: tensors, or tuples, lists or dicts of tensors, whose first dimension counts examples.
-        size: number of examples; fewer if there are not so many.
-
-    Raises:
-        InputError: if there is no batch, one holds something else, or their examples differ in shape.
-
-    Example:
-        >>> batches = [(torch.rand(2, 5), torch.tensor([0, 1])), (torch.rand(2, 5), torch.tensor([2, 3]))]
-        >>> inputs, labels = join_examples(batches, 3)
-        >>> inputs.shape, labels.tolist()
-        (torch.Size([3, 5]), [0, 1, 2])
-    """
-    taken: list[Batch] = []
-    num_taken = 0
-    with forked_rng(None):  # a DataLoader draws from the global random state when it is asked for its batches
-        for batch in batches:
-            taken.append(batch)
-            num_taken += len(_first_tensor(batch))
-            if num_taken >= size:
-                break
-    if not taken:
-        raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
-    return _join(taken, size)
-
-
-def _first_tensor(batch: Batch) -> Tensor:
-    while not isinstance(batch, Tensor):
-        if not isinstance(batch, tuple | list | Mapping) or not batch:
-            raise InputError(f"cannot count the examples of a batch of type {type(batch).__name__}")
-        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
-    return batch
-
-
-def _join(batches: list[Batch], size: int) -> Batch:
-    first = batches[0]
-    if isinstance(first, Tensor):
-        shapes = {tuple(batch.shape[1:]) for batch in batches}
-        if len(shapes) > 1:
-            raise InputError(f"examples of shapes {', '.join(map(str, sorted(shapes)))} do not join into one batch")
-        return torch.cat(batches)[:size]
-    if isinstance(first, Mapping):
-        return {key: _join([batch[key] for batch in batches], size) for key in first}
-    if not isinstance(first, tuple | list):
-        raise InputError(f"batches that hold {type(first).__name__} do not join into one: leave only tensors in them")
-    return [_join(list(parts), size) for parts in zip(*batches, strict=True)]
-
-
-def accumulate_gradients(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    loss: Loss,
-    fold: Callable[[list[Tensor], list[Tensor]], None],
-) -> dict[str, Tensor]:
-    """Fold the gradient of every batch's mean loss into one running tensor for each trainable parameter.
-
-    Where several processes train together, the sums of all ranks are added, so that each rank goes on with the same.
-
-    Args:
-        model: the network; read in eval mode, without its DDP and compile wrappers, and left as it was.
-        batches: what `loss` understands; at least one.
-        loss: (model, batch) -> scalar, the mean over the batch.
-        fold: called as fold(running, gradients) for each batch; updates `running` in place. Both lists go parameter by
-            parameter; `running` starts at zero. A parameter that the loss does not reach has gradient zero.
-
-    Returns:
-        name -> running tensor, of the parameter's shape, in float32 at least.
-
-    Raises:
-        InputError: if there is no batch, the loss is no finite number with a gradient (the message says at which batch
-            it is not finite), or there is no trainable parameter, or a complex one.
-    """
-    refuse_unmaterialized(model)
-    inner, parameters = unwrap(model), trainable(model)
-    if not parameters:
-        raise InputError("the model has no trainable parameter")
-    for name, parameter in parameters.items():
-        if parameter.is_complex():
-            raise InputError(f"parameter {name!r} is complex: what reads gradients here is defined for real weights")
-    tensors = list(parameters.values())
-    running = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in tensors]
-    num_batches = 0
-    with evaluating(inner), differentiable_in_eval(inner), forked_rng(None), torch.enable_grad():
-        for num_batches, batch in enumerate(batches, start=1):
-            value = mean_loss(loss, inner, batch)
-            if not value.requires_grad:
-                raise InputError("the loss has no gradient: it must be computed by the model, and not detached from it")
-            if not bool(torch.isfinite(value)):
-                raise InputError(
-                    f"the loss of saliency batch {num_batches} is {value.item()}: the model or the data are not finite"
-                )
-            gradients = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
-            with torch.no_grad():
-                # An embedding may give sparse gradients.
-                fold(running, [g.to_dense().to(r.dtype) for g, r in zip(gradients, running, strict=True)])
-            del gradients, value  # or the next batch's would stand beside them
-    read = torch.tensor(float(num_batches), device=running[0].device)
-    sum_over_ranks([read, *running])
-    if read == 0:
-        raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
-    return dict(zip(parameters, running, strict=True))
-
-
-def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
-    """Add up each tensor over all processes of `torch.distributed`, in place; alone, do nothing."""
-    if dist.is_available() and dist.is_initialized():
-        for tensor in tensors:
-            dist.all_reduce(tensor)
 
 
 def snip_saliency(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss) -> dict[str, Tensor]:
@@ -245,8 +116,7 @@ def fisher(model: nn.Module, batches: Iterable[Batch], loss: Loss = classificati
 
     sums = accumulate_gradients(model, batches, loss, add_square)
     count = torch.tensor(float(num_batches), device=next(iter(sums.values())).device)
-    sum_over_ranks([count])
-    torch._foreach_div_(list(sums.values()), float(count))
+    torch._foreach_div_(list(sums.values()), float(sum_over_processes(count)))
     return sums
 
 
@@ -261,3 +131,127 @@ def magnitude(model: nn.Module) -> dict[str, Tensor]:
         [[2.0]]
     """
     return {name: parameter.detach().abs() for name, parameter in trainable(model).items()}
+
+
+def accumulate_gradients(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: Loss,
+    fold: Callable[[list[Tensor], list[Tensor]], None],
+) -> dict[str, Tensor]:
+    """Fold the gradient of every batch's mean loss into one running tensor for each trainable parameter.
+
+    Where several processes train together, their sums are added, so that all of them continue with the same values.
+
+    Args:
+        model: the network; read in eval mode, without its DDP and compile wrappers, and left as it was.
+        batches: what `loss` understands; at least one.
+        loss: (model, batch) -> scalar, the mean over the batch.
+        fold: called as fold(running, gradients) for each batch; updates `running` in place. Both lists go parameter by
+            parameter; `running` starts at zero. A parameter that the loss does not reach has gradient zero.
+
+    Returns:
+        name -> running tensor, of the parameter's shape, in float32 at least.
+
+    Raises:
+        InputError: if there is no batch; if a loss has no gradient or is not finite (the message names the batch); if
+            there is no trainable parameter, or a complex one.
+    """
+    refuse_unmaterialized(model)
+    inner, parameters = unwrap(model), trainable(model)
+    if not parameters:
+        raise InputError("the model has no trainable parameter")
+    for name, parameter in parameters.items():
+        if parameter.is_complex():
+            raise InputError(f"parameter {name!r} is complex: saliency is defined for real weights only")
+    tensors = list(parameters.values())
+    running = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in tensors]
+    num_batches = 0
+    with evaluating(inner), differentiable_in_eval(inner), forked_rng(None), torch.enable_grad():
+        for num_batches, batch in enumerate(batches, start=1):
+            value = mean_loss(loss, inner, batch)
+            if not value.requires_grad:
+                raise InputError("the loss has no gradient: it must be computed by the model, and not detached from it")
+            if not bool(torch.isfinite(value)):
+                raise InputError(
+                    f"the loss of saliency batch {num_batches} is {value.item()}: the model or the data are not finite"
+                )
+            gradients = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+            with torch.no_grad():
+                # An embedding may give sparse gradients.
+                fold(running, [g.to_dense().to(r.dtype) for g, r in zip(gradients, running, strict=True)])
+            del gradients, value  # free the memory before the next batch needs as much
+    read = torch.tensor(float(num_batches), device=running[0].device)
+    for tensor in (read, *running):
+        sum_over_processes(tensor)
+    if read == 0:
+        raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
+    return dict(zip(parameters, running, strict=True))
+
+
+def mean_loss(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
+    """Return the loss of a batch, checked to be a single number.
+
+    Raises:
+        InputError: if it is anything else, such as a loss for each example.
+
+    Example:
+        >>> mean_loss(classification_loss, nn.Linear(2, 3), (torch.rand(4, 2), torch.tensor([0, 1, 2, 0]))).dim()
+        0
+    """
+    value = loss(model, batch)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"the loss must be a tensor of one number, the mean over the batch, got {found}")
+    return value
+
+
+def join_examples(batches: Iterable[Batch], size: int) -> Batch:
+    """Join the first examples of some batches into a single batch.
+
+    Args:
+        batches: tensors, or tuples, lists or dicts of tensors, whose first dimension counts examples.
+        size: number of examples; fewer if there are not so many.
+
+    Raises:
+        InputError: if there is no batch, one holds something else, or their examples differ in shape.
+
+    Example:
+        >>> batches = [(torch.rand(2, 5), torch.tensor([0, 1])), (torch.rand(2, 5), torch.tensor([2, 3]))]
+        >>> inputs, labels = join_examples(batches, 3)
+        >>> inputs.shape, labels.tolist()
+        (torch.Size([3, 5]), [0, 1, 2])
+    """
+    taken: list[Batch] = []
+    num_taken = 0
+    with forked_rng(None):  # a DataLoader draws from the global random state when it is asked for its batches
+        for batch in batches:
+            taken.append(batch)
+            num_taken += len(_first_tensor(batch))
+            if num_taken >= size:
+                break
+    if not taken:
+        raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
+    return _join(taken, size)
+
+
+def _first_tensor(batch: Batch) -> Tensor:
+    while not isinstance(batch, Tensor):
+        if not isinstance(batch, tuple | list | Mapping) or not batch:
+            raise InputError(f"cannot count the examples of a batch of type {type(batch).__name__}")
+        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
+    return batch
+
+
+def _join(batches: list[Batch], size: int) -> Batch:
+    first = batches[0]
+    if isinstance(first, Tensor):
+        shapes = {tuple(batch.shape[1:]) for batch in batches}
+        if len(shapes) > 1:
+            raise InputError(f"examples of shapes {', '.join(map(str, sorted(shapes)))} do not join into one batch")
+        return torch.cat(batches)[:size]
+    if isinstance(first, Mapping):
+        return {key: _join([batch[key] for batch in batches], size) for key in first}
+    if not isinstance(first, tuple | list):
+        raise InputError(f"batches that hold {type(first).__name__} do not join into one: leave only tensors in them")
+    return [_join(list(parts), size) for parts in zip(*batches, strict=True)]

@@ -1,4 +1,4 @@
-"""Which entries are forgotten: exactly the lowest share of all scores, ties broken by chance."""
+"""Which entries are forgotten: exactly the lowest share of all scores, with ties broken at random."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lure.errors import InputError, require_within
 
-PIECE = 2**18  # entries that are looked at in one go when a threshold is searched
+PIECE = 2**18  # entries that are read at once while the threshold is searched
 
 
 def lowest_fraction(
@@ -29,8 +29,8 @@ def lowest_fraction(
         scores: name -> scores of any shapes; lower means less important.
         fraction: share to choose, in [0, 1].
         generator: breaks ties; None means seed 0.
-        ties: "random" chooses among equals by chance; "all" takes whatever scores as low as the last one chosen, which
-            may be more than was asked for (as the released code of LURE does).
+        ties: "random" chooses among equal scores at random; "all" takes every entry that scores as low as the last one
+            chosen, which may be more than was asked for (as the released code of LURE does).
 
     Returns:
         name -> bool tensor of the scores' shape, True = forget.
@@ -63,7 +63,7 @@ def lowest_fraction(
 
 
 def _choose(scores: Mapping[str, Tensor], count: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Return masks of exactly `count` lowest scores, 0 < count <= total; equal ones draw lots."""
+    """Return masks of exactly the `count` lowest scores, 0 < count <= total; equal scores draw lots."""
     threshold = _smallest(scores.values(), count)
     chosen = {name: score < threshold for name, score in scores.items()}
     equal = {name: score == threshold for name, score in scores.items()}
@@ -71,7 +71,7 @@ def _choose(scores: Mapping[str, Tensor], count: int, generator: torch.Generator
     num_equal = {name: int(mask.sum()) for name, mask in equal.items()}
     if missing == sum(num_equal.values()):
         return {name: mask.logical_or_(equal[name]) for name, mask in chosen.items()}
-    # Lots of one byte tie too, but 256 times less often at each round; permutations of so many ties would not be small.
+    # Lots of one byte tie as well, 256 times less often each round. A permutation of all ties would need more memory.
     device, byte = generator.device, torch.uint8
     lots = {n: torch.randint(256, (k,), generator=generator, device=device, dtype=byte) for n, k in num_equal.items()}
     for name, drawn in _choose(lots, missing, generator).items():
@@ -82,8 +82,8 @@ def _choose(scores: Mapping[str, Tensor], count: int, generator: torch.Generator
 def _smallest(scores: Iterable[Tensor], count: int) -> Tensor:
     """Return the count-th smallest entry of all tensors together (none is NaN), counted from 1, on the CPU.
 
-    Entries are counted by the upper 16 bits of their floating-point form, which tell sign, exponent and the first
-    digits. That leaves the few entries that share those bits with the one looked for, and among them it is selected.
+    Entries are counted by the upper 16 bits of their floating-point form: sign, exponent and the first digits. The
+    entry is then found among the few that share those bits with it.
     """
     pieces = [piece for score in scores for piece in torch.split(score.detach().flatten(), PIECE) if len(piece)]
     dtype = functools.reduce(torch.promote_types, {piece.dtype for piece in pieces}, torch.float32)
