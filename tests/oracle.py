@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 import lure
 from lure.cli import main
@@ -155,9 +156,20 @@ def ledger_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
 
 
+def tensors_of(file: Path) -> Iterator[bytes]:
+    """Yield names and bytes of the tensors in a file; a replay memory's, which may stand in pieces, joined."""
+    tensors = load_file(file)
+    groups: dict[str, list[torch.Tensor]] = {}
+    for name in sorted(tensors, key=lambda name: (name.rstrip("0123456789"), len(name), name)):
+        pieces = name.startswith("replay.") and name.rpartition(".")[2].isdecimal()
+        groups.setdefault(name.rpartition(".")[0] if pieces else name, []).append(tensors[name])
+    for name, parts in sorted(groups.items()):
+        yield from (name.encode(), torch.cat(parts).numpy().tobytes() if parts[0].dim() else parts[0].numpy().tobytes())
+
+
 def digest_run(run: Path) -> str:
     """Return the digest of a run: ledger, weights, states, evaluations."""
-    files = [file.read_bytes() for file in sorted(run.glob("versions/*/*.safetensors"))]
+    files = [part for file in sorted(run.glob("versions/*/*.safetensors")) for part in tensors_of(file)]
     evaluations = [json.loads(file.read_text()) for file in sorted(run.glob("evaluations/*.json"))]
     result = json.loads((run / "result.json").read_text()) if (run / "result.json").exists() else {}
     return digest(*files, *map(without_times, (ledger_of(run), evaluations, result)))

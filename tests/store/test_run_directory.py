@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -411,3 +412,12 @@ def test_equal_tensors_are_equal_files() -> None:
     tensors = {"b": torch.ones(2, 3).T, "a": torch.zeros(1)}
     swapped = {"a": torch.zeros(1), "b": torch.ones(3, 2)}
     assert tensors_to_bytes(tensors) == tensors_to_bytes(swapped)
+
+
+def test_a_checkpoint_that_is_removed_halfway_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunDirectory(tmp_path / "run") as directory:
+        for step in steps_of(directory):
+            step()
+        monkeypatch.setattr(shutil, "rmtree", lambda *_: None)  # the process dies before the folder goes
+        directory.progress.clear()
+        assert directory.progress.read() is None

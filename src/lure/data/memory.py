@@ -1,9 +1,10 @@
 """What a replay regime remembers: for each mega-batch that it still needs, the rows that it keeps.
 
 Rows are numbers into the stored mega-batch, never copies of transformed images. Training and validation examples are
-treated alike.
+treated alike. A memory that points into hundreds of mega-batches holds a few long tensors, not hundreds of short ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -30,10 +31,8 @@ class Memory:
     def examples(self) -> Split:
         """Return everything kept, in order of arrival."""
         return Split(
-            train=Examples.concatenate([m.train[r] for m, r in zip(self.mega_batches, self.train, strict=True)]),
-            validation=Examples.concatenate(
-                [m.validation[r] for m, r in zip(self.mega_batches, self.validation, strict=True)]
-            ),
+            train=_chosen([mega_batch.train for mega_batch in self.mega_batches], self.train),
+            validation=_chosen([mega_batch.validation for mega_batch in self.mega_batches], self.validation),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -46,53 +45,98 @@ class Memory:
         return cls(list(state["mega_batches"]), list(state["train"]), list(state["validation"]))
 
 
+def _chosen(sets: Sequence[Examples], rows: Sequence[Tensor]) -> Examples:
+    """Join the chosen rows of each set in order; a set of which none is chosen gives no part."""
+    pieces = [examples[chosen] for examples, chosen in zip(sets, rows, strict=True) if len(chosen)]
+    return Examples.concatenate(pieces or [examples[:0] for examples in sets])
+
+
 @dataclass
+class Side:
+    """The training (or validation) examples that a sampled memory keeps, side by side in order of arrival.
+
+    Attributes:
+        owners: number of the mega-batch that each belongs to, int64 (n,), rising.
+        rows: its row there, int64 (n,).
+        keys: the number in [0, 1) that it drew on arrival, float32 (n,).
+    """
+
+    owners: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    keys: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @classmethod
+    def from_lists(cls, rows: Sequence[Tensor], keys: Sequence[Tensor]) -> Self:
+        """Return the same from a list of rows and of keys for each mega-batch."""
+        counts = torch.tensor([len(each) for each in rows], dtype=torch.int64)
+        if not len(counts):
+            return cls()
+        return cls(torch.arange(len(rows)).repeat_interleave(counts), torch.cat(list(rows)), torch.cat(list(keys)))
+
+    def lists(self, count: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return rows and keys as a list for each of `count` mega-batches."""
+        counts = torch.bincount(self.owners, minlength=count).tolist()
+        return list(torch.split(self.rows, counts)), list(torch.split(self.keys, counts))
+
+    def add(self, owner: int, count: int, generator: torch.Generator) -> None:
+        """Add `count` examples, all rows of a new mega-batch, which draw their keys."""
+        self.owners = torch.cat([self.owners, torch.full((count,), owner)])
+        self.rows = torch.cat([self.rows, torch.arange(count)])
+        self.keys = torch.cat([self.keys, torch.rand(count, generator=generator)])
+
+    def keep(self, positions: Tensor) -> None:
+        """Keep the examples at these positions (repeats allowed), each mega-batch's together."""
+        positions = positions[self.owners[positions].argsort(stable=True)]
+        self.owners, self.rows, self.keys = self.owners[positions], self.rows[positions], self.keys[positions]
+
+
 class SampledMemory:
     """A memory of which only chosen examples are kept; every example draws a random key in [0, 1) on arrival.
 
-    `train_keys[i]` and `validation_keys[i]` are the keys of the rows that are kept of mega-batch i.
+    Attributes:
+        mega_batches: those of which an example is kept.
+        train: the training examples that are kept.
+        validation: the validation examples that are kept.
     """
 
-    memory: Memory = field(default_factory=Memory)
-    train_keys: list[Tensor] = field(default_factory=list)
-    validation_keys: list[Tensor] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.mega_batches: list[Split] = []
+        self.train, self.validation = Side(), Side()
 
     def add(self, mega_batch: Split, generator: torch.Generator) -> Split:
         """Take in a whole mega-batch, draw its keys, and return everything held now, in order of arrival."""
-        self.memory.add(mega_batch)
-        self.train_keys.append(torch.rand(len(mega_batch.train), generator=generator))
-        self.validation_keys.append(torch.rand(len(mega_batch.validation), generator=generator))
-        return self.memory.examples()
+        self.train.add(len(self.mega_batches), len(mega_batch.train), generator)
+        self.validation.add(len(self.mega_batches), len(mega_batch.validation), generator)
+        self.mega_batches.append(mega_batch)
+        train, validation = (side.lists(len(self.mega_batches))[0] for side in (self.train, self.validation))
+        return Memory(self.mega_batches, train, validation).examples()
 
     def keep(self, train: Tensor, validation: Tensor) -> None:
         """Keep the examples at these positions of what `add` returned (repeats allowed), and drop all others."""
-        _keep_positions(self.memory.train, self.train_keys, train)
-        _keep_positions(self.memory.validation, self.validation_keys, validation)
-        memory = self.memory
-        used = [i for i in range(len(memory.train)) if len(memory.train[i]) or len(memory.validation[i])]
-        self.memory = Memory(
-            [memory.mega_batches[i] for i in used],
-            [memory.train[i] for i in used],
-            [memory.validation[i] for i in used],
-        )
-        self.train_keys = [self.train_keys[i] for i in used]
-        self.validation_keys = [self.validation_keys[i] for i in used]
+        self.train.keep(train)
+        self.validation.keep(validation)
+        used = torch.cat([self.train.owners, self.validation.owners]).unique()  # type: ignore[no-untyped-call]
+        for side in (self.train, self.validation):
+            side.owners = torch.searchsorted(used, side.owners)
+        self.mega_batches = [self.mega_batches[i] for i in used.tolist()]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the lists by name."""
-        keys = {"train_keys": self.train_keys, "validation_keys": self.validation_keys}
-        return {**self.memory.state_dict(), **keys}
+        """Return lists by name: the mega-batches, and for each of them the rows and the keys that are kept."""
+        count = len(self.mega_batches)
+        (train, train_keys), (validation, validation_keys) = self.train.lists(count), self.validation.lists(count)
+        return {
+            "mega_batches": self.mega_batches,
+            "train": train,
+            "validation": validation,
+            "train_keys": train_keys,
+            "validation_keys": validation_keys,
+        }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the memory that `state_dict` described."""
-        return cls(Memory.from_state(state), list(state["train_keys"]), list(state["validation_keys"]))
-
-
-def _keep_positions(rows: list[Tensor], keys: list[Tensor], keep: Tensor) -> None:
-    """Keep these positions of the joined lists (repeats allowed), each in its own mega-batch's list."""
-    start = 0
-    for number, (mine, my_keys) in enumerate(zip(list(rows), list(keys), strict=True)):
-        inside = keep[(keep >= start) & (keep < start + len(mine))] - start
-        rows[number], keys[number] = mine[inside], my_keys[inside]
-        start += len(mine)
+        memory = cls()
+        memory.mega_batches = list(state["mega_batches"])
+        memory.train = Side.from_lists(state["train"], state["train_keys"])
+        memory.validation = Side.from_lists(state["validation"], state["validation_keys"])
+        return memory

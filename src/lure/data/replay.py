@@ -145,10 +145,11 @@ class BufferReplay:
     def admit(self, mega_batch: Split, generator: torch.Generator) -> Split:
         """Return the buffer and the new mega-batch, then update the buffer."""
         offered = self._memory.add(mega_batch, generator)
-        train_keys, validation_keys = torch.cat(self._memory.train_keys), torch.cat(self._memory.validation_keys)
         self._memory.keep(
-            _smallest_keys(train_keys, offered.train.labels, self.capacity, self.balanced),
-            _smallest_keys(validation_keys, offered.validation.labels, self.validation_capacity, self.balanced),
+            _smallest_keys(self._memory.train.keys, offered.train.labels, self.capacity, self.balanced),
+            _smallest_keys(
+                self._memory.validation.keys, offered.validation.labels, self.validation_capacity, self.balanced
+            ),
         )
         return offered
 

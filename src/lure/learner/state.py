@@ -1,7 +1,6 @@
 """What a learner holds in memory between two stages, and its way to and from disk."""
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,12 +126,14 @@ class WorkingState:
         numbers = {id(split): number for number, split in self.splits.items()}
         stages = [numbers[id(split)] for split in memory.pop("mega_batches")]
         self.splits = {number: self.splits[number] for number in stages}
-        rows = {f"replay.{key}.{i}": value for key, values in memory.items() for i, value in enumerate(values)}
+        # One tensor for each key: hundreds of short ones would take longer to write than the model.
+        rows = {f"replay.{key}": torch.cat(values) for key, values in memory.items() if values}
+        counts = {key: [len(value) for value in values] for key, values in memory.items()}
         return VersionFiles(
             model={name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")},
             state=self.optimizer_tensors | rows,
             task=dataclasses.asdict(self.task),
-            replay={"stages": stages, "keys": sorted(memory)},
+            replay={"stages": stages, "keys": sorted(memory), "counts": counts},
             correct=correct,
         )
 
@@ -149,7 +150,15 @@ class WorkingState:
         with parsing(where):
             numbers = files.replay["stages"]
             self.splits = {number: self.recall(directory.stages[number - 1]) for number in numbers}
-            memory: dict[str, Any] = {"mega_batches": [self.splits[number] for number in numbers]}
-            for key in files.replay["keys"]:
-                memory[key] = [files.state[f"replay.{key}.{i}"] for i in range(len(numbers))]
-            self.replay.load_state_dict(memory)
+            memory = {key: _replay_rows(files, key) for key in files.replay["keys"]}
+            self.replay.load_state_dict({"mega_batches": [self.splits[number] for number in numbers], **memory})
+
+
+def _replay_rows(files: VersionFiles, key: str) -> list[Tensor]:
+    """Return what the replay memory keeps under one key, for each mega-batch that it points into."""
+    num_mega_batches = len(files.replay["stages"])
+    if not num_mega_batches:
+        return []
+    if "counts" not in files.replay:  # written by lure 0.1.0, a tensor for each mega-batch
+        return [files.state[f"replay.{key}.{i}"] for i in range(num_mega_batches)]
+    return list(torch.split(files.state[f"replay.{key}"], files.replay["counts"][key]))
