@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import lure.data.augmentation
+import lure.recipe
 from lure import BufferReplay, Examples, Experiment, InputError, LastReplay, Learner, Lure, Recipe, Scratch
 from lure.recipe import differing_fields, load_experiment, policy_name, shipped_recipes, to_toml
 from lure.training.fit import Epoch, fit
@@ -59,6 +61,11 @@ def test_toml_there_and_back(experiment: Experiment) -> None:
 @pytest.mark.parametrize("text", ['quote " back \\ slash', "umlaut ü, sign é", "new\nline"])
 def test_text_survives_toml(text: str) -> None:
     assert Experiment.from_toml(to_toml(Experiment(dataset=text)), "text").dataset == text
+
+
+def test_a_recipe_offers_every_augmentation_that_there_is() -> None:
+    """The names stand twice, because recipes import without torch."""
+    assert set(typing.get_args(lure.recipe.Augmentation)) == set(typing.get_args(lure.data.augmentation.Augmentation))
 
 
 def test_every_field_says_what_it_means() -> None:
