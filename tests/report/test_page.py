@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lure.errors import InputError
-from lure.metrics.evaluation import pack_hits
+from lure.metrics.hits import pack_hits
 from lure.report.numbers import page_data
 from lure.report.page import write_page
 from lure.report.records import read_run
@@ -67,7 +67,7 @@ def runs(write_run):
     directories = []
     for policy, value in (("warm-start", 0.6), ("scratch", 0.7), ("lure", 0.72)):
         for seed in range(2):
-            forgotten = {"layers.0.weight": 0.31, "head.weight": 0.0} if policy == "lure" else None
+            forgotten = {"layers.0.weight": 0.31, "head.weight": 0.0} if policy == "lure" else {}
             directory = write_run(policy, seed, [value - 0.1, value + 0.01 * seed], forgotten=forgotten)
             directories.append(directory)
     return [read_run(directory) for directory in directories]
@@ -254,14 +254,14 @@ def test_the_paired_table_says_how_many_changed_side(evaluated, tmp_path):
     assert re.search(r"changed side p scratch / +lure 0 1 2 3 1\.000", text)
 
 
-def test_tables_have_a_row_for_each_policy_where_those_are_more_than_the_rows(runs, tmp_path):
+def test_tables_have_a_row_for_each_policy_where_those_are_more_than_the_rows(runs, change_ledger, tmp_path):
     page = tmp_path / "page.html"
     write_page(runs, page)
     content = page.read_text()
     assert "<th>parameter</th>" in content  # one policy, one tensor
+    share = {"layers.0.weight": 0.5}
     for run in runs:
-        ledger = run.directory / "ledger.jsonl"
-        ledger.write_text(ledger.read_text().replace('"forgotten": null', '"forgotten": {"layers.0.weight": 0.5}'))
+        change_ledger(run.directory, lambda lines: [line | {"forgotten": line["forgotten"] or share} for line in lines])
     write_page([read_run(run.directory) for run in runs], page)
     content = page.read_text()
     assert "<th>parameter</th>" not in content

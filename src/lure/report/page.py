@@ -15,12 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from lure.errors import InputError
+from lure.metrics.statistics import Spread
 from lure.report.colours import colour
-from lure.report.comparison import MEASURES, RunGroup, Spread, group_runs
+from lure.report.comparison import MEASURES, RunGroup, group_runs
 from lure.report.numbers import Data, group_data, page_data
 from lure.report.plots import MANY, Points, draw_cost, draw_lines, draw_reliability, draw_stages, paint
 from lure.report.records import RunRecord
-from lure.report.table import COLUMNS, MISSING, format_spread
+from lure.report.table import COLUMNS, format_spread
+from lure.words import MISSING
 
 __all__ = ["page_data", "write_page"]
 
@@ -337,7 +339,7 @@ def _attack_section(data: Data) -> list[str]:
 
 def _forgotten_section(group: RunGroup) -> list[str]:
     """Say what the unlearner changed in the last stage, tensor by tensor, in the first seed of each policy."""
-    found = {policy: runs[0].stages[-1].get("forgotten") for policy, runs in group.policies.items()}
+    found = {policy: runs[0].stages[-1].forgotten for policy, runs in group.policies.items()}
     shares = {policy: share for policy, share in found.items() if share}
     if not shares:
         return []

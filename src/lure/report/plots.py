@@ -20,8 +20,9 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lure.errors import InputError
+from lure.metrics.statistics import Spread, spread
 from lure.report.colours import colour, line_styles
-from lure.report.comparison import RunGroup, Spread, group_runs, pareto_front, spread, totals
+from lure.report.comparison import RunGroup, group_runs, pareto_front, totals
 from lure.report.records import RunRecord
 from lure.report.table import short_number
 
@@ -177,7 +178,7 @@ def draw_stages(group: RunGroup, axes: Axes) -> Points:
     lines = {}
     for policy, runs in group.policies.items():
         stages = range(1, len(runs[0].stages) + 1)
-        lines[policy] = stages, [_known(spread(run.stages[stage - 1]["accuracy"] for run in runs)) for stage in stages]
+        lines[policy] = stages, [_known(spread(run.stages[stage - 1].accuracy for run in runs)) for stage in stages]
     return draw_lines(axes, lines, APART)
 
 
@@ -218,7 +219,7 @@ def draw_cost(group: RunGroup, axes: Axes) -> Points:
     points: dict[str, tuple[Spread, Spread]] = {}
     for policy, runs in group.policies.items():
         costs = _known(spread(totals(run)[measure] for run in runs))
-        points[policy] = costs, _known(spread(run.final["accuracy"] for run in runs))
+        points[policy] = costs, _known(spread(run.final.accuracy for run in runs))
     front = pareto_front((cost.mean, 100 * accuracy.mean) for cost, accuracy in points.values())
     dearest = max(cost.mean for cost, _ in points.values())
     right = 1.45 * dearest or 1.0

@@ -35,8 +35,8 @@ def _checksum(event: Mapping[str, Any], previous: str) -> str:
     return checksum((previous + to_json(event)).encode())
 
 
-def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], str]:
-    """Return the lines of the ledger, without their checksums, and the last checksum; "" if there is no line."""
+def _read_lines(folder: Path, checksums: bool = False) -> tuple[list[dict[str, Any]], str]:
+    """Return the lines of the ledger, and the last checksum; "" if there is no line."""
     # The seal first: whoever reads while a line is appended then finds at least as many lines as the seal says.
     sealed = _read(folder / SEAL)
     record: dict[str, Any] | None = {"lines": 0, "line_sha256": ""} if sealed is None else unseal(sealed)
@@ -56,7 +56,7 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], str]:
             intact = False
         if not intact or (number == record["lines"] and found != record["line_sha256"]):
             raise InputError(f"{folder / LEDGER}, line {number} is damaged: restore the file from a backup")
-        events.append(event)
+        events.append(event | {"line_sha256": found} if checksums else event)
         previous = found
     if len(events) < record["lines"]:
         raise InputError(
@@ -66,13 +66,17 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], str]:
     return events, previous
 
 
-def read_ledger(folder: Path) -> list[dict[str, Any]]:
-    """Return all lines of a run directory's ledger, oldest first, each without its checksum.
+def read_ledger(folder: Path, checksums: bool = False) -> list[dict[str, Any]]:
+    """Return all lines of a run directory's ledger, oldest first.
+
+    Args:
+        folder: the run directory.
+        checksums: leave each line its `line_sha256`.
 
     Raises:
         InputError: naming file and line, if a line is damaged or missing.
     """
-    return _read_lines(folder)[0]
+    return _read_lines(folder, checksums)[0]
 
 
 def append_line(folder: Path, event: Mapping[str, Any]) -> None:
