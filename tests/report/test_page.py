@@ -159,6 +159,64 @@ def test_names_are_escaped(evaluated, tmp_path):
     assert "bag &amp; &lt;b&gt;" in (tmp_path / "page.html").read_text()
 
 
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_no_string_from_a_file_becomes_markup(write_run, tmp_path):
+    """Every name and sentence that a file can bring is hostile; none of them opens a tag or leaves an attribute."""
+    recipe = {f'"field{EVIL}"': f"value{EVIL}"}
+    recipe |= {name: f"{name}{EVIL}" for name in ("dataset", "model", "replay", "optimizer")}
+    directories = []
+    for number, policy in enumerate(("lure", f"own{EVIL}")):
+        directory = write_run(
+            policy,
+            0,
+            [0.5, 0.6 + 0.1 * number],
+            name=f"run{number}{EVIL}",
+            recipe=recipe,
+            forgotten={f"layer{EVIL}": 0.3},
+            accepted=number == 0,
+        )
+        result = make_evaluation(0.6, [1, 1, 0, 0, 0, 1, 1, number])
+        corruptions, attack = result["corruptions"], result["adversarial"]["pgd"]["linf"]
+        corruptions["kinds"][f"fog{EVIL}"] = corruptions["kinds"].pop("fog")
+        attack["warning"] = f"warned{EVIL}"
+        result["per_class"][0]["name"] = f"bag{EVIL}"
+        result["change"]["weights"] = [{"name": f"tensor{EVIL}", "relative_distance": 0.1, "cosine": 0.9}]
+        (directory / "evaluations").mkdir()
+        (directory / "evaluations" / "0002.json").write_text(json.dumps(result))
+        written = json.loads((directory / "result.json").read_text())
+        names = ("torch_version", "device", "command", f"odd{EVIL}_version")
+        (directory / "result.json").write_text(json.dumps(written | {name: f"{name}{EVIL}" for name in names}))
+        directories.append(directory)
+    directories.append(write_run("scratch", 0, [0.5], name=f"short{EVIL}", recipe=recipe))
+    directories.append(write_run("lure", 0, [0.5, 0.6], recipe=recipe | {f'"other{EVIL}"': f"differs{EVIL}"}))
+    text, loads = read_page([read_run(directory) for directory in directories], tmp_path / "page.html")
+    content = (tmp_path / "page.html").read_text()
+    assert "<img src=x" not in content
+    assert len(re.findall("<img ", content)) == len(loads)
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in loads)
+    for place in (
+        *(
+            "own",
+            "fog",
+            "warned",
+            "bag",
+            "layer",
+            "tensor",
+            "field",
+            "value",
+            "dataset",
+            "model",
+            "replay",
+            "optimizer",
+        ),
+        *("run0", "short", "torch_version", "device", "command", "odd", "other", "differs"),
+    ):
+        assert f"{place}{EVIL}" in text, place
+    assert f"run1{EVIL}: the gate refused version 1, 2" in text
+
+
 def test_what_was_not_measured_has_no_section(runs, tmp_path):
     text, loads = read_page([run for run in runs if run.policy != "lure"], tmp_path / "page.html")
     assert len(loads) == 2

@@ -76,23 +76,6 @@ def plot_accuracy_over_stages(runs: Iterable[RunRecord], file: Path | str) -> No
     paint([(group.label, partial(draw_stages, group)) for group in groups], file)
 
 
-def plot_accuracy_against_cost(runs: Iterable[RunRecord], file: Path | str) -> None:
-    """Draw final accuracy against the FLOPs of all stages, training and unlearning together, a mark for each policy.
-
-    Bars show ± one standard deviation over seeds. The grey line is the Pareto front: left of it and above it there is
-    no policy. Where no run counted its FLOPs, seconds take their place. Runs of several recipes get a panel each.
-
-    Args:
-        runs: what `read_runs` returns.
-        file: where to write; .png, .svg or .pdf.
-
-    Raises:
-        InputError: if there is no run or no test set, or the file cannot be written.
-    """
-    groups = group_runs(runs)
-    paint([(group.label, partial(draw_cost, group)) for group in groups], file)
-
-
 def paint(
     panels: Sequence[tuple[str, Callable[[Axes], Points]]],
     file: Path | str | BinaryIO,
@@ -180,6 +163,21 @@ def draw_stages(group: RunGroup, axes: Axes) -> Points:
         stages = range(1, len(runs[0].stages) + 1)
         lines[policy] = stages, [_known(spread(run.stages[stage - 1].accuracy for run in runs)) for stage in stages]
     return draw_lines(axes, lines, APART)
+
+
+def draw_curve(lines: Mapping[str, tuple[Sequence[float], Sequence[Spread]]], label: str, axes: Axes) -> Points:
+    """Draw accuracy against how hard the task was made; return the lines' ends.
+
+    Args:
+        lines: policy -> (positions, shares in [0, 1]).
+        label: what the positions are.
+        axes: where to draw.
+    """
+    axes.set_xlabel(label)
+    axes.set_ylabel("accuracy, %")
+    axes.set_ylim(0, 102)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=label == "severity"))
+    return draw_lines(axes, lines)
 
 
 def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]], axes: Axes) -> Points:
