@@ -1,10 +1,10 @@
 """Metrics: functions of (logits, labels), or of (model, examples), that return plain Python numbers.
 
-A name is imported when it is first asked for: most of these modules need torch, and a report, which reads only
-`lure.metrics.statistics` and `lure.metrics.hits`, starts without it. So no module here may bear the name of a function.
+Each is loaded when it is first used, so `from lure.metrics import expected_calibration_error` does not load the
+corruptions and attacks, and a report, which needs `lure.metrics.statistics` only, does not load torch.
 """
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lure.metrics.evaluation import compare_versions, corruption_accuracy, evaluate
     from lure.metrics.statistics import paired_seeds
 
-_MODULES = {
+# No module here may have the name of a function: once imported, it would hide the function.
+MODULES = {
     "accuracy": "classification",
     "adversarial_accuracy": "adversarial",
     "anytime_relative_error": "anytime",
@@ -79,6 +80,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    """Return a metric from its module (PEP 562)."""
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

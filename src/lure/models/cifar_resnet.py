@@ -127,6 +127,7 @@ def builder(depth: int) -> Callable[..., nn.Module]:
     ) -> nn.Module:
         return CifarResNet(num_classes, input_shape, mean, std, depth, width)
 
+    build.__doc__ = f"Return the CIFAR ResNet of {depth} layers."
     return build
 
 

@@ -147,11 +147,29 @@ class ResNet(nn.Module):
         return logits
 
 
-def builder(block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int]) -> Callable[..., nn.Module]:
-    """Return the builder of one network of the family, from its blocks and how many of them each group has.
+def builder(
+    summary: str, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int]
+) -> Callable[..., nn.Module]:
+    """Return the builder of one network of the family.
+
+    What it returns is a function (num_classes, input_shape, mean=None, std=None, *, width=64, stem="cifar"):
+
+    - num_classes: number of logits.
+    - input_shape: (channels, height, width); height and width only have to be at least 1.
+    - mean, std: per channel, of images in [0, 1]; None for no normalisation.
+    - width: channels of the first group; 64 is the published network.
+    - stem: "cifar" is a 3x3 convolution that keeps the resolution; "strided" is one that halves it, four times
+      cheaper; "imagenet" is the published 7x7 convolution of stride 2 with max-pooling, for large images.
+
+    It raises `InputError` if the inputs are not images, or an option is out of range.
+
+    Args:
+        summary: the function's docstring.
+        block: what the groups are made of.
+        depths: blocks in each of the four groups.
 
     Example:
-        >>> net = builder(BasicBlock, (2, 2, 2, 2))(10, (3, 32, 32), width=8, stem="strided")
+        >>> net = resnet18(10, (3, 32, 32), width=8, stem="strided")
         >>> net(torch.rand(2, 3, 32, 32)).shape, sum(p.numel() for p in net.parameters())
         (torch.Size([2, 10]), 176402)
     """
@@ -165,28 +183,17 @@ def builder(block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, 
         width: int = 64,
         stem: Stem = "cifar",
     ) -> nn.Module:
-        """Return a residual network.
-
-        Args:
-            num_classes: number of logits.
-            input_shape: (channels, height, width); height and width only have to be at least 1.
-            mean: per channel, of images in [0, 1]; None for no normalisation.
-            std: as `mean`.
-            width: channels of the first group; 64 is the published network.
-            stem: "cifar" is a 3x3 convolution that keeps the resolution; "strided" is one that halves it, four times
-                cheaper; "imagenet" is the published 7x7 convolution of stride 2 with max-pooling, for large images.
-
-        Raises:
-            InputError: if the inputs are not images, or an option is out of range.
-        """
         return ResNet(block, depths, num_classes, input_shape, mean, std, width=width, stem=stem)
 
+    build.__doc__ = summary
     return build
 
 
-resnet18 = builder(BasicBlock, (2, 2, 2, 2))
-resnet34 = builder(BasicBlock, (3, 4, 6, 3))
-resnet50 = builder(Bottleneck, (3, 4, 6, 3))
-resnet101 = builder(Bottleneck, (3, 4, 23, 3))
-wide_resnet50_2 = builder(WideBottleneck, (3, 4, 6, 3))
-wide_resnet101_2 = builder(WideBottleneck, (3, 4, 23, 3))
+resnet18 = builder("Return a ResNet-18: 2+2+2+2 basic blocks.", BasicBlock, (2, 2, 2, 2))
+resnet34 = builder("Return a ResNet-34: 3+4+6+3 basic blocks.", BasicBlock, (3, 4, 6, 3))
+resnet50 = builder("Return a ResNet-50: 3+4+6+3 bottlenecks.", Bottleneck, (3, 4, 6, 3))
+resnet101 = builder("Return a ResNet-101: 3+4+23+3 bottlenecks.", Bottleneck, (3, 4, 23, 3))
+wide_resnet50_2 = builder("Return a ResNet-50 whose 3x3 convolutions are twice as wide.", WideBottleneck, (3, 4, 6, 3))
+wide_resnet101_2 = builder(
+    "Return a ResNet-101 whose 3x3 convolutions are twice as wide.", WideBottleneck, (3, 4, 23, 3)
+)
