@@ -41,7 +41,7 @@ class RunGroup:
 
     Attributes:
         recipe: the fields that all runs share.
-        distinct: those of them in which this group differs from the other groups; empty where it is the only one.
+        distinct: the fields in which this group differs from the other groups; empty if it is the only one.
         policies: policy -> its runs by rising seed; policies in the order of the table of colours.
         left_out: one sentence for each run that is not counted, and why.
     """
@@ -53,7 +53,7 @@ class RunGroup:
 
     @property
     def label(self) -> str:
-        """What sets this group apart: "augment = none, epochs = 20"; empty where it is the only one."""
+        """How this group differs from the others: "augment = none, epochs = 20"; empty if it is the only one."""
         return ", ".join(f"{name} = {'unset' if value is None else value}" for name, value in self.distinct.items())
 
     @property
@@ -70,8 +70,8 @@ def stage_cost(stage: Stage, measure: str) -> float:
 def totals(run: RunRecord) -> dict[str, float | None]:
     """Return one number for each of `MEASURES`: accuracy and calibration of the version in use, costs of all stages.
 
-    `seconds` and `flops` are those of training and unlearning together. What the ledger does not know is None, and so
-    is every error where there was no test set.
+    `seconds` and `flops` are those of training and unlearning together. What the ledger does not know is None, and
+    without a test set every error is None.
     """
     last = run.final
     errors = cumulative_errors(run)
@@ -89,8 +89,8 @@ def totals(run: RunRecord) -> dict[str, float | None]:
 def cumulative_errors(run: RunRecord) -> list[int] | None:
     """Return the errors summed up to each stage; None without a test set.
 
-    The learner's own sum is taken where there is one: it counts the version in use, which after a refused update is an
-    older one.
+    The learner's own sum is used if there is one: it counts the version in use, which is an older one after a refused
+    update.
     """
     errors = [stage.error_count for stage in run.stages if stage.error_count is not None]
     if len(errors) < len(run.stages):
@@ -116,7 +116,7 @@ def paired_tests(runs: Iterable[RunRecord]) -> list[dict[str, Any]]:
     """Compare the last versions of any two policies on one seed, where both were evaluated on the same test set.
 
     Returns:
-        `seed`, `first` and `second` (policies), and what `mcnemar_of_hits` says of them.
+        `seed`, `first` and `second` (policies), and the result of `mcnemar_of_hits`.
     """
     by_seed: dict[int, list[tuple[str, dict[str, Any]]]] = {}
     for run in runs:
@@ -166,7 +166,7 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
     runs = list(runs)
     written = {name for run in runs for name in run.recipe if name not in VARIED}
     for run in runs:
-        # A run from before there was a field has what is now its default, and differs in nothing from one that says so.
+        # A run that is older than a field had what is now its default, so it equals a run that states the default.
         defaults = _defaults(Experiment if "dataset" in run.recipe else Recipe)
         values = {name: value for name, value in defaults.items() if name in written} | run.recipe
         recipe = {name: value for name, value in sorted(values.items()) if name not in VARIED}
@@ -183,7 +183,7 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
 
 
 def _defaults(record: type[Recipe]) -> dict[str, Any]:
-    """Return the defaults of a recipe's fields as its file would have them, which leaves out what is None."""
+    """Return the defaults of a recipe's fields as its file would state them; fields that are None are left out."""
     values = {item.name: item.default for item in dataclasses.fields(record) if item.default is not None}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

@@ -26,7 +26,7 @@ SINGLE = ("change", "correct", "data_fingerprint", "reliability", "seed", "unlea
 
 
 def page_data(runs: Iterable[RunRecord]) -> Data:
-    """Return every number of the report; what is not finite becomes None.
+    """Return every number of the report; NaN and infinity become None.
 
     Args:
         runs: what `read_runs` returns.

@@ -1,6 +1,6 @@
 """Tables for a terminal: policies side by side, and one run stage by stage.
 
-Both are readable at 80 columns. On a pipe there is no width to ask for, so `report_console` takes 120 there.
+Both are readable at 80 columns. A pipe has no width, so `report_console` uses 120 there.
 """
 
 import math
@@ -79,14 +79,14 @@ def short_number(value: float) -> str:
 
 
 def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
-    """Return the table over policies: each number as mean ± standard deviation over seeds, and the way from scratch.
+    """Return the table over policies: each number as mean ± standard deviation over seeds, and points from scratch.
 
     The last column is final accuracy minus that of scratch with the same seed, in percentage points. Runs of several
-    recipes stand in sections of their own, never averaged together; a section's title says what sets it apart.
+    recipes have sections of their own and are never averaged together; a section's title says how it differs.
 
     Args:
         runs: what `read_runs` returns.
-        width: columns of the terminal; below 100 the deviations stand under the means.
+        width: columns of the terminal; below 100 the deviations are under the means.
 
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
@@ -133,7 +133,7 @@ def _caption(groups: list[RunGroup], counts: set[int]) -> str:
     elif len(counts) == 1:
         first = f"Mean ± standard deviation over {counts.pop()} seeds."
     else:
-        first = "Mean ± standard deviation over seeds; how many stands behind the policy's name."
+        first = "Mean ± standard deviation over seeds; the number of seeds follows the policy's name."
     notes = [note for group in groups for note in group.left_out]
     notes += [run.note for group in groups for run in group.runs if run.note]
     if len(groups) > 1:
@@ -147,7 +147,7 @@ def format_spread(value: Spread | None, write: Callable[[float], str], sign: boo
     Args:
         value: what to write; None where nothing is known.
         write: number -> text.
-        sign: put a plus sign before what is not negative.
+        sign: put a plus sign before numbers that are not negative.
 
     Example:
         >>> format_spread(spread([0.725, 0.735]), percent)
@@ -160,7 +160,7 @@ def format_spread(value: Spread | None, write: Callable[[float], str], sign: boo
 
 
 def run_table(run: RunRecord) -> Table:
-    """Return the table of one run, a row for each stage: how good, how calibrated, what was forgotten, at what cost.
+    """Return the table of one run, a row for each stage: accuracy, calibration, what was forgotten, and cost.
 
     Readable at 80 columns.
 

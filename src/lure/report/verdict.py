@@ -39,7 +39,7 @@ TIE = 0.05  # costs this close to one another count as equal
 def verdict(runs: Iterable[RunRecord]) -> str:
     """Return one sentence that names the cheapest policy that is not worse than the best, or says why none is named.
 
-    Runs of several recipes give one sentence for each recipe, on lines of their own that begin with what sets it apart.
+    Runs of several recipes give one sentence for each recipe, each on a line that begins with what differs.
 
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
