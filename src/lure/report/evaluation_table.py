@@ -15,7 +15,7 @@ CALIBRATION = {
 
 
 def evaluation_tables(result: dict[str, Any], reliability: bool = False) -> list[tuple[str, Table]]:
-    """Return (title, table) pairs: the whole set, each class, the change since the version before, corruptions, attacks.
+    """Return (title, table) pairs: the whole set, each class, the change since the last version, corruptions, attacks.
 
     Args:
         result: what `lure.experiment.evaluate.evaluate_version` returned.
