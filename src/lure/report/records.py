@@ -115,8 +115,11 @@ def read_stages(directory: Path) -> tuple[tuple[Stage, ...], tuple[dict[str, Any
     if not lines:
         raise InputError(f"{path} holds no committed stage yet")
     fields = [{key: line[key] for key in line if key != "line_sha256"} for line in lines]
-    with parsing(path):
+    try:
         stages = tuple(Stage(**values) for values in fields)
+    except TypeError as error:
+        raise InputError(f"{directory} was written by another version of lure ({error})") from None
+    with parsing(path):
         current = standing(events).current
     return stages, lines, current or len(stages)
 
