@@ -12,7 +12,7 @@ import pytest
 
 from lure.cli.entry import build_parser, main
 from lure.metrics.corruptions.corruptions import KINDS
-from lure.metrics.evaluation import unpack_hits
+from lure.metrics.hits import unpack_hits
 from lure.recipe import Experiment
 
 QUICK = ["--epochs", "1", "--num-mega-batches", "2", "--mega-batch-size", "40", "--test-limit", "50", "--threads", "1"]

@@ -1,12 +1,11 @@
 """What is said of a chunk before training: repeats, class balance, and the accuracy of the version in use."""
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 from lure.data.examples import Examples
-from lure.learner.arrival import WARNING_LEVEL, Arrival, KnownRows, Repeats, examine, homogeneity
+from lure.learner.arrival import Arrival, KnownRows, Repeats, examine
 from lure.store.chunks import Digests, digest_rows
 
 NAMES = ["cat", "dog"]
@@ -84,29 +83,3 @@ def test_another_accuracy_is_warned_of_in_both_directions() -> None:
         assert arrival.prequential_accuracy == right / 100
         assert bool(arrival.warnings) is warned
     assert "gets 99.0 % of this chunk right and 80.0 % of the holdout" in arrival.warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "chunk", "holdout"), [(0.995, 20, 2000), (0.99, 40, 1000), (0.9, 20, 1000), (0.5, 60, 300)]
-)
-def test_small_counts_raise_no_more_false_alarms_than_large_ones(accuracy: float, chunk: int, holdout: int) -> None:
-    generator = np.random.default_rng(1)
-    hits = zip(*(generator.binomial(count, accuracy, 200).tolist() for count in (chunk, holdout)), strict=True)
-    alarms = sum(homogeneity([a, chunk - a], [b, holdout - b]) < WARNING_LEVEL for a, b in hits)
-    assert alarms <= 8  # more than 1 % of 200 by chance once in ten thousand; the bare approximation raises 15
-
-
-def test_homogeneity_of_small_counts_is_that_of_all_tables_with_the_same_totals() -> None:
-    # Of the C(10, 3) = 120 ways to place three errors on three of ten examples, one has all of them in the first row.
-    assert homogeneity([0, 3], [7, 0]) == pytest.approx(1 / 120, abs=0.006)
-    # Eight of the ten in one class: drawing both of the other two into the first row of two happens in 1 of 45 tables.
-    assert homogeneity([0, 2], [8, 0]) == pytest.approx(1 / 45, abs=0.012)
-
-
-@pytest.mark.filterwarnings("error")
-def test_homogeneity_at_its_edges() -> None:
-    assert homogeneity([5, 0], [7, 0]) == 1  # one class only
-    assert homogeneity([0, 0], [7, 3]) == 1  # nothing to compare
-    assert homogeneity([30, 10], [60, 20]) == pytest.approx(1)
-    # A worked example: expected counts are 25 everywhere, so the statistic is 4 * 5^2 / 25 = 4 with one degree.
-    assert homogeneity([30, 20], [20, 30]) == pytest.approx(0.0455, abs=1e-4)

@@ -1,15 +1,21 @@
+import dataclasses
 import json
 
 import pytest
+
+from lure.store.ledger import LEDGER, SEAL, Ledger
+from lure.store.stage import Stage
 
 RECIPE = {"dataset": "fashion-mnist-sample", "epochs": 20, "model": "mlp", "augment": "none"}
 
 
 def make_stage(number, policy, seed, accuracy, *, test_examples=1000, **fields):
     errors = None if accuracy is None else round((1 - accuracy) * test_examples)
-    stage = {
+    stage = {field.name: None for field in dataclasses.fields(Stage)} | {
         "stage": number,
         "version": number,
+        "parent": number - 1,
+        "taken_in": [number],
         "unlearner": policy,
         "seed": seed,
         "train_examples": 500 * number,
@@ -21,6 +27,7 @@ def make_stage(number, policy, seed, accuracy, *, test_examples=1000, **fields):
         "validation_accuracy": None,
         "changed_fraction": 0.2,
         "relative_distance": 0.11,
+        "forgotten": {},
         "unlearn_seconds": 0.5,
         "unlearn_flops": 1e9,
         "train_seconds": 2.0 * number,
@@ -31,6 +38,19 @@ def make_stage(number, policy, seed, accuracy, *, test_examples=1000, **fields):
         "accepted": True,
     }
     return stage | fields
+
+
+def write_ledger(directory, lines):
+    """Write a ledger anew, with the checksums that belong to these lines."""
+    for name in (LEDGER, SEAL):
+        (directory / name).unlink(missing_ok=True)
+    ledger = Ledger(directory)
+    for line in lines:
+        ledger.append({"event": "stage"} | line)
+
+
+def read_lines(directory):
+    return [json.loads(line) for line in (directory / LEDGER).read_text().splitlines()]
 
 
 @pytest.fixture
@@ -44,7 +64,7 @@ def write_run(tmp_path):
         lines = [f"{field} = {json.dumps(value)}" for field, value in written.items()]
         (directory / "recipe.toml").write_text("\n".join(lines) + "\n")
         stages = [make_stage(number, policy, seed, value, **fields) for number, value in enumerate(accuracies, 1)]
-        (directory / "ledger.jsonl").write_text("".join(json.dumps(stage) + "\n" for stage in stages))
+        write_ledger(directory, stages)
         if result:
             (directory / "result.json").write_text(
                 json.dumps(
@@ -62,3 +82,14 @@ def write_run(tmp_path):
         return directory
 
     return write
+
+
+@pytest.fixture
+def change_ledger():
+    """Return change(directory, function): rewrite a ledger with what a function makes of its list of lines."""
+
+    def change(directory, function):
+        lines = [{key: line[key] for key in line if key != "line_sha256"} for line in read_lines(directory)]
+        write_ledger(directory, function(lines))
+
+    return change

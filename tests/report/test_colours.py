@@ -3,7 +3,7 @@ from lure.unlearners import UNLEARNERS
 
 
 def test_every_registered_policy_has_a_colour_of_its_own():
-    assert set(UNLEARNERS) <= set(FIXED)
+    assert list(FIXED) == list(UNLEARNERS)  # reports, which read no method, take the order of their tables from here
     shades = [shade for shade, _ in FIXED.values()]
     assert len(set(shades)) == len(shades)
 

@@ -1,10 +1,9 @@
-import json
 import math
 
 import pytest
 
 from lure.errors import InputError
-from lure.report.comparison import group_runs, paired_differences, spread, totals
+from lure.report.comparison import group_runs, paired_differences, totals
 from lure.report.records import read_run
 
 
@@ -39,11 +38,6 @@ def test_without_a_test_set_there_are_costs_only(make):
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_is_not_known_is_none(make, value):
     assert totals(make("lure", 0, [0.5], expected_calibration_error=value))["expected_calibration_error"] is None
-
-
-def test_one_seed_has_no_deviation():
-    assert spread([0.5]).deviation is None
-    assert spread([None, None]) is None
 
 
 def test_policies_stand_in_the_order_of_the_table_then_by_name(make):
@@ -97,12 +91,10 @@ def test_the_same_policy_and_seed_counts_once(make):
     assert group.left_out == [f"{second.directory} is left out: {first.directory} has the same policy and seed."]
 
 
-def test_runs_that_saw_other_data_are_refused(make, write_run):
-    directory = write_run("scratch", 0, [0.5])
-    line = json.loads((directory / "ledger.jsonl").read_text())
-    (directory / "ledger.jsonl").write_text(json.dumps(line | {"data_fingerprint": "other"}) + "\n")
+def test_runs_that_saw_other_data_are_refused(make):
+    other = make("scratch", 0, [0.5], data_fingerprint="other")
     with pytest.raises(InputError, match="same recipe and seed but other data at stage 1"):
-        group_runs([make("lure", 0, [0.5]), read_run(directory)])
+        group_runs([make("lure", 0, [0.5]), other])
 
 
 def test_nothing_to_report_is_refused():

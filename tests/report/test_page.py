@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lure.errors import InputError
-from lure.metrics.evaluation import pack_hits
+from lure.metrics.hits import pack_hits
 from lure.report.numbers import page_data
 from lure.report.page import write_page
 from lure.report.records import read_run
@@ -67,7 +67,7 @@ def runs(write_run):
     directories = []
     for policy, value in (("warm-start", 0.6), ("scratch", 0.7), ("lure", 0.72)):
         for seed in range(2):
-            forgotten = {"layers.0.weight": 0.31, "head.weight": 0.0} if policy == "lure" else None
+            forgotten = {"layers.0.weight": 0.31, "head.weight": 0.0} if policy == "lure" else {}
             directory = write_run(policy, seed, [value - 0.1, value + 0.01 * seed], forgotten=forgotten)
             directories.append(directory)
     return [read_run(directory) for directory in directories]
@@ -157,6 +157,64 @@ def test_names_are_escaped(evaluated, tmp_path):
     text, _ = read_page(evaluated, tmp_path / "page.html")
     assert "bag & <b>" in text
     assert "bag &amp; &lt;b&gt;" in (tmp_path / "page.html").read_text()
+
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_no_string_from_a_file_becomes_markup(write_run, tmp_path):
+    """Every name and sentence that a file can bring is hostile; none of them opens a tag or leaves an attribute."""
+    recipe = {f'"field{EVIL}"': f"value{EVIL}"}
+    recipe |= {name: f"{name}{EVIL}" for name in ("dataset", "model", "replay", "optimizer")}
+    directories = []
+    for number, policy in enumerate(("lure", f"own{EVIL}")):
+        directory = write_run(
+            policy,
+            0,
+            [0.5, 0.6 + 0.1 * number],
+            name=f"run{number}{EVIL}",
+            recipe=recipe,
+            forgotten={f"layer{EVIL}": 0.3},
+            accepted=number == 0,
+        )
+        result = make_evaluation(0.6, [1, 1, 0, 0, 0, 1, 1, number])
+        corruptions, attack = result["corruptions"], result["adversarial"]["pgd"]["linf"]
+        corruptions["kinds"][f"fog{EVIL}"] = corruptions["kinds"].pop("fog")
+        attack["warning"] = f"warned{EVIL}"
+        result["per_class"][0]["name"] = f"bag{EVIL}"
+        result["change"]["weights"] = [{"name": f"tensor{EVIL}", "relative_distance": 0.1, "cosine": 0.9}]
+        (directory / "evaluations").mkdir()
+        (directory / "evaluations" / "0002.json").write_text(json.dumps(result))
+        written = json.loads((directory / "result.json").read_text())
+        names = ("torch_version", "device", "command", f"odd{EVIL}_version")
+        (directory / "result.json").write_text(json.dumps(written | {name: f"{name}{EVIL}" for name in names}))
+        directories.append(directory)
+    directories.append(write_run("scratch", 0, [0.5], name=f"short{EVIL}", recipe=recipe))
+    directories.append(write_run("lure", 0, [0.5, 0.6], recipe=recipe | {f'"other{EVIL}"': f"differs{EVIL}"}))
+    text, loads = read_page([read_run(directory) for directory in directories], tmp_path / "page.html")
+    content = (tmp_path / "page.html").read_text()
+    assert "<img src=x" not in content
+    assert len(re.findall("<img ", content)) == len(loads)
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in loads)
+    for place in (
+        *(
+            "own",
+            "fog",
+            "warned",
+            "bag",
+            "layer",
+            "tensor",
+            "field",
+            "value",
+            "dataset",
+            "model",
+            "replay",
+            "optimizer",
+        ),
+        *("run0", "short", "torch_version", "device", "command", "odd", "other", "differs"),
+    ):
+        assert f"{place}{EVIL}" in text, place
+    assert f"run1{EVIL}: the gate refused version 1, 2" in text
 
 
 def test_what_was_not_measured_has_no_section(runs, tmp_path):
@@ -254,14 +312,14 @@ def test_the_paired_table_says_how_many_changed_side(evaluated, tmp_path):
     assert re.search(r"changed side p scratch / +lure 0 1 2 3 1\.000", text)
 
 
-def test_tables_have_a_row_for_each_policy_where_those_are_more_than_the_rows(runs, tmp_path):
+def test_tables_have_a_row_for_each_policy_where_those_are_more_than_the_rows(runs, change_ledger, tmp_path):
     page = tmp_path / "page.html"
     write_page(runs, page)
     content = page.read_text()
     assert "<th>parameter</th>" in content  # one policy, one tensor
+    share = {"layers.0.weight": 0.5}
     for run in runs:
-        ledger = run.directory / "ledger.jsonl"
-        ledger.write_text(ledger.read_text().replace('"forgotten": null', '"forgotten": {"layers.0.weight": 0.5}'))
+        change_ledger(run.directory, lambda lines: [line | {"forgotten": line["forgotten"] or share} for line in lines])
     write_page([read_run(run.directory) for run in runs], page)
     content = page.read_text()
     assert "<th>parameter</th>" not in content

@@ -1,11 +1,19 @@
+from functools import partial
+
 import matplotlib.image
 import numpy as np
 import pytest
 
 from lure.errors import InputError
-from lure.report.comparison import pareto_front
-from lure.report.plots import plot_accuracy_against_cost, plot_accuracy_over_stages, spread_apart
+from lure.report.comparison import group_runs, pareto_front
+from lure.report.plots import draw_cost, paint, plot_accuracy_over_stages, spread_apart
 from lure.report.records import read_run
+
+
+def plot_accuracy_against_cost(runs, file):
+    """Draw as the page does, but all groups in one picture."""
+    paint([(group.label, partial(draw_cost, group)) for group in group_runs(runs)], file)
+
 
 PLOTS = [plot_accuracy_over_stages, plot_accuracy_against_cost]
 

@@ -10,17 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy import special  # scipy.stats would take a second to import
 from torch import Tensor
 
 from lure.data.examples import Examples
+from lure.metrics.statistics import homogeneity
 from lure.store.chunks import Digests
 
 WARNING_LEVEL = 0.01  # one false alarm in a hundred chunks, for each of the two comparisons
-LEAST_EXPECTED = 5  # below this expected count the chi-squared approximation raises many false alarms
-NUM_SIMULATED = 1999
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,38 +138,3 @@ def examine(
         prequential_accuracy=accuracy,
         warnings=tuple(warnings),
     )
-
-
-def homogeneity(first: Sequence[int], second: Sequence[int]) -> float:
-    """Return the p-value of the chi-squared test that two rows of counts come from one distribution.
-
-    Columns that are empty in both rows tell nothing and are left out. Where an expected count is small, the p-value
-    comes from simulated tables with the same totals (always the same ones), and the least that it can be is 0.0005.
-
-    Example:
-        >>> round(homogeneity([50, 50], [52, 48]), 2), homogeneity([100, 0], [10, 90]) < 1e-9
-        (0.78, True)
-        >>> homogeneity([19, 1], [1990, 10]) > 0.01  # one error in twenty is no surprise at one in two hundred
-        True
-    """
-    table = np.array([first, second])
-    table = table[:, table.sum(axis=0) > 0]
-    columns, rows = table.sum(axis=0), table.sum(axis=1)
-    if table.shape[1] < 2 or not rows.all():
-        return 1.0
-    expected = np.outer(rows, columns) / rows.sum()
-    weights = (1 / expected).sum(axis=0)  # the rows depart from what is expected by as much, one up and one down
-
-    def statistic(first_rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        departure: npt.NDArray[np.float64] = ((first_rows - expected[0]) ** 2 * weights).sum(axis=-1)
-        return departure
-
-    observed = statistic(table[0])
-    if expected.min() >= LEAST_EXPECTED:
-        return float(special.chdtrc(len(columns) - 1, observed))
-    generator, threshold = np.random.default_rng(0), observed - 1e-9
-    piece, reached = max(1, 2**20 // len(columns)), 0
-    for start in range(0, NUM_SIMULATED, piece):
-        draws = generator.multivariate_hypergeometric(columns, rows[0], min(piece, NUM_SIMULATED - start))
-        reached += int((statistic(draws) >= threshold).sum())
-    return (1 + reached) / (1 + NUM_SIMULATED)

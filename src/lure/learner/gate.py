@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy import special  # scipy.stats would take a second to import
 from torch import Tensor
 
+from lure.metrics.statistics import worse_p_value
 from lure.settings import check_settings, setting
 
 
@@ -83,29 +83,6 @@ class Decision:
         """Return plain values for the ledger."""
         values = asdict(self)
         return values | {"reasons": list(self.reasons), "comparisons": list(values["comparisons"])}
-
-
-def worse_p_value(lost: int, won: int) -> float:
-    """Return the p-value of the one-sided exact McNemar test that the new version is worse.
-
-    P(X >= lost) for X binomial with lost + won throws of a fair coin.
-
-    Args:
-        lost: examples that only the old version gets right.
-        won: examples that only the new version gets right.
-
-    Returns:
-        a probability in (0, 1]; 1 where no example changed side.
-
-    Example:
-        >>> round(worse_p_value(lost=9, won=1), 4), worse_p_value(0, 0)
-        (0.0107, 1.0)
-
-    Reference:
-        McNemar, "Note on the Sampling Error of the Difference Between Correlated Proportions or Percentages",
-        Psychometrika 1947.
-    """
-    return float(special.bdtrc(lost - 1, lost + won, 0.5)) if lost else 1.0
 
 
 def compare_with(correct: Tensor, earlier: EarlierVersion) -> Comparison:

@@ -5,8 +5,8 @@ from torch import Tensor
 from lure.errors import InputError
 from lure.learner.record import Measured, Offered, SetMeasures
 from lure.learner.state import WorkingState
-from lure.metrics.accuracy import error_count, per_class
 from lure.metrics.calibration import expected_calibration_error, negative_log_likelihood
+from lure.metrics.classification import error_count, per_class
 from lure.training.predict import predict
 from lure.training.state import FitState
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError, require_within
-from lure.metrics.accuracy import checked_logits
+from lure.metrics.classification import checked_logits
 
 Bins = Literal["equal_width", "equal_mass"]
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError
-from lure.metrics.accuracy import checked_logits
+from lure.metrics.classification import checked_logits
+from lure.metrics.statistics import McNemar, mcnemar_of_hits
 
 
 class TensorChange(TypedDict):
@@ -118,3 +119,28 @@ def class_change(before: Tensor, after: Tensor, labels: Tensor) -> list[ClassCha
         )
         for label in range(count)
     ]
+
+
+def mcnemar(first: Tensor, second: Tensor, labels: Tensor) -> McNemar:
+    """Test whether two models err equally often, from their logits; see `lure.metrics.statistics.mcnemar_of_hits`.
+
+    Args:
+        first: logits (N, classes) of the first model.
+        second: logits (N, classes) of the second model, on the same examples in the same order.
+        labels: (N,) integers in [0, classes).
+
+    Returns:
+        `only_first_right` and `only_second_right`, counts; `changed_side`, their sum; `p_value`, two-sided and exact.
+
+    Raises:
+        InputError: if shapes or labels do not fit, or a logit is not finite.
+
+    Example:
+        >>> labels = torch.zeros(6, dtype=torch.int64)
+        >>> right, wrong = torch.tensor([[1.0, 0.0]]).repeat(6, 1), torch.tensor([[0.0, 1.0]]).repeat(6, 1)
+        >>> mcnemar(right, wrong, labels)
+        {'only_first_right': 6, 'only_second_right': 0, 'changed_side': 6, 'p_value': 0.03125}
+    """
+    first, labels = checked_logits(first, labels)
+    second, _ = checked_logits(second, labels)
+    return mcnemar_of_hits(*((logits.argmax(dim=1) == labels).numpy() for logits in (first, second)))

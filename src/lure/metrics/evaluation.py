@@ -11,13 +11,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
-from lure.metrics.accuracy import accuracy, class_balanced_accuracy, error_count, per_class
 from lure.metrics.adversarial import adversarial_accuracy
 from lure.metrics.calibration import (
     brier_score,
@@ -26,9 +24,10 @@ from lure.metrics.calibration import (
     negative_log_likelihood,
     reliability,
 )
-from lure.metrics.change import class_change, weight_change
+from lure.metrics.change import class_change, mcnemar, weight_change
+from lure.metrics.classification import accuracy, class_balanced_accuracy, error_count, per_class
 from lure.metrics.corruptions.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
-from lure.metrics.statistics import mcnemar
+from lure.metrics.hits import pack_hits
 from lure.randomness import derive_generator
 from lure.weights.layers import snapshot
 from lure.weights.modes import evaluating
@@ -154,28 +153,6 @@ def calibration(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "expected_calibration_error": expected_calibration_error(logits, labels),
         "expected_calibration_error_equal_mass": expected_calibration_error(logits, labels, bins="equal_mass"),
     }
-
-
-def pack_hits(hits: Tensor) -> str:
-    """Write which examples were right, a bool vector (N,), as hexadecimal text of four examples a digit.
-
-    Example:
-        >>> pack_hits(torch.tensor([True, False, True, True, True])), unpack_hits("b8", 5).tolist()
-        ('b8', [True, False, True, True, True])
-    """
-    return np.packbits(hits.cpu().numpy()).tobytes().hex()
-
-
-def unpack_hits(text: str, count: int) -> Tensor:
-    """Read what `pack_hits` wrote for `count` examples.
-
-    Raises:
-        InputError: if the text is not of that length.
-    """
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
-    if not 0 <= len(bits) - count < 8:
-        raise InputError(f"the hits of {count} examples take {-(-count // 8)} bytes, got {len(bits) // 8}")
-    return torch.from_numpy(bits[:count].astype(bool))
 
 
 def compare_versions(

@@ -58,7 +58,7 @@ def build_model(
 
     Raises:
         InputError: for an unknown name or option, a value out of range, a network that does not fit the inputs, or a
-            user's builder that cannot be imported, cannot be called so, fails, or returns no `nn.Module`.
+            user's builder that cannot be imported or called, fails, or does not return an `nn.Module`.
 
     Example:
         >>> type(build_model("convnet:width=4", 10, (3, 32, 32))).__name__
@@ -114,4 +114,4 @@ def _import_builder(name: str) -> Callable[..., nn.Module]:
     return builder  # type: ignore[no-any-return]
 
 
-__all__ = ["MODELS", "build_model", *sorted(maker.__name__ for maker in MODELS.values())]
+__all__ = ["MODELS", "build_model", *sorted(name.replace("-", "_") for name in MODELS)]

@@ -6,7 +6,7 @@ shortcuts have no parameters. New weights are Kaiming-normal over the fan in, fo
 Reference: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ def cifar_resnet(
         width: channels of the first group; 16 is the published network.
 
     Raises:
-        InputError: if the inputs are no images, or an option is out of range.
+        InputError: if the inputs are not images, or an option is out of range.
 
     Example:
         >>> net = cifar_resnet(10, (3, 32, 32))
@@ -114,49 +114,21 @@ def cifar_resnet(
     return CifarResNet(num_classes, input_shape, mean, std, depth, width)
 
 
-def resnet20s(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 16,
-) -> nn.Module:
-    """Return the CIFAR ResNet of 20 layers. Arguments as for `cifar_resnet`."""
-    return CifarResNet(num_classes, input_shape, mean, std, 20, width)
+def builder(depth: int) -> Callable[..., nn.Module]:
+    """Return the builder of a CIFAR ResNet of this depth; its arguments are those of `cifar_resnet`."""
+
+    def build(
+        num_classes: int,
+        input_shape: Sequence[int],
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        *,
+        width: int = 16,
+    ) -> nn.Module:
+        return CifarResNet(num_classes, input_shape, mean, std, depth, width)
+
+    build.__doc__ = f"Return the CIFAR ResNet of {depth} layers."
+    return build
 
 
-def resnet32s(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 16,
-) -> nn.Module:
-    """Return the CIFAR ResNet of 32 layers. Arguments as for `cifar_resnet`."""
-    return CifarResNet(num_classes, input_shape, mean, std, 32, width)
-
-
-def resnet44s(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 16,
-) -> nn.Module:
-    """Return the CIFAR ResNet of 44 layers. Arguments as for `cifar_resnet`."""
-    return CifarResNet(num_classes, input_shape, mean, std, 44, width)
-
-
-def resnet56s(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 16,
-) -> nn.Module:
-    """Return the CIFAR ResNet of 56 layers. Arguments as for `cifar_resnet`."""
-    return CifarResNet(num_classes, input_shape, mean, std, 56, width)
+resnet20s, resnet32s, resnet44s, resnet56s = (builder(depth) for depth in (20, 32, 44, 56))

@@ -1,4 +1,4 @@
-"""A small convolutional network: the least that deserves the name, for quick experiments on small images."""
+"""A small convolutional network, for quick experiments on small images."""
 
 from collections.abc import Sequence
 
@@ -58,7 +58,7 @@ def convnet(
         depth: number of convolutions, each of which halves the sides.
 
     Raises:
-        InputError: for inputs that are no images or too small, or a width or depth below 1.
+        InputError: for inputs that are not images or too small, or a width or depth below 1.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: for tables, and for small images laid out as one row of numbers."""
+"""Multi-layer perceptrons: for tables, and for small images flattened to a row of numbers."""
 
 import itertools
 import math
@@ -33,7 +33,7 @@ class MLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (batch, classes)."""
-        # Tables of whole numbers reach the network as they are.
+        # Tables of integers arrive without conversion.
         inputs = self.normalize(inputs).to(self.head.weight.dtype)
         logits: Tensor = self.head(self.layers(inputs))
         return logits

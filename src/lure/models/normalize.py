@@ -1,4 +1,4 @@
-"""What every network here begins with: it standardises its own inputs, so that callers pass images in [0, 1]."""
+"""The first layer of every network here: it standardises the inputs, so that callers pass images in [0, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from lure.errors import InputError
 class Normalize(nn.Module):
     """Subtract a mean from each channel (or feature), and divide by a standard deviation.
 
-    The two are buffers that a state dict leaves out: published weights load strictly by name, and a model built for
+    Both are buffers that are not in the state dict: published weights load strictly by name, and a model built for
     the same data has the same statistics anyway.
 
     Args:
-        mean: one value for each entry of dimension 1, in units of the input; None leaves the inputs alone.
+        mean: one value for each entry of dimension 1, in units of the input; None leaves the inputs unchanged.
         std: as many values, above 0; None for no scaling.
         input_shape: (channels, height, width) or (features,): what the statistics must match.
 
@@ -62,10 +62,10 @@ def require_images(network: str, input_shape: Sequence[int], smallest: int = 1) 
     Args:
         network: the name for the message.
         input_shape: what the data look like.
-        smallest: the least height and width that the network can take.
+        smallest: the smallest height and width that the network can take.
 
     Raises:
-        InputError: if the inputs are no images, or too small.
+        InputError: if the inputs are not images, or too small.
 
     Example:
         >>> require_images("vgg16_bn", (784,), 32)

@@ -1,7 +1,7 @@
 """Residual networks: ResNet-18 to ResNet-101 and the wide ones, for images of 32 pixels or of 224.
 
 Layers are named as in the weights that are published for these architectures (conv1, bn1, layer1.0.conv1 ... fc), so a
-downloaded state dict loads strictly; for that take the stem "imagenet". New weights are drawn as the published
+downloaded state dict loads strictly; for that, use the stem "imagenet". New weights are drawn as the published
 training code draws them: convolutions Kaiming-normal over the fan out, norm scales 1, biases 0, and the classifier as
 `nn.Linear` draws itself.
 
@@ -9,7 +9,7 @@ Reference: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 
 Residual Networks", BMVC 2016.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, channels: int, width: int, stride: int, widening: int) -> None:
+    def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -52,10 +52,11 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions and a shortcut; the 3x3 one carries the stride, as in the published weights."""
 
     expansion = 4
+    widening = 1  # how much wider the 3x3 convolution is than in the published ResNets
 
-    def __init__(self, channels: int, width: int, stride: int, widening: int) -> None:
+    def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        inner = width * widening
+        inner = width * self.widening
         self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
         self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
@@ -72,6 +73,12 @@ class Bottleneck(nn.Module):
         return torch.relu(residual + (inputs if self.downsample is None else self.downsample(inputs)))
 
 
+class WideBottleneck(Bottleneck):
+    """A bottleneck whose 3x3 convolution is twice as wide."""
+
+    widening = 2
+
+
 class ResNet(nn.Module):
     """A stem, four groups of residual blocks, the mean over positions, and a linear classifier.
 
@@ -83,8 +90,7 @@ class ResNet(nn.Module):
         mean: per channel; None for no normalisation.
         std: as `mean`.
         width: channels of the first group; each group has twice as many as the one before.
-        stem: see `resnet18`.
-        widening: how much wider the 3x3 convolution of a bottleneck is than usual.
+        stem: see `builder`.
     """
 
     layer1: nn.Sequential
@@ -103,7 +109,6 @@ class ResNet(nn.Module):
         *,
         width: int,
         stem: Stem,
-        widening: int = 1,
     ) -> None:
         super().__init__()
         require_within("width", width, 1)
@@ -125,7 +130,7 @@ class ResNet(nn.Module):
             blocks = []
             for position in range(depth):
                 stride = 2 if number > 1 and position == 0 else 1
-                blocks.append(block(channels, width, stride, widening))
+                blocks.append(block(channels, width, stride))
                 channels = width * block.expansion
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
             width *= 2
@@ -142,97 +147,53 @@ class ResNet(nn.Module):
         return logits
 
 
-def resnet18(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 64,
-    stem: Stem = "cifar",
-) -> nn.Module:
-    """Return a ResNet-18: 2+2+2+2 basic blocks.
+def builder(
+    summary: str, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int]
+) -> Callable[..., nn.Module]:
+    """Return the builder of one network of the family.
+
+    What it returns is a function (num_classes, input_shape, mean=None, std=None, *, width=64, stem="cifar"):
+
+    - num_classes: number of logits.
+    - input_shape: (channels, height, width); height and width only have to be at least 1.
+    - mean, std: per channel, of images in [0, 1]; None for no normalisation.
+    - width: channels of the first group; 64 is the published network.
+    - stem: "cifar" is a 3x3 convolution that keeps the resolution; "strided" is one that halves it, four times
+      cheaper; "imagenet" is the published 7x7 convolution of stride 2 with max-pooling, for large images.
+
+    It raises `InputError` if the inputs are not images, or an option is out of range.
 
     Args:
-        num_classes: number of logits.
-        input_shape: (channels, height, width); height and width only have to be at least 1.
-        mean: per channel, of images in [0, 1]; None for no normalisation.
-        std: as `mean`.
-        width: channels of the first group; 64 is the published network.
-        stem: "cifar" is a 3x3 convolution that keeps the resolution; "strided" is one that halves it, four times
-            cheaper; "imagenet" is the published 7x7 convolution of stride 2 with max-pooling, for large images.
-
-    Raises:
-        InputError: if the inputs are no images, or an option is out of range.
+        summary: the function's docstring.
+        block: what the groups are made of.
+        depths: blocks in each of the four groups.
 
     Example:
         >>> net = resnet18(10, (3, 32, 32), width=8, stem="strided")
         >>> net(torch.rand(2, 3, 32, 32)).shape, sum(p.numel() for p in net.parameters())
         (torch.Size([2, 10]), 176402)
     """
-    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes, input_shape, mean, std, width=width, stem=stem)
+
+    def build(
+        num_classes: int,
+        input_shape: Sequence[int],
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        *,
+        width: int = 64,
+        stem: Stem = "cifar",
+    ) -> nn.Module:
+        return ResNet(block, depths, num_classes, input_shape, mean, std, width=width, stem=stem)
+
+    build.__doc__ = summary
+    return build
 
 
-def resnet34(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 64,
-    stem: Stem = "cifar",
-) -> nn.Module:
-    """Return a ResNet-34: 3+4+6+3 basic blocks. Arguments as for `resnet18`."""
-    return ResNet(BasicBlock, (3, 4, 6, 3), num_classes, input_shape, mean, std, width=width, stem=stem)
-
-
-def resnet50(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 64,
-    stem: Stem = "cifar",
-) -> nn.Module:
-    """Return a ResNet-50: 3+4+6+3 bottlenecks. Arguments as for `resnet18`."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, input_shape, mean, std, width=width, stem=stem)
-
-
-def resnet101(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 64,
-    stem: Stem = "cifar",
-) -> nn.Module:
-    """Return a ResNet-101: 3+4+23+3 bottlenecks. Arguments as for `resnet18`."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, input_shape, mean, std, width=width, stem=stem)
-
-
-def wide_resnet50_2(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 64,
-    stem: Stem = "cifar",
-) -> nn.Module:
-    """Return a ResNet-50 whose 3x3 convolutions are twice as wide. Arguments as for `resnet18`."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes, input_shape, mean, std, width=width, stem=stem, widening=2)
-
-
-def wide_resnet101_2(
-    num_classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    *,
-    width: int = 64,
-    stem: Stem = "cifar",
-) -> nn.Module:
-    """Return a ResNet-101 whose 3x3 convolutions are twice as wide. Arguments as for `resnet18`."""
-    return ResNet(Bottleneck, (3, 4, 23, 3), num_classes, input_shape, mean, std, width=width, stem=stem, widening=2)
+resnet18 = builder("Return a ResNet-18: 2+2+2+2 basic blocks.", BasicBlock, (2, 2, 2, 2))
+resnet34 = builder("Return a ResNet-34: 3+4+6+3 basic blocks.", BasicBlock, (3, 4, 6, 3))
+resnet50 = builder("Return a ResNet-50: 3+4+6+3 bottlenecks.", Bottleneck, (3, 4, 6, 3))
+resnet101 = builder("Return a ResNet-101: 3+4+23+3 bottlenecks.", Bottleneck, (3, 4, 23, 3))
+wide_resnet50_2 = builder("Return a ResNet-50 whose 3x3 convolutions are twice as wide.", WideBottleneck, (3, 4, 6, 3))
+wide_resnet101_2 = builder(
+    "Return a ResNet-101 whose 3x3 convolutions are twice as wide.", WideBottleneck, (3, 4, 23, 3)
+)

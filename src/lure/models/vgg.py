@@ -99,7 +99,7 @@ def vgg16_bn(
             layers with dropout.
 
     Raises:
-        InputError: if the inputs are no images or too small, or an option is out of range.
+        InputError: if the inputs are not images or too small, or an option is out of range.
 
     Example:
         >>> net = vgg16_bn(10, (3, 32, 32), width=4)

@@ -1,4 +1,4 @@
-"""Reports: tables, plots, one sentence and one page on runs, read from their ledgers alone.
+"""Reports on runs, from their ledgers alone: tables, plots, a verdict in one sentence, and a page.
 
-Import from the modules themselves: those that draw need matplotlib, and half a second that no others have to wait.
+Import from the modules themselves. Those that draw (plots, page) need matplotlib; the others start faster without it.
 """

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from lure.settings import split_choice
 
-# policy -> (colour, mark); fixed, so that a new policy never changes the colour of an old one.
+# policy -> (colour, mark), in the order of `lure.unlearners.UNLEARNERS`, which is also that of tables. Fixed, so that a
+# new policy never changes the colour of an old one.
 FIXED: dict[str, tuple[str, str]] = {
     "warm-start": ("#E69F00", "o"),
     "scratch": ("#4D4D4D", "s"),

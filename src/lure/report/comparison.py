@@ -8,18 +8,18 @@ the same order, so that most of the noise cancels.
 import dataclasses
 import itertools
 import math
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lure.errors import InputError
-from lure.metrics.evaluation import unpack_hits
+from lure.metrics.hits import unpack_hits
 from lure.metrics.statistics import mcnemar_of_hits
 from lure.recipe import Experiment, Recipe
+from lure.report.colours import FIXED
 from lure.report.records import RunRecord
 from lure.settings import split_choice
-from lure.unlearners import UNLEARNERS
+from lure.store.stage import Stage
 
 VARIED = ("seed", "unlearner")
 
@@ -36,22 +36,13 @@ MEASURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """Mean and sample standard deviation of one number over `count` seeds; no deviation where there is one seed."""
-
-    mean: float
-    deviation: float | None
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class RunGroup:
     """Runs that may be compared: equal recipes, equal numbers of stages.
 
     Attributes:
         recipe: the fields that all runs share.
-        distinct: those of them in which this group differs from the other groups; empty where it is the only one.
-        policies: policy -> its runs by rising seed; policies in the order of the table of unlearners.
+        distinct: the fields in which this group differs from the other groups; empty if it is the only one.
+        policies: policy -> its runs by rising seed; policies in the order of the table of colours.
         left_out: one sentence for each run that is not counted, and why.
     """
 
@@ -62,7 +53,7 @@ class RunGroup:
 
     @property
     def label(self) -> str:
-        """What sets this group apart: "augment = none, epochs = 20"; empty where it is the only one."""
+        """How this group differs from the others: "augment = none, epochs = 20"; empty if it is the only one."""
         return ", ".join(f"{name} = {'unset' if value is None else value}" for name, value in self.distinct.items())
 
     @property
@@ -71,39 +62,26 @@ class RunGroup:
         return [run for runs in self.policies.values() for run in runs]
 
 
-def spread(values: Iterable[float | None]) -> Spread | None:
-    """Return mean and standard deviation; None where nothing is known.
-
-    Example:
-        >>> spread([1.0, 2.0, 3.0])
-        Spread(mean=2.0, deviation=1.0, count=3)
-    """
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
-
-
-def stage_cost(stage: dict[str, Any], measure: str) -> float:
+def stage_cost(stage: Stage, measure: str) -> float:
     """Return what one stage cost in "flops" or "seconds": training and unlearning together."""
-    return float(stage[f"train_{measure}"] or 0) + float(stage.get(f"unlearn_{measure}") or 0)
+    return float(getattr(stage, f"train_{measure}")) + float(getattr(stage, f"unlearn_{measure}"))
 
 
 def totals(run: RunRecord) -> dict[str, float | None]:
     """Return one number for each of `MEASURES`: accuracy and calibration of the version in use, costs of all stages.
 
-    `seconds` and `flops` are those of training and unlearning together. What the ledger does not know is None, and so
-    is every error where there was no test set.
+    `seconds` and `flops` are those of training and unlearning together. What the ledger does not know is None, and
+    without a test set every error is None.
     """
     last = run.final
     errors = cumulative_errors(run)
     return {
-        "final_accuracy": last["accuracy"],
-        "mean_error_rate": None if errors is None else errors[-1] / (len(errors) * last["test_examples"]),
+        "final_accuracy": last.accuracy,
+        "mean_error_rate": None if errors is None else errors[-1] / (len(errors) * last.test_examples),
         "cumulative_error_count": None if errors is None else errors[-1],
-        "expected_calibration_error": finite(last.get("expected_calibration_error")),
+        "expected_calibration_error": finite(last.expected_calibration_error),
         "seconds": math.fsum(stage_cost(stage, "seconds") for stage in run.stages),
-        "examples_seen": sum(stage["examples_seen"] for stage in run.stages),
+        "examples_seen": sum(stage.examples_seen for stage in run.stages),
         "flops": math.fsum(stage_cost(stage, "flops") for stage in run.stages),
     }
 
@@ -111,25 +89,25 @@ def totals(run: RunRecord) -> dict[str, float | None]:
 def cumulative_errors(run: RunRecord) -> list[int] | None:
     """Return the errors summed up to each stage; None without a test set.
 
-    The learner's own sum is taken where there is one: it counts the version in use, which after a refused update is an
-    older one.
+    The learner's own sum is used if there is one: it counts the version in use, which is an older one after a refused
+    update.
     """
-    if any(stage["error_count"] is None for stage in run.stages):
+    errors = [stage.error_count for stage in run.stages if stage.error_count is not None]
+    if len(errors) < len(run.stages):
         return None
-    sums = itertools.accumulate(stage["error_count"] for stage in run.stages)
-    return [stage.get("cumulative_errors") or total for stage, total in zip(run.stages, sums, strict=True)]
+    sums = itertools.accumulate(errors)
+    return [stage.cumulative_errors or total for stage, total in zip(run.stages, sums, strict=True)]
 
 
 def finite(value: Any) -> float | None:
-    """Return a number as it is, and None for what is not one or not finite."""
+    """Return a finite number as a float, and None for anything else."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def paired_differences(runs: Sequence[RunRecord], others: Sequence[RunRecord]) -> dict[int, float]:
-    """Return seed -> final accuracy of `runs` minus that of `others`, for the seeds that both were tested with."""
+    """Return seed -> final accuracy of `runs` minus that of `others`, for the seeds for which both know it."""
     ours, theirs = (
-        {run.seed: run.final["accuracy"] for run in side if run.final["accuracy"] is not None}
-        for side in (runs, others)
+        {run.seed: run.final.accuracy for run in side if run.final.accuracy is not None} for side in (runs, others)
     )
     return {seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs}
 
@@ -138,7 +116,7 @@ def paired_tests(runs: Iterable[RunRecord]) -> list[dict[str, Any]]:
     """Compare the last versions of any two policies on one seed, where both were evaluated on the same test set.
 
     Returns:
-        `seed`, `first` and `second` (policies), and what `mcnemar` says of them.
+        `seed`, `first` and `second` (policies), and the result of `mcnemar_of_hits`.
     """
     by_seed: dict[int, list[tuple[str, dict[str, Any]]]] = {}
     for run in runs:
@@ -168,8 +146,8 @@ def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def policy_order(policy: str) -> tuple[int, str]:
-    """Return the sorting key of a policy: the table of unlearners first, then what users add, by name."""
-    names = list(UNLEARNERS)
+    """Return the sorting key of a policy: those of the table of colours first, then what users add, by name."""
+    names = list(FIXED)
     name = split_choice(policy)[0]
     return (names.index(name) if name in names else len(names), policy)
 
@@ -188,7 +166,7 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
     runs = list(runs)
     written = {name for run in runs for name in run.recipe if name not in VARIED}
     for run in runs:
-        # A run from before there was a field has what is now its default, and differs in nothing from one that says so.
+        # A run that is older than a field had what is now its default, so it equals a run that states the default.
         defaults = _defaults(Experiment if "dataset" in run.recipe else Recipe)
         values = {name: value for name, value in defaults.items() if name in written} | run.recipe
         recipe = {name: value for name, value in sorted(values.items()) if name not in VARIED}
@@ -205,7 +183,7 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
 
 
 def _defaults(record: type[Recipe]) -> dict[str, Any]:
-    """Return the defaults of a recipe's fields as its file would have them, which leaves out what is None."""
+    """Return the defaults of a recipe's fields as its file would state them; fields that are None are left out."""
     values = {item.name: item.default for item in dataclasses.fields(record) if item.default is not None}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -234,7 +212,7 @@ def _refuse_unequal_data(runs: Sequence[RunRecord]) -> None:
     for run in runs:
         for number, stage in enumerate(run.stages):
             first = seen.setdefault((run.seed, number), run)
-            if first.stages[number].get("data_fingerprint") != stage.get("data_fingerprint"):
+            if first.stages[number].data_fingerprint != stage.data_fingerprint:
                 raise InputError(
                     f"{first.directory} and {run.directory} have the same recipe and seed but other data at stage "
                     f"{number + 1}: report them apart"

@@ -1,8 +1,10 @@
-"""What an evaluation came to, as tables for a terminal."""
+"""The result of an evaluation, as tables for a terminal."""
 
 from typing import Any
 
 from rich.table import Table
+
+from lure.words import MISSING, percent
 
 CALIBRATION = {
     "negative_log_likelihood": "negative log-likelihood",
@@ -13,7 +15,7 @@ CALIBRATION = {
 
 
 def evaluation_tables(result: dict[str, Any], reliability: bool = False) -> list[tuple[str, Table]]:
-    """Return (title, table) pairs: the whole set, each class, the change since the version before, and what was tried.
+    """Return (title, table) pairs: the whole set, each class, the change since the last version, corruptions, attacks.
 
     Args:
         result: what `lure.experiment.evaluate.evaluate_version` returned.
@@ -39,7 +41,7 @@ def _table(*columns: str) -> Table:
 
 
 def _number(key: str, value: float) -> str:
-    return f"{100 * value:.2f}" if "calibration_error" in key else f"{value:.4f}"
+    return percent(value, 2) if "calibration_error" in key else f"{value:.4f}"
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -51,7 +53,7 @@ def _summary(result: dict[str, Any]) -> tuple[str, Table]:
     heading = [f"temperature {scaled['temperature']:.2f}"] if scaled else []
     table = _table("measure", "value", *heading)
     for key, name in (("accuracy", "accuracy %"), ("class_balanced_accuracy", "class-balanced accuracy %")):
-        table.add_row(name, f"{100 * result[key]:.2f}")
+        table.add_row(name, percent(result[key], 2))
     for key, name in CALIBRATION.items():
         table.add_row(name, _number(key, result[key]), *([_number(key, scaled[key])] if scaled else []))
     title = f"version {result['version']}, {result['examples']} examples"
@@ -63,7 +65,7 @@ def _summary(result: dict[str, Any]) -> tuple[str, Table]:
 def _classes(result: dict[str, Any]) -> tuple[str, Table]:
     table = _table("class", "examples", "accuracy %", "precision %")
     for row in result["per_class"]:
-        shares = ("-" if row.get(key) is None else f"{100 * row[key]:.1f}" for key in ("accuracy", "precision"))
+        shares = (percent(row.get(key)) for key in ("accuracy", "precision"))
         table.add_row(_name(row), str(row["examples"]), *shares)
     return "by class", table
 
@@ -82,15 +84,15 @@ def _change(result: dict[str, Any]) -> list[tuple[str, Table]]:
         answers.add_row(_name(named), *map(str, counts))
     moved = _table("tensor", "entries", "changed %", "relative distance", "cosine")
     for row in change["weights"]:
-        numbers = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("relative_distance", "cosine"))
-        moved.add_row(row["name"], str(row["entries"]), f"{100 * row['changed_fraction']:.1f}", *numbers)
+        numbers = (MISSING if row[key] is None else f"{row[key]:.3f}" for key in ("relative_distance", "cosine"))
+        moved.add_row(row["name"], str(row["entries"]), percent(row["changed_fraction"]), *numbers)
     return [(title, answers), (f"weights since version {before}", moved)]
 
 
 def _reliability(result: dict[str, Any]) -> tuple[str, Table]:
     table = _table("confidence from", "to", "examples", "mean confidence %", "accuracy %")
     for row in result["reliability"]:
-        shares = ("-" if row.get(key) is None else f"{100 * row[key]:.1f}" for key in ("confidence", "accuracy"))
+        shares = (percent(row.get(key)) for key in ("confidence", "accuracy"))
         table.add_row(f"{row['low']:.3f}", f"{row['high']:.3f}", str(row["examples"]), *shares)
     return "reliability", table
 
@@ -98,19 +100,19 @@ def _reliability(result: dict[str, Any]) -> tuple[str, Table]:
 def _corruptions(corruptions: dict[str, Any]) -> tuple[str, Table]:
     title = (
         f"corruptions, {corruptions['examples']} examples: mean accuracy "
-        f"{100 * corruptions['mean_corruption_accuracy']:.1f} % (clean {100 * corruptions['clean_accuracy']:.1f} %)"
+        f"{percent(corruptions['mean_corruption_accuracy'])} % (clean {percent(corruptions['clean_accuracy'])} %)"
     )
     table = _table("kind", "mean %", *(f"severity {s}" for s in range(1, 6)))
     for kind, values in corruptions["kinds"].items():
         name = f"{kind} (synthetic)" if values["synthetic"] else kind
-        by_severity = {row["severity"]: f"{100 * row['accuracy']:.1f}" for row in values["severities"]}
-        table.add_row(name, f"{100 * values['mean_accuracy']:.1f}", *(by_severity.get(s, "-") for s in range(1, 6)))
+        by_severity = {row["severity"]: percent(row["accuracy"]) for row in values["severities"]}
+        table.add_row(name, percent(values["mean_accuracy"]), *(by_severity.get(s, MISSING) for s in range(1, 6)))
     return title, table
 
 
 def _attack(values: dict[str, Any]) -> tuple[str, Table]:
     table = _table("epsilon", "accuracy %")
     for point in values["curve"]:
-        table.add_row(f"{point['epsilon']:.4f}", f"{100 * point['accuracy']:.1f}")
+        table.add_row(f"{point['epsilon']:.4f}", percent(point["accuracy"]))
     title = f"{values['attack']} in {values['norm']}, {values['examples']} examples"
     return title + (f" (warning: {values['warning']})" if values["warning"] else ""), table

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lure.metrics.statistics import paired_seeds
+from lure.metrics.statistics import paired_seeds, spread
 from lure.report.comparison import (
     MEASURES,
     RunGroup,
@@ -12,7 +12,6 @@ from lure.report.comparison import (
     group_runs,
     paired_tests,
     pareto_front,
-    spread,
     stage_cost,
     totals,
 )
@@ -21,13 +20,13 @@ from lure.report.verdict import verdict
 
 Data = dict[str, Any]
 
-# Of an evaluation, what says where a number belongs and is no number to average; and what is kept run by run only.
+# Of an evaluation: what says where a number belongs, and is not averaged itself; and what is kept for each run only.
 PLACES = ("attack", "epsilon", "label", "name", "norm", "severity", "synthetic", "steps", "restarts", "warning")
 SINGLE = ("change", "correct", "data_fingerprint", "reliability", "seed", "unlearner", "version")
 
 
 def page_data(runs: Iterable[RunRecord]) -> Data:
-    """Return every number of the report; what is not finite becomes None.
+    """Return every number of the report; NaN and infinity become None.
 
     Args:
         runs: what `read_runs` returns.
@@ -86,7 +85,7 @@ def _policy_data(group: RunGroup, policy: str) -> Data:
                 "directory": str(run.directory),
                 "seed": run.seed,
                 "result": _plain(run.result),
-                "stages": _plain(run.stages),
+                "stages": _plain(run.lines),
                 "evaluations": _plain(run.evaluations),
             }
             for run in runs
@@ -95,12 +94,13 @@ def _policy_data(group: RunGroup, policy: str) -> Data:
 
 
 def _difference_from_scratch(group: RunGroup, policy: str) -> Data | None:
-    scratch = {run.seed: run.final["accuracy"] for run in group.policies.get("scratch", [])}
-    ours = {run.seed: run.final["accuracy"] for run in group.policies[policy]}
-    seeds = [seed for seed in ours if ours[seed] is not None and scratch.get(seed) is not None]
-    if policy == "scratch" or not seeds:
+    scratch = {run.seed: run.final.accuracy for run in group.policies.get("scratch", [])}
+    ours = {run.seed: run.final.accuracy for run in group.policies[policy]}
+    pairs = [(ours[seed], scratch.get(seed)) for seed in ours]
+    known = [(one, other) for one, other in pairs if one is not None and other is not None]
+    if policy == "scratch" or not known:
         return None
-    return dict(paired_seeds([ours[seed] for seed in seeds], [scratch[seed] for seed in seeds]))
+    return dict(paired_seeds(*zip(*known, strict=True)))
 
 
 def _over_stages(runs: Sequence[RunRecord]) -> list[Data]:
@@ -108,7 +108,7 @@ def _over_stages(runs: Sequence[RunRecord]) -> list[Data]:
     for number in range(len(runs[0].stages)):
         row: Data = {
             "stage": number + 1,
-            "accuracy": _spread_data(run.stages[number]["accuracy"] for run in runs),
+            "accuracy": _spread_data(run.stages[number].accuracy for run in runs),
         }
         for measure in ("flops", "seconds"):
             row[f"cumulative_{measure}"] = _spread_data(
@@ -127,7 +127,7 @@ def _merged_evaluation(results: Sequence[Data]) -> Data | None:
 
 
 def _merge(values: Sequence[Any]) -> Any:
-    """Merge results of equal form over seeds: numbers become spreads, what says where they belong stays."""
+    """Merge results of equal form over seeds: numbers become spreads; what says where a number belongs stays."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -178,7 +178,7 @@ def _spread_data(values: Iterable[Any]) -> Data | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value with None for what JSON has no number for."""
+    """Return the value with None in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

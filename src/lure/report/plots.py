@@ -1,7 +1,7 @@
 """Pictures of a comparison: accuracy over stages, and accuracy against what it cost.
 
-Drawn without pyplot, so no global state is touched and no display is needed. Names stand beside the lines instead of
-in a legend. The kind of file follows from its ending: .png, .svg or .pdf.
+Drawn without pyplot, so no global state is touched and no display is needed. Names are written beside the lines instead
+of in a legend. The kind of file follows from its ending: .png, .svg or .pdf.
 """
 
 import itertools
@@ -20,8 +20,9 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lure.errors import InputError
+from lure.metrics.statistics import Spread, spread
 from lure.report.colours import colour, line_styles
-from lure.report.comparison import RunGroup, Spread, group_runs, pareto_front, spread, totals
+from lure.report.comparison import RunGroup, group_runs, pareto_front, totals
 from lure.report.records import RunRecord
 from lure.report.table import short_number
 
@@ -30,7 +31,7 @@ Points = Mapping[str, tuple[float, float]]  # policy -> where its name belongs, 
 INK, FAINT = "#222222", "#D9D9D9"
 LETTERS = 10.0  # height of the letters, in points
 SETTINGS: Any = {
-    # Where an SVG is read without DejaVu, the reader's own sans-serif stands in, which is hardly ever wider.
+    # Without DejaVu, the reader of an SVG uses its own sans-serif font, which is hardly ever wider.
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": LETTERS,
     "axes.edgecolor": "#808080",
@@ -55,7 +56,7 @@ SIZE = (6.8, 4.2)  # of one panel, in inches
 LABEL_GAP = 1.35  # from one line of a label to the next, in heights of their letters
 LABEL_LENGTH = 24  # letters of a line of a label
 MANY = 8  # with more lines than this, bars of deviation would hide what they belong to
-APART = 0.06  # how far all lines together may stand apart over stages, as a share of the width
+APART = 0.06  # how far the lines are shifted apart over stages, all together, as a share of the width
 NEAR = 0.3  # points closer than this share of the width have their names in one column
 
 
@@ -73,23 +74,6 @@ def plot_accuracy_over_stages(runs: Iterable[RunRecord], file: Path | str) -> No
     """
     groups = group_runs(runs)
     paint([(group.label, partial(draw_stages, group)) for group in groups], file)
-
-
-def plot_accuracy_against_cost(runs: Iterable[RunRecord], file: Path | str) -> None:
-    """Draw final accuracy against the FLOPs of all stages, training and unlearning together, a mark for each policy.
-
-    Bars show ± one standard deviation over seeds. The grey line is the Pareto front: left of it and above it there is
-    no policy. Where no run counted its FLOPs, seconds take their place. Runs of several recipes get a panel each.
-
-    Args:
-        runs: what `read_runs` returns.
-        file: where to write; .png, .svg or .pdf.
-
-    Raises:
-        InputError: if there is no run or no test set, or the file cannot be written.
-    """
-    groups = group_runs(runs)
-    paint([(group.label, partial(draw_cost, group)) for group in groups], file)
 
 
 def paint(
@@ -136,8 +120,8 @@ def paint(
 def draw_lines(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[Spread]]], apart: float = 0.0) -> Points:
     """Draw a line for each policy, (positions, shares in [0, 1]), in percent; return the lines' ends.
 
-    Bars show ± one standard deviation. Where positions are only numbers of things, the lines may stand a little apart,
-    all together by a share of the width, so that the bars do not hide one another. With many lines there are no bars.
+    Bars show ± one standard deviation. Where positions are counts, the lines may be shifted apart a little, all
+    together by a share of the width, so that the bars do not hide one another. With many lines there are no bars.
     """
     styles = line_styles(lines)
     first = min(positions[0] for positions, _ in lines.values())
@@ -177,15 +161,30 @@ def draw_stages(group: RunGroup, axes: Axes) -> Points:
     lines = {}
     for policy, runs in group.policies.items():
         stages = range(1, len(runs[0].stages) + 1)
-        lines[policy] = stages, [_known(spread(run.stages[stage - 1]["accuracy"] for run in runs)) for stage in stages]
+        lines[policy] = stages, [_known(spread(run.stages[stage - 1].accuracy for run in runs)) for stage in stages]
     return draw_lines(axes, lines, APART)
+
+
+def draw_curve(lines: Mapping[str, tuple[Sequence[float], Sequence[Spread]]], label: str, axes: Axes) -> Points:
+    """Draw accuracy against how hard the task was made; return the lines' ends.
+
+    Args:
+        lines: policy -> (positions, shares in [0, 1]).
+        label: what the positions are.
+        axes: where to draw.
+    """
+    axes.set_xlabel(label)
+    axes.set_ylabel("accuracy, %")
+    axes.set_ylim(0, 102)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=label == "severity"))
+    return draw_lines(axes, lines)
 
 
 def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]], axes: Axes) -> Points:
     """Draw accuracy against confidence: policy -> bins of a reliability diagram; return the lines' ends.
 
-    On the grey line a model is honest. The larger a mark, the more examples there are in its bin; the lines pass by
-    bins of less than one example in a hundred, whose accuracy is mostly chance.
+    On the grey line a model is calibrated. The larger a mark, the more examples there are in its bin; the lines skip
+    bins with less than one example in a hundred, whose accuracy is mostly chance.
     """
     axes.plot([0, 100], [0, 100], color="#B0B0B0", linewidth=1.2, zorder=1)
     axes.set_xlabel("confidence, %")
@@ -218,7 +217,7 @@ def draw_cost(group: RunGroup, axes: Axes) -> Points:
     points: dict[str, tuple[Spread, Spread]] = {}
     for policy, runs in group.policies.items():
         costs = _known(spread(totals(run)[measure] for run in runs))
-        points[policy] = costs, _known(spread(run.final["accuracy"] for run in runs))
+        points[policy] = costs, _known(spread(run.final.accuracy for run in runs))
     front = pareto_front((cost.mean, 100 * accuracy.mean) for cost, accuracy in points.values())
     dearest = max(cost.mean for cost, _ in points.values())
     right = 1.45 * dearest or 1.0
@@ -259,7 +258,7 @@ def draw_cost(group: RunGroup, axes: Axes) -> Points:
 def spread_apart(positions: Sequence[float], heights: Sequence[float], floor: float = -math.inf) -> list[float]:
     """Move the middles of labels as little as possible (least squares) so that none overlaps the next, in order.
 
-    What would then lie below the floor moves up, and what is in its way with it.
+    A label that would then be below the floor moves up, and pushes those above it.
 
     Args:
         positions: where the middles belong.
@@ -335,7 +334,7 @@ def _name(axes: Axes, points: Points) -> dict[str, Annotation]:
 
 
 def _place(axes: Axes, points: Points, labels: Mapping[str, Annotation]) -> None:
-    """Move the names apart; where another point stands in the way, a name goes right of that one."""
+    """Move the names apart; a name goes to the right of a point that is in its way."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     to_points = 72 / figure.dpi

@@ -1,17 +1,20 @@
-"""A progress bar for people: on a terminal only, on standard error, one line that says where the training stands."""
+"""A progress bar for people: on a terminal only, on standard error, one line that says how far the training is."""
 
 import sys
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lure.training.fit import Moment
+from lure.words import percent
+
+if TYPE_CHECKING:
+    from lure.training.fit import Moment
 
 
 class StageProgress:
-    """Show the running stage: epoch, accuracy and time left. Shows nothing where standard error is no terminal."""
+    """Show the running stage: epoch, accuracy and time left. Shows nothing where standard error is not a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr)
@@ -39,8 +42,8 @@ class StageProgress:
         if self._progress:
             self._progress.stop()
 
-    def show(self, label: str, moment: Moment) -> None:
-        """Bring the bar to where a fit stands; `label` names the run ("lure, seed 0")."""
+    def show(self, label: str, moment: "Moment") -> None:
+        """Move the bar to where a fit is; `label` names the run ("lure, seed 0")."""
         if self._progress is None:
             return
         if self._shown != (label, moment.stage):
@@ -54,7 +57,7 @@ class StageProgress:
                 accuracy="",
             )
             self._shown = label, moment.stage
-        accuracy = "" if moment.accuracy is None else f"accuracy {100 * moment.accuracy:.1f} %"
+        accuracy = "" if moment.accuracy is None else f"accuracy {percent(moment.accuracy)} %"
         self._progress.update(
             self._progress.task_ids[-1],
             completed=(moment.epoch - 1) * moment.steps + moment.step,

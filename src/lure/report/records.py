@@ -2,7 +2,7 @@
 
 A run is a directory with `recipe.toml`, `ledger.jsonl` (one JSON object for each committed stage), `result.json` once
 the stream is done, and `evaluations/` where versions were evaluated. Reports read these files and nothing else: no
-model is loaded, and nothing is written.
+model is loaded, and nothing is written. The ledger is read by the store, which verifies the checksum of every line.
 """
 
 import json
@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
+from lure.store.ledger import LEDGER, Ledger
+from lure.store.stage import Stage
 
-LEDGER, RECIPE, RESULT, EVALUATIONS = "ledger.jsonl", "recipe.toml", "result.json", "evaluations"
-
-# What every report needs; of these, what takes a test set is null in a run without one. Other fields are optional.
-NUMBERS = ("stage", "seed", "test_examples", "error_count", "accuracy", "train_seconds", "examples_seen", "train_flops")
-TESTED = ("error_count", "accuracy")
+RECIPE, RESULT, EVALUATIONS = "recipe.toml", "result.json", "evaluations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +24,23 @@ class RunRecord:
     """One run: its policy, its seed, and what each committed stage brought.
 
     Attributes:
-        directory: where it lies.
+        directory: its folder.
         policy: the unlearner, as it is written in recipes ("lure:forget_fraction=0.3").
         seed: the run's seed.
-        stages: the ledger's lines in order; costs in a line are those of its stage alone.
+        stages: one record for each committed stage, in order; the costs of a stage are its own alone.
+        lines: the same as the ledger stores it, for those who want the numbers as JSON.
         recipe: the resolved recipe, field -> value.
         current: the version in use.
         result: what `result.json` holds; empty while the run is not complete.
-        evaluations: version -> what `lure.metrics.evaluate` said of it, from `evaluations/VERSION.json`; beside that it
-            may hold `change`, what `compare_versions` said of it and the version before.
+        evaluations: version -> what `lure.metrics.evaluate` returned for it, from `evaluations/VERSION.json`; it may
+            also hold `change`, what `compare_versions` returned for it and the version before.
     """
 
     directory: Path
     policy: str
     seed: int
-    stages: tuple[dict[str, Any], ...]
+    stages: tuple[Stage, ...]
+    lines: tuple[dict[str, Any], ...]
     recipe: dict[str, Any]
     current: int
     result: dict[str, Any]
@@ -52,14 +52,14 @@ class RunRecord:
         return self.evaluations.get(self.current)
 
     @property
-    def final(self) -> dict[str, Any]:
-        """The stage of the version in use: the last one, but for refusals and rollbacks."""
+    def final(self) -> Stage:
+        """The stage of the version in use: the last one, unless it was refused or rolled back."""
         return self.stages[self.current - 1]
 
     @property
     def note(self) -> str:
         """One sentence on which versions were refused and which is in use; empty where it is simply the last."""
-        refused = [str(number) for number, stage in enumerate(self.stages, 1) if stage.get("accepted") is False]
+        refused = [str(number) for number, stage in enumerate(self.stages, 1) if not stage.accepted]
         if not refused and self.current == len(self.stages):
             return ""
         words = f"the gate refused version {', '.join(refused)}; " if refused else ""
@@ -68,7 +68,7 @@ class RunRecord:
     @property
     def tested(self) -> bool:
         """Whether there was a test set, so that there are accuracies to show."""
-        return self.stages[-1]["accuracy"] is not None
+        return self.stages[-1].accuracy is not None
 
 
 def read_run(directory: Path | str) -> RunRecord:
@@ -78,18 +78,19 @@ def read_run(directory: Path | str) -> RunRecord:
     ignored.
 
     Raises:
-        InputError: if this is no run, no stage is committed yet, or a file is damaged; names the file and the line.
+        InputError: if this is not a run, no stage is committed yet, or a file is damaged; names the file and the line.
     """
     directory = Path(directory)
     if not (directory / LEDGER).is_file():
         raise InputError(f"{directory} is not a run with a committed stage: it has no {LEDGER}")
-    stages, current = _read_ledger(directory / LEDGER)
+    stages, lines, current = read_stages(directory)
     result = _read_json(directory / RESULT) if (directory / RESULT).is_file() else {}
     return RunRecord(
         directory=directory,
-        policy=stages[-1]["unlearner"],
-        seed=stages[-1]["seed"],
-        stages=tuple(stages),
+        policy=stages[-1].unlearner,
+        seed=stages[-1].seed,
+        stages=stages,
+        lines=lines,
         recipe=_read_recipe(directory / RECIPE),
         current=current,
         result=result,
@@ -99,11 +100,29 @@ def read_run(directory: Path | str) -> RunRecord:
     )
 
 
+def read_stages(directory: Path) -> tuple[tuple[Stage, ...], tuple[dict[str, Any], ...], int]:
+    """Return the stages of a run, their lines in the ledger as they are stored, and the version in use.
+
+    What an earlier version of lure did not record has the default of `Stage`. Every line's checksum is verified.
+
+    Raises:
+        InputError: if no stage is committed, a line was changed or removed, or it does not fit `Stage`.
+    """
+    ledger = Ledger(directory)
+    stages = tuple(ledger.stages)
+    if not stages:
+        raise InputError(f"{ledger.path} holds no committed stage yet")
+    lines = tuple(
+        {key: line[key] for key in line if key != "event"} for line in ledger.lines if line["event"] == "stage"
+    )
+    return stages, lines, ledger.standing.current or len(stages)
+
+
 def read_runs(paths: Iterable[Path | str]) -> list[RunRecord]:
     """Read all runs in these directories: each is a run, or holds runs at any depth below it.
 
     A run that is found twice (its directory and a parent of it were given) is read once. Below a given directory, what
-    has no ledger yet is passed over.
+    has no ledger yet is skipped.
 
     Raises:
         InputError: if a directory does not exist or holds no run, or a file in one is damaged.
@@ -129,41 +148,6 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path} is damaged: byte {error.start} is not UTF-8") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _read_ledger(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the stages, and the version in use."""
-    lines = _read_text(path).split("\n")[:-1]
-    if not lines:
-        raise InputError(f"{path} holds no committed stage yet")
-    stages: list[dict[str, Any]] = []
-    current = 0
-    for number, line in enumerate(lines, start=1):
-        where = f"{path} line {number}"
-        stage = _parse_object(line, where)
-        event = stage.pop("event", "stage")
-        if event == "rollback" or (event == "accept" and stage.get("becomes_current")):
-            current = stage.get("version", current)
-        if event != "stage":
-            continue  # a version accepted by hand, a rollback, a pruning
-        for name in NUMBERS:
-            value = stage.get(name)
-            if value is None and name in TESTED:
-                stage[name] = None
-            elif isinstance(value, bool) or not isinstance(value, int | float):
-                raise InputError(f"{where} is damaged: {name!r} must be a number, got {value!r}")
-        if not isinstance(stage.get("unlearner"), str):
-            raise InputError(f"{where} is damaged: 'unlearner' must be a name, got {stage.get('unlearner')!r}")
-        if stage["stage"] != len(stages) + 1:
-            raise InputError(
-                f"{where} is damaged: stage {len(stages) + 1} should stand there, got stage {stage['stage']}"
-            )
-        stages.append(stage)
-        if stage.get("accepted") is not False:
-            current = len(stages)
-    if not (isinstance(current, int) and 0 <= current <= len(stages)):
-        raise InputError(f"{path} is damaged: it speaks of version {current!r} and holds {len(stages)}")
-    return stages, current or len(stages)
 
 
 def _parse_object(text: str, where: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Tables for a terminal: policies side by side, and one run stage by stage.
 
-Both are readable at 80 columns. On a pipe there is no width to ask for, so `report_console` takes 120 there.
+Both are readable at 80 columns. A pipe has no width, so `report_console` uses 120 there.
 """
 
 import math
@@ -13,28 +13,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lure.metrics.statistics import Spread, spread
 from lure.report.comparison import (
     RunGroup,
-    Spread,
     cumulative_errors,
     finite,
     group_runs,
     paired_differences,
-    spread,
     stage_cost,
     totals,
 )
 from lure.report.records import RunRecord
+from lure.words import MISSING, percent
 
-MISSING = "-"
 WIDE = 100
 PIPE_WIDTH = 120
 
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "final_accuracy": ("final\naccuracy\n%", lambda value: f"{100 * value:.1f}"),
-    "mean_error_rate": ("mean\nerror\nrate %", lambda value: f"{100 * value:.1f}"),
+    "final_accuracy": ("final\naccuracy\n%", percent),
+    "mean_error_rate": ("mean\nerror\nrate %", percent),
     "cumulative_error_count": ("CER", lambda value: f"{value:.0f}"),
-    "expected_calibration_error": ("ECE\n%", lambda value: f"{100 * value:.1f}"),
+    "expected_calibration_error": ("ECE\n%", percent),
     "seconds": ("training\nseconds", lambda value: f"{value:.1f}" if value < 100 else f"{value:.0f}"),
     "examples_seen": ("examples\nseen", lambda value: short_number(value)),
     "flops": ("FLOPs", lambda value: short_number(value)),
@@ -43,11 +42,11 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
 STAGE_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "stage": ("stage", lambda value: f"{value:.0f}"),
     "train_examples": ("training\nexamples", lambda value: f"{value:.0f}"),
-    "accuracy": ("test\naccuracy\n%", lambda value: f"{100 * value:.1f}"),
-    "train_accuracy": ("training\naccuracy\n%", lambda value: f"{100 * value:.1f}"),
+    "accuracy": ("test\naccuracy\n%", percent),
+    "train_accuracy": ("training\naccuracy\n%", percent),
     "cumulative_errors": ("CER", lambda value: f"{value:.0f}"),
-    "expected_calibration_error": ("ECE\n%", lambda value: f"{100 * value:.1f}"),
-    "changed_fraction": ("weights\nchanged\n%", lambda value: f"{100 * value:.1f}"),
+    "expected_calibration_error": ("ECE\n%", percent),
+    "changed_fraction": ("weights\nchanged\n%", percent),
     "seconds": ("seconds", lambda value: f"{value:.1f}"),
     "flops": ("FLOPs", lambda value: short_number(value)),
 }
@@ -80,14 +79,14 @@ def short_number(value: float) -> str:
 
 
 def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
-    """Return the table over policies: each number as mean ± standard deviation over seeds, and the way from scratch.
+    """Return the table over policies: each number as mean ± standard deviation over seeds, and points from scratch.
 
     The last column is final accuracy minus that of scratch with the same seed, in percentage points. Runs of several
-    recipes stand in sections of their own, never averaged together; a section's title says what sets it apart.
+    recipes have sections of their own and are never averaged together; a section's title says how it differs.
 
     Args:
         runs: what `read_runs` returns.
-        width: columns of the terminal; below 100 the deviations stand under the means.
+        width: columns of the terminal; below 100 the deviations are under the means.
 
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
@@ -112,7 +111,7 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
 
 
 def empty_table() -> Table:
-    """Return a table in the style of all tables here: no lines but one below the headings."""
+    """Return a table in the style of all tables here: one line, below the headings."""
     return Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True, caption_justify="left")
 
 
@@ -125,7 +124,7 @@ def _policy_cells(group: RunGroup, policy: str) -> list[str]:
     if policy == "scratch" or "scratch" not in group.policies:
         return [*cells, MISSING]
     differences = paired_differences(members, group.policies["scratch"])
-    return [*cells, format_spread(spread(differences.values()), lambda value: f"{100 * value:.1f}", sign=True)]
+    return [*cells, format_spread(spread(differences.values()), percent, sign=True)]
 
 
 def _caption(groups: list[RunGroup], counts: set[int]) -> str:
@@ -134,7 +133,7 @@ def _caption(groups: list[RunGroup], counts: set[int]) -> str:
     elif len(counts) == 1:
         first = f"Mean ± standard deviation over {counts.pop()} seeds."
     else:
-        first = "Mean ± standard deviation over seeds; how many stands behind the policy's name."
+        first = "Mean ± standard deviation over seeds; the number of seeds follows the policy's name."
     notes = [note for group in groups for note in group.left_out]
     notes += [run.note for group in groups for run in group.runs if run.note]
     if len(groups) > 1:
@@ -148,10 +147,10 @@ def format_spread(value: Spread | None, write: Callable[[float], str], sign: boo
     Args:
         value: what to write; None where nothing is known.
         write: number -> text.
-        sign: put a plus sign before what is not negative.
+        sign: put a plus sign before numbers that are not negative.
 
     Example:
-        >>> format_spread(spread([0.725, 0.735]), lambda value: f"{100 * value:.1f}")
+        >>> format_spread(spread([0.725, 0.735]), percent)
         '73.0±0.7'
     """
     if value is None:
@@ -161,7 +160,7 @@ def format_spread(value: Spread | None, write: Callable[[float], str], sign: boo
 
 
 def run_table(run: RunRecord) -> Table:
-    """Return the table of one run, a row for each stage: how good, how calibrated, what was forgotten, at what cost.
+    """Return the table of one run, a row for each stage: accuracy, calibration, what was forgotten, and cost.
 
     Readable at 80 columns.
 
@@ -172,16 +171,17 @@ def run_table(run: RunRecord) -> Table:
     table.title = f"{run.policy}, seed {run.seed}"
     for heading, _ in STAGE_COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
-    refused = any(stage.get("accepted") is False for stage in run.stages)
+    refused = any(not stage.accepted for stage in run.stages)
     if refused:
-        table.add_column("let\nin")
+        table.add_column("pass\nthe\ngate")
     errors = cumulative_errors(run)
     for number, stage in enumerate(run.stages):
-        numbers = stage | {"cumulative_errors": errors[number] if errors else None}
+        numbers = {name: getattr(stage, name) for name in STAGE_COLUMNS if hasattr(stage, name)}
+        numbers["cumulative_errors"] = errors[number] if errors else None
         numbers |= {measure: stage_cost(stage, measure) for measure in ("seconds", "flops")}
-        cells = [_cell(numbers.get(name), write) for name, (_, write) in STAGE_COLUMNS.items()]
+        cells = [_cell(numbers[name], write) for name, (_, write) in STAGE_COLUMNS.items()]
         if refused:
-            cells.append("no" if stage.get("accepted") is False else "yes")
+            cells.append("yes" if stage.accepted else "no")
         table.add_row(*cells)
     table.caption = run.note or None
     return table

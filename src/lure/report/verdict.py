@@ -6,70 +6,40 @@ best minus its own is taken seed by seed, and Student's t gives a 90 % interval 
 side):
 
 - upper end at most one percentage point: the policy is *not worse*, and is named;
-- else, lower end above zero: it is *worse*, and the walk goes on to the next, dearer one;
+- else, lower end above zero: it is *worse*, and the walk goes on to the next, more expensive one;
 - else the seeds do not decide, and the walk ends.
 
-Reaching the best itself names it. As the order does not depend on the accuracies and the walk ends at the first
-open question, each test may use the whole 5 % (fixed-sequence testing). A margin is needed because no number of seeds
-can show that two accuracies are equal. A spread below one test example is taken as one test example, so that two
-seeds that happen to agree do not pass for certainty. One seed decides nothing. The best is chosen from the same seeds,
-which flatters it a little; with few seeds and policies that lie close together, read the table, not the sentence.
+If the walk reaches the best itself, it is named. As the order does not depend on the accuracies and the walk ends at
+the first open question, each test may use the whole 5 % (fixed-sequence testing). A margin is needed because no number
+of seeds can show that two accuracies are equal. A spread below one test example is taken as one test example, so that
+two seeds that happen to agree do not look like certainty. One seed decides nothing. The best is chosen from the same
+seeds, which flatters it a little; with few seeds and policies that are close together, read the table instead.
 
 Costs are FLOPs of training and unlearning together, and count as equal within 5 %; policies of equal cost are ordered
-by accuracy, the best first: nothing speaks for the worse of two that cost the same. Seconds depend on what else the
-machine did; they are taken only where no run counted its FLOPs.
+by accuracy, the best first: there is no reason to take the worse of two that cost the same. Seconds depend on what else
+the machine did; they are taken only where no run counted its FLOPs.
 
 Reference: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure and the Power Approach for Assessing the
 Equivalence of Average Bioavailability", Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.
 """
 
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from scipy import special
-
+from lure.metrics.statistics import Interval, mean_interval
 from lure.report.comparison import RunGroup, group_runs, paired_differences, paired_tests, totals
 from lure.report.records import RunRecord
+from lure.words import count, percent
 
 MARGIN = 0.01  # a loss of one percentage point of accuracy is tolerated
-LEVEL = 0.95  # one-sided
+CONFIDENCE = 0.9  # 5 % on either side
 TIE = 0.05  # costs this close to one another count as equal
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean difference and the 90 % interval around it."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def difference_interval(differences: Sequence[float], resolution: float) -> Interval:
-    """Return mean and 90 % interval of paired differences, by Student's t.
-
-    Args:
-        differences: one for each seed, at least two.
-        resolution: the smallest spread that is believed, such as 1 / (number of test examples).
-
-    Example:
-        >>> interval = difference_interval([0.02, 0.03, 0.04], resolution=0.001)
-        >>> round(interval.low, 4), round(interval.high, 4)  # 0.03 -+ 2.92 * 0.01 / sqrt(3)
-        (0.0131, 0.0469)
-    """
-    count = len(differences)
-    mean = statistics.fmean(differences)
-    deviation = max(statistics.stdev(differences), resolution)
-    half = float(special.stdtrit(count - 1, LEVEL)) * deviation / math.sqrt(count)
-    return Interval(mean, mean - half, mean + half)
 
 
 def verdict(runs: Iterable[RunRecord]) -> str:
     """Return one sentence that names the cheapest policy that is not worse than the best, or says why none is named.
 
-    Runs of several recipes give one sentence for each recipe, on lines of their own that begin with what sets it apart.
+    Runs of several recipes give one sentence for each recipe, each on a line that begins with what differs.
 
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
@@ -104,24 +74,24 @@ def _group_verdict(group: RunGroup) -> str:
     if not seeds:
         return "The policies have no seed in common, so they cannot be compared in pairs."
     paired = {policy: [run for run in runs if run.seed in seeds] for policy, runs in group.policies.items()}
-    means = {policy: statistics.fmean(run.final["accuracy"] for run in runs) for policy, runs in paired.items()}
+    means = {policy: statistics.fmean(run.final.accuracy or 0.0 for run in runs) for policy, runs in paired.items()}
     measure = "flops" if any(totals(run)["flops"] for run in group.runs) else "seconds"
     costs = {p: statistics.fmean(totals(run)[measure] or 0.0 for run in runs) for p, runs in paired.items()}
     best = max(policies, key=lambda policy: means[policy])
     by_accuracy = sorted(policies, key=lambda policy: -means[policy])
     ordered = order_by_cost(by_accuracy, costs.__getitem__)
-    over = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    over = count(len(seeds), "seed")
     if len(seeds) == 1:
-        ends = f"{best} has the best final accuracy ({percent(means[best])})"
+        ends = f"{best} has the best final accuracy ({percent(means[best])} %)"
         if ordered[0] == best:
             ends += " and costs least"
         else:
-            ends += f", {ordered[0]} costs least ({percent(means[ordered[0]])})"
+            ends += f", {ordered[0]} costs least ({percent(means[ordered[0]])} %)"
         test = _example_by_example(paired, best, by_accuracy[1] if ordered[0] == best else ordered[0])
         ends += f"; {test}" if test else ""
         return f"One seed does not decide which policy to take: {ends}; compare at least three seeds."
     unit = {"flops": "FLOPs", "seconds": "seconds"}[measure]
-    shares = {policy: f"{100 * costs[policy] / (costs[best] or 1):.0f} % of its {unit}" for policy in policies}
+    shares = {policy: f"{percent(costs[policy] / (costs[best] or 1), 0)} % of its {unit}" for policy in policies}
     sentence, rival = _walk(paired, means, ordered, over, shares)
     test = _example_by_example(paired, best, by_accuracy[1] if rival == best else rival)
     return f"{sentence} Seed by seed, {test}." if test else sentence
@@ -136,24 +106,23 @@ def _walk(
 ) -> tuple[str, str]:
     """Walk from the cheapest policy to the best; return the sentence, and the policy that it names or ends at."""
     best = max(means, key=means.__getitem__)
-    resolution = 1 / min(run.stages[-1]["test_examples"] for runs in paired.values() for run in runs)
+    resolution = 1 / min(run.stages[-1].test_examples for runs in paired.values() for run in runs)
     if ordered[0] == best:
         following = max((policy for policy in means if policy != best), key=means.__getitem__)
-        ahead = difference_interval(list(paired_differences(paired[best], paired[following]).values()), resolution)
+        ahead = _difference(paired[best], paired[following], resolution)
         sentence = (
-            f"{best} has the best final accuracy ({percent(means[best])}, mean of {over}), and no policy is cheaper; "
-            f"{following}, the next best, is {100 * ahead.mean:.1f} points behind "
-            f"(90 % interval {100 * ahead.low:.1f} to {100 * ahead.high:.1f})."
+            f"{best} has the best final accuracy ({percent(means[best])} %, mean of {over}), and no policy is cheaper; "
+            f"{following}, the next best, is {percent(ahead.mean)} points behind "
+            f"(90 % interval {percent(ahead.low)} to {percent(ahead.high)})."
         )
         return sentence, best
     for policy in ordered:
         if policy == best:
             break
-        differences = list(paired_differences(paired[best], paired[policy]).values())
-        interval = difference_interval(differences, resolution)
+        interval = _difference(paired[best], paired[policy], resolution)
         points = (
-            f"{100 * interval.mean:.1f} points below {best} in final accuracy "
-            f"(90 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}, {over}) at {shares[policy]}"
+            f"{percent(interval.mean)} points below {best} in final accuracy "
+            f"(90 % interval {percent(interval.low)} to {percent(interval.high)}, {over}) at {shares[policy]}"
         )
         if interval.high <= MARGIN:
             return f"{policy} is the cheapest policy that is not worse than the best: {points}.", policy
@@ -165,13 +134,17 @@ def _walk(
             return sentence, policy
     sentence = (
         f"{best} is the cheapest policy that is not worse than the best: it has the best final accuracy itself "
-        f"({percent(means[best])}, mean of {over}), and all that cost less are worse."
+        f"({percent(means[best])} %, mean of {over}), and all that cost less are worse."
     )
     return sentence, best
 
 
+def _difference(best: Sequence[RunRecord], other: Sequence[RunRecord], resolution: float) -> Interval:
+    return mean_interval(list(paired_differences(best, other).values()), CONFIDENCE, resolution)
+
+
 def _example_by_example(runs: Mapping[str, Sequence[RunRecord]], policy: str, other: str) -> str:
-    """Say how two policies differ on the test set, on each seed that both were evaluated with."""
+    """Say how two policies differ on the test set, for each seed with which both were evaluated."""
     tests = paired_tests([*runs[policy], *runs[other]])
     if not tests:
         return ""
@@ -190,13 +163,3 @@ def _between(ordered: Sequence[str]) -> str:
         ('0.1 to 0.4', '0.1')
     """
     return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
-
-
-def percent(share: float) -> str:
-    """Write a share as a percentage.
-
-    Example:
-        >>> percent(0.7312)
-        '73.1 %'
-    """
-    return f"{100 * share:.1f} %"

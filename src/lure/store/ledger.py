@@ -100,7 +100,7 @@ class Ledger:
     def forget(self) -> None:
         """Forget what was read: the next question reads the files again."""
         self._events: list[dict[str, Any]] | None = None
-        self._checksum = ""  # of the last line; "" if there is none
+        self._checksums: list[str] = []  # one for each line
         self._stages: list[Stage] = []
         self._standing: Standing | None = None
 
@@ -117,8 +117,17 @@ class Ledger:
             InputError: naming file and line, if a line is damaged or missing.
         """
         if self._events is None:
-            self._events, self._checksum = _read_lines(self._folder)
+            self._events, self._checksums = _read_lines(self._folder)
         return self._events
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines as they are stored, oldest first, each with its checksum.
+
+        Raises:
+            InputError: as `events`.
+        """
+        return [{**event, "line_sha256": digest} for event, digest in zip(self.events, self._checksums, strict=True)]
 
     @property
     def stages(self) -> Sequence[Stage]:
@@ -154,7 +163,7 @@ class Ledger:
         count = len(self.events)
         # Through JSON and back: the checksum is of the values as a reader will have them.
         plain = json.loads(to_json(event))
-        digest = _line_checksum(plain, self._checksum)
+        digest = _line_checksum(plain, self._checksums[-1] if self._checksums else "")
         line = to_json({**plain, "line_sha256": digest}).encode() + b"\n"
         try:
             with writing(self.path):
@@ -170,12 +179,15 @@ class Ledger:
             raise
         assert self._events is not None
         self._events.append(plain)
-        self._checksum, self._standing = digest, None
+        self._checksums.append(digest)
+        self._standing = None
 
     def renew_seal(self) -> None:
         """Bring the seal up to the ledger's last line, should a process have died between the two."""
-        content = seal({"lines": len(self.events), "line_sha256": self._checksum})
-        if self.events and _read(self._folder / SEAL) != content:
+        if not self.events:
+            return
+        content = seal({"lines": len(self.events), "line_sha256": self._checksums[-1]})
+        if _read(self._folder / SEAL) != content:
             replace_file(self._folder / SEAL, content)
 
 
@@ -213,20 +225,21 @@ def _cut_unfinished_line(path: Path) -> None:
     replace_file(path, whole[: whole.rfind(b"\n") + 1])
 
 
-def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], str]:
-    """Return the lines of the ledger, without their checksums, and the last checksum; "" if there is no line."""
+def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the lines of the ledger, without their checksums, and the checksums."""
     # The seal first: whoever reads while a line is appended then finds at least as many lines as the seal says.
     sealed = _read(folder / SEAL)
     record: dict[str, Any] | None = {"lines": 0, "line_sha256": ""} if sealed is None else unseal(sealed)
     if record is None or not isinstance(record.get("lines"), int) or "line_sha256" not in record:
         raise InputError(f"{folder / SEAL} is damaged: restore it from a backup, together with {LEDGER}")
     events: list[dict[str, Any]] = []
-    stages, previous = 0, ""
+    checksums: list[str] = []
+    stages = 0
     for number, line in enumerate((_read(folder / LEDGER) or b"").split(b"\n")[:-1], start=1):
         try:
             event = json.loads(line)
             found = event.pop("line_sha256")
-            intact = found == _line_checksum(event, previous) and event["event"] in EVENTS
+            intact = found == _line_checksum(event, checksums[-1] if checksums else "") and event["event"] in EVENTS
             if event["event"] == "stage":
                 stages += 1
                 intact = intact and event["stage"] == event["version"] == stages
@@ -235,10 +248,10 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], str]:
         if not intact or (number == record["lines"] and found != record["line_sha256"]):
             raise InputError(f"{folder / LEDGER}, line {number} is damaged: restore the file from a backup")
         events.append(event)
-        previous = found
+        checksums.append(found)
     if len(events) < record["lines"]:
         raise InputError(
             f"{folder / LEDGER} was cut short: it had {record['lines']} lines and has {len(events)}; "
             f"restore the file from a backup"
         )
-    return events, previous
+    return events, checksums
