@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lure.cli.entry import build_parser, main
-from lure.metrics.corruptions.corruptions import KINDS
+from lure.metrics.corruptions import KINDS
 from lure.metrics.evaluation import unpack_hits
 from lure.recipe import Experiment
 

@@ -11,7 +11,7 @@ from lure.data.sources import load_dataset
 from lure.errors import InputError
 from lure.metrics import compare_versions, corrupt, corruption_accuracy, evaluate, negative_log_likelihood
 from lure.metrics import evaluation as module
-from lure.metrics.corruptions.corruptions import KINDS
+from lure.metrics.corruptions import KINDS
 from lure.metrics.evaluation import pack_hits, unpack_hits
 
 

@@ -5,7 +5,7 @@ import torch
 
 from lure.errors import InputError
 from lure.metrics import corrupt
-from lure.metrics.corruptions.corruptions import KINDS
+from lure.metrics.corruptions import KINDS
 from lure.report.contact_sheet import _row, plot_contact_sheet
 
 

@@ -1,19 +1,52 @@
-"""Metrics: functions of (logits, labels), or of (model, examples), that answer in plain Python numbers."""
+"""Metrics: functions of (logits, labels), or of (model, examples), that return plain Python numbers.
 
+Each is loaded when it is first used, so `from lure.metrics import expected_calibration_error` does not load the
+corruptions and attacks.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Not on demand: the function has the name of its module, which would hide it once another module has imported that.
 from lure.metrics.accuracy import accuracy, class_balanced_accuracy, error_count, per_class
-from lure.metrics.adversarial import adversarial_accuracy, fgsm, pgd
-from lure.metrics.anytime import anytime_relative_error, cumulative_error, mean_error_rate
-from lure.metrics.calibration import (
-    brier_score,
-    expected_calibration_error,
-    fit_temperature,
-    negative_log_likelihood,
-    reliability,
-)
-from lure.metrics.change import class_change, weight_change
-from lure.metrics.corruptions.corruptions import corrupt, read_corrupted
-from lure.metrics.evaluation import compare_versions, corruption_accuracy, evaluate
-from lure.metrics.statistics import mcnemar, paired_seeds
+
+if TYPE_CHECKING:
+    from lure.metrics.adversarial import adversarial_accuracy, fgsm, pgd
+    from lure.metrics.anytime import anytime_relative_error, cumulative_error, mean_error_rate
+    from lure.metrics.calibration import (
+        brier_score,
+        expected_calibration_error,
+        fit_temperature,
+        negative_log_likelihood,
+        reliability,
+    )
+    from lure.metrics.change import class_change, weight_change
+    from lure.metrics.corruptions import corrupt, read_corrupted
+    from lure.metrics.evaluation import compare_versions, corruption_accuracy, evaluate
+    from lure.metrics.statistics import mcnemar, paired_seeds
+
+MODULES = {
+    "adversarial_accuracy": "adversarial",
+    "anytime_relative_error": "anytime",
+    "brier_score": "calibration",
+    "class_change": "change",
+    "compare_versions": "evaluation",
+    "corrupt": "corruptions",
+    "corruption_accuracy": "evaluation",
+    "cumulative_error": "anytime",
+    "evaluate": "evaluation",
+    "expected_calibration_error": "calibration",
+    "fgsm": "adversarial",
+    "fit_temperature": "calibration",
+    "mcnemar": "statistics",
+    "mean_error_rate": "anytime",
+    "negative_log_likelihood": "calibration",
+    "paired_seeds": "statistics",
+    "pgd": "adversarial",
+    "read_corrupted": "corruptions",
+    "reliability": "calibration",
+    "weight_change": "change",
+}
 
 __all__ = [
     "accuracy",
@@ -41,3 +74,14 @@ __all__ = [
     "reliability",
     "weight_change",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a metric from its module (PEP 562)."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,7 +27,7 @@ from lure.metrics.calibration import (
     reliability,
 )
 from lure.metrics.change import class_change, weight_change
-from lure.metrics.corruptions.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
+from lure.metrics.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
 from lure.metrics.statistics import mcnemar
 from lure.randomness import derive_generator
 from lure.weights.layers import snapshot

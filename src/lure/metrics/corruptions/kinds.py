@@ -17,19 +17,17 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
 from lure.metrics.corruptions import filters
 from lure.randomness import derive_generator
+from lure.words import dtype_name
 
 SEVERITIES = (1, 2, 3, 4, 5)
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -237,6 +235,8 @@ def saturate(images: Tensor, change: tuple[float, float], generator: torch.Gener
 
 def jpeg_compression(images: Tensor, quality: int, generator: torch.Generator) -> Tensor:
     """Compress as JPEG at this quality (1 to 100) and read it back."""
+    from PIL import Image
+
     levels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     read = []
     for level in levels:
@@ -363,65 +363,13 @@ def corrupt(images: Tensor, kind: str, severity: int, generator: torch.Generator
     if images.dim() != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point():
         raise InputError(
             f"images must be floats (batch, 1 or 3 channels, height, width), "
-            f"got {str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape)}"
+            f"got {dtype_name(images.dtype)} of shape {tuple(images.shape)}"
         )
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     corruption = KINDS[kind]
     made = corruption.make(images.float(), corruption.parameters[severity - 1], generator)
     return made.clamp(0, 1).to(images.dtype)
-
-
-def read_corrupted(directory: Path | str, kind: str, severity: int) -> Examples:
-    """Read one kind and severity of the published CIFAR-10-C files: KIND.npy and labels.npy.
-
-    Args:
-        directory: the unpacked archive.
-        kind: a name in `KINDS`.
-        severity: 1 to 5.
-
-    Returns:
-        a fifth of the file's images, uint8 (N, 3, 32, 32), with their labels.
-
-    Raises:
-        InputError: if a file is missing or is not what it should be.
-    """
-    if kind not in KINDS:
-        raise unknown_name("corruption", kind, KINDS)
-    require_within("severity", severity, 1, 5)
-    images = _open_array(Path(directory) / f"{kind}.npy")
-    labels = _open_array(Path(directory) / "labels.npy")
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3) or len(images) % 5:
-        raise InputError(
-            f"{Path(directory) / kind}.npy must hold uint8 images (5 x N, height, width, channels), "
-            f"got {images.dtype} of shape {images.shape}"
-        )
-    count = len(images) // 5
-    if labels.ndim != 1 or len(labels) not in (count, len(images)) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{Path(directory) / 'labels.npy'} must hold an integer label for each image, "
-            f"got {labels.dtype} of shape {labels.shape}"
-        )
-    rows = slice((severity - 1) * count, severity * count)
-    chosen = labels[rows] if len(labels) == len(images) else labels
-    if len(chosen) and int(chosen.min()) < 0:
-        raise InputError(f"{Path(directory) / 'labels.npy'} must hold labels from 0 on, got {int(chosen.min())}")
-    pixels = torch.from_numpy(np.array(images[rows].transpose(0, 3, 1, 2), order="C"))
-    return Examples(pixels, torch.from_numpy(chosen.astype(np.int64)))
-
-
-def _open_array(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError) as error:
-        # NumPy takes what it does not know for a pickle, and says how to load it all the same.
-        reason = "it is no .npy file, or holds objects" if "pickle" in str(error) else " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as an array: {reason}") from None
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path} holds several arrays, one is wanted")
-    return array
 
 
 def corruption_generator(seed: int, kind: str, severity: int, chunk: int) -> torch.Generator:
