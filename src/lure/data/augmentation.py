@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError, unknown_name
+from lure.words import dtype_name
 
 Augmentation = Literal["none", "crop", "crop-flip", "imagenet"]
 PADDING = 4
@@ -48,7 +49,7 @@ def augment(inputs: Tensor, kind: str, generator: torch.Generator | None = None)
     if inputs.dim() != 4 or inputs.dtype != torch.uint8:
         raise InputError(
             f"augmentation {kind!r} takes images of bytes (batch, channels, height, width), got "
-            f"{str(inputs.dtype).removeprefix('torch.')} of shape {tuple(inputs.shape)}: set it to 'none'"
+            f"{dtype_name(inputs.dtype)} of shape {tuple(inputs.shape)}: set it to 'none'"
         )
     generator = generator or torch.Generator().manual_seed(0)
     if kind == "imagenet":

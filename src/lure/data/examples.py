@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError
+from lure.words import dtype_name
 
 HASH_ROWS = 4096
 
@@ -91,8 +92,7 @@ class Examples:
         labels = torch.as_tensor(labels)
         if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise InputError(
-                f"labels must be a vector of integers, got {str(labels.dtype).removeprefix('torch.')} "
-                f"of shape {tuple(labels.shape)}"
+                f"labels must be a vector of integers, got {dtype_name(labels.dtype)} of shape {tuple(labels.shape)}"
             )
         if len(inputs.shape) < 2:
             raise InputError(f"inputs must have a row of features for each example, got shape {tuple(inputs.shape)}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError
+from lure.words import dtype_name
 
 
 class ClassResult(TypedDict):
@@ -37,7 +38,7 @@ def checked_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if logits.numel() == 0:
         raise InputError(f"there must be at least one example and one class, got logits of shape {tuple(logits.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise InputError(f"labels must be integers, got {str(labels.dtype).removeprefix('torch.')}")
+        raise InputError(f"labels must be integers, got {dtype_name(labels.dtype)}")
     # Float64 does not exist on every accelerator, so the conversion follows the move.
     logits, labels = logits.detach().cpu().to(torch.float64), labels.detach().cpu().to(torch.int64)
     low, high = int(labels.min()), int(labels.max())

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError, require_within, unknown_name
+from lure.words import percent
 
 Model = Callable[[Tensor], Tensor]
 Norm = Literal["linf", "l2"]
@@ -211,8 +212,8 @@ def masking_warning(epsilons: Sequence[float], accuracies: Sequence[float]) -> s
         before, after = accuracies[place - 1], accuracies[place]
         if epsilons[place] > epsilons[place - 1] and after >= before > 0:
             return (
-                f"accuracy did not fall from epsilon {epsilons[place - 1]:.3g} ({100 * before:.1f} %) to "
-                f"{epsilons[place]:.3g} ({100 * after:.1f} %): perhaps the attack fails, not the model holds"
+                f"accuracy did not fall from epsilon {epsilons[place - 1]:.3g} ({percent(before)} %) to "
+                f"{epsilons[place]:.3g} ({percent(after)} %): perhaps the attack fails, not the model holds"
             )
     return None
 

@@ -32,6 +32,7 @@ from lure.metrics.statistics import mcnemar
 from lure.randomness import derive_generator
 from lure.weights.layers import snapshot
 from lure.weights.modes import evaluating
+from lure.words import dtype_name
 
 Model = Callable[[Tensor], Tensor]
 
@@ -323,9 +324,8 @@ def _choose(examples: Examples, limit: int | None, seed: int) -> Examples:
 
 def _images(examples: Examples) -> Examples:
     if len(examples.input_shape) != 3 or examples.input_dtype != torch.uint8:
-        kind = str(examples.input_dtype).removeprefix("torch.")
         raise InputError(
-            f"corruptions and attacks need uint8 images (channels, height, width), got {kind} of shape "
-            f"{examples.input_shape}"
+            f"corruptions and attacks need uint8 images (channels, height, width), "
+            f"got {dtype_name(examples.input_dtype)} of shape {examples.input_shape}"
         )
     return examples

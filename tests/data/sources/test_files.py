@@ -56,7 +56,6 @@ def save(path, count, shape=(4, 4), classes=2):
 
 
 def test_a_folder_with_two_parts_is_a_data_set(tmp_path):
-    pytest.importorskip("PIL.Image")
     save(tmp_path / "train.npz", 6)
     save(tmp_path / "test.npz", 3)
     dataset = load_dataset("file", tmp_path)

@@ -1,15 +1,16 @@
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from miniatures import write_image
+from PIL import Image
 
 from lure.data.sources import load_examples, read_class_names
 from lure.data.sources.images import decode_image
 from lure.errors import InputError
-
-Image = pytest.importorskip("PIL.Image")
 
 
 def encoded(pixels, mode=None, kind="PNG"):
@@ -165,15 +166,17 @@ def test_a_fingerprint_decodes_nothing(tree):
     assert len(load_examples(tree).fingerprint) == 64
 
 
-def test_without_pillow_the_error_says_what_to_install(tree, monkeypatch):
-    import builtins
-
-    plain = builtins.__import__
-
-    def without_pillow(name, *arguments, **options):
-        if name.startswith("PIL"):
-            raise ImportError(name)
-        return plain(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_pillow)
-    assert "pip install 'lure-torch[data]'" in refusal(tree)
+def test_arrays_and_tables_are_read_without_pillow(tmp_path):
+    np.savez(tmp_path / "images.npz", inputs=np.zeros((3, 4, 4), np.uint8), labels=[0, 1, 0])
+    program = f"""
+import sys
+import lure
+from lure.data.sources import load_dataset, load_examples
+load_examples({str(tmp_path / "images.npz")!r}).inputs
+load_dataset("fashion-mnist-sample").train.inputs
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "lure.data.sources.images" in loaded
+    assert not loaded & {"PIL", "datasets"}

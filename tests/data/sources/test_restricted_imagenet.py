@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from miniatures import write_image, write_restricted_imagenet
+from PIL import Image
 
 from lure.data.sources import load_dataset
 from lure.data.sources.restricted_imagenet import FOLDERS, GROUPS
 from lure.errors import InputError
-
-Image = pytest.importorskip("PIL.Image")
 
 
 @pytest.fixture(scope="module")

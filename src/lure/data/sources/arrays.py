@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lure.data.examples import Examples
 from lure.errors import InputError
+from lure.words import dtype_name
 
 CHECKED_ROWS = 4096
 PIECE = 1 << 20
@@ -68,8 +69,7 @@ class MappedRows:
 
 
 def _convert(array: npt.NDArray[Any], order: tuple[int, ...], row: torch.Size, dtype: torch.dtype) -> Tensor:
-    kind = str(dtype).removeprefix("torch.")
-    plain = np.ascontiguousarray(array.transpose(order), dtype=kind)
+    plain = np.ascontiguousarray(array.transpose(order), dtype=dtype_name(dtype))
     return torch.from_numpy(plain).view(len(plain), *row)
 
 

@@ -54,7 +54,7 @@ def load_image_folder(
         labelled: False if labels are not needed: they are then all 0, and images may lie in `path` itself.
 
     Raises:
-        InputError: if there are no images, a class is unknown, or pillow is missing.
+        InputError: if there are no images, or a class is unknown.
     """
     folders = class_folders(path)
     known = list(folders if class_names is None else class_names)

@@ -1,4 +1,7 @@
-"""Images as they are stored (PNG, JPEG and whatever else pillow reads), decoded when a row is asked for."""
+"""Encoded images (PNG, JPEG and whatever else pillow reads), decoded when a row is asked for.
+
+Pillow is imported by the functions that read an image, so that a run on tables or arrays does not load it.
+"""
 
 import hashlib
 import io
@@ -45,13 +48,12 @@ class EncodedImages:
         border: share of the image that is cut off at each of its four sides before that, in [0, 0.5).
 
     Raises:
-        InputError: if pillow is missing, or, when rows are asked for, an image cannot be decoded.
+        InputError: when rows are asked for, if an image cannot be read or decoded.
     """
 
     dtype = torch.uint8
 
     def __init__(self, reader: ImageReader, row_shape: tuple[int, int, int], border: float = 0.0) -> None:
-        import_pillow()
         self.reader = reader
         self.row_shape, self.border = row_shape, border
         self.shape = torch.Size((len(reader), *row_shape))
@@ -134,9 +136,11 @@ def measure_image(content: bytes, name: str) -> tuple[int, int]:
     """Return (height, width) of an encoded image.
 
     Raises:
-        InputError: if it is no image, or pillow is missing.
+        InputError: if it is not an image.
     """
-    with _decoding(name), import_pillow().open(io.BytesIO(content)) as image:
+    from PIL import Image
+
+    with _decoding(name), Image.open(io.BytesIO(content)) as image:
         return image.height, image.width
 
 
@@ -160,14 +164,15 @@ def row_shape(
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    Image = import_pillow()
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except Exception as error:  # a damaged image can fail in any way
         reason = str(error).partition("\n")[0]
-        reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else reason
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else reason
         raise InputError(f"cannot decode the image {name}: {reason}") from error
 
 
@@ -183,19 +188,6 @@ def _to_bytes(image: Any) -> Any:
         return image
     values = np.nan_to_num(np.asarray(image, dtype=np.float64) / BRIGHTEST[image.mode])
     return Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
-
-
-def import_pillow() -> Any:
-    """Return the module PIL.Image.
-
-    Raises:
-        InputError: if pillow is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise InputError("reading images needs pillow: pip install 'lure-torch[data]'") from error
-    return Image
 
 
 class FolderReader:

@@ -52,7 +52,7 @@ def restricted_imagenet(
         statistics: whose mean and standard deviation normalise the images; the released code of LURE takes CIFAR-10's.
 
     Raises:
-        InputError: if a part or a class is missing, or pillow is.
+        InputError: if a part or a class is missing.
 
     Example:
         >>> len(GROUPS), len(FOLDERS), FOLDERS[-1]
