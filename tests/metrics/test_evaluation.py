@@ -10,7 +10,6 @@ from lure.data.examples import Examples
 from lure.data.sources import load_dataset
 from lure.errors import InputError
 from lure.metrics import compare_versions, corrupt, corruption_accuracy, evaluate, negative_log_likelihood
-from lure.metrics import evaluation as module
 from lure.metrics.corruptions import KINDS
 from lure.metrics.evaluation import pack_hits, unpack_hits
 
@@ -101,7 +100,7 @@ def test_temperature_comes_from_validation_data_only(model):
     assert "temperature_scaling" not in evaluate(model, test)
 
 
-def test_the_same_pictures_for_every_model_and_chunk(model, monkeypatch):
+def test_the_same_pictures_for_every_model_and_others_in_every_batch():
     seen = []
 
     def spy(inputs):
@@ -114,10 +113,10 @@ def test_the_same_pictures_for_every_model_and_chunk(model, monkeypatch):
     seen.clear()
     corruption_accuracy(lambda inputs: spy(inputs) + torch.rand(10), examples, ["gaussian_noise", "fog"], seed=3)
     assert all(torch.equal(a, b) for a, b in zip(first[1:], seen[6:], strict=True))
-    monkeypatch.setattr(module, "CHUNK", 10)
     seen.clear()
-    corruption_accuracy(spy, Examples.concatenate([examples[:10]] * 3), ["fog"], seed=3)
-    assert len(seen) == 3 * 6
+    large = Examples(examples.inputs[:10].expand(-1, 3, -1, -1).repeat(1, 1, 8, 8), examples.labels[:10])
+    corruption_accuracy(spy, Examples.concatenate([large] * 3), ["fog"], seed=3)  # too large for one batch
+    assert [len(batch) for batch in seen] == [10] * 3 * 6
     assert torch.equal(seen[0], seen[1])  # the clean images
     assert not torch.equal(seen[3], seen[4])  # the fog over them
 
@@ -126,9 +125,19 @@ def test_a_limit_takes_the_same_examples_for_every_model(model):
     part = evaluate(model, make_images(100), corruptions=["contrast"], limit=20)
     assert part["examples"] == 100
     assert part["corruptions"]["examples"] == 20
-    chosen = [module._choose(make_images(100), 20, seed=0).labels for _ in range(2)]
-    assert torch.equal(*chosen)
-    assert not torch.equal(chosen[0], module._choose(make_images(100), 20, seed=1).labels)
+    seen = []
+
+    def spy(inputs):
+        seen.append(inputs.clone())
+        return torch.rand(len(inputs), 10)
+
+    for seed in (0, 0, 1):
+        evaluate(spy, make_images(100), corruptions=["contrast"], limit=20, seed=seed)
+    # Each time the whole set, the 20 chosen ones as they are, and the five severities.
+    assert [len(inputs) for inputs in seen] == [100, *[20] * 6] * 3
+    first, again, other = seen[1], seen[8], seen[15]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_published_files_are_read_instead(model, tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lure.data.sources import arrays, load_examples
-from lure.data.sources.arrays import MappedRows
+from lure.data.sources import load_examples
+from lure.data.sources.arrays import FREE_BYTES, MappedRows
 from lure.errors import InputError
 
 GENERATOR = np.random.default_rng(0)
@@ -158,9 +158,11 @@ def test_what_is_no_array_is_named(tmp_path, name):
     assert "has no valid header" in refusal(tmp_path / "a.npz")
 
 
-def test_a_compressed_array_that_expands_a_thousandfold_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "FREE_BYTES", 1 << 20)
-    np.savez_compressed(tmp_path / "bomb.npz", inputs=np.zeros((20, 1 << 17), np.uint8), labels=np.zeros(20, int))
-    assert "would unpack to 2621440 bytes" in refusal(tmp_path / "bomb.npz")
-    np.savez(tmp_path / "plain.npz", inputs=np.zeros((20, 1 << 17), np.uint8), labels=np.zeros(20, int))
+def test_a_compressed_array_that_expands_a_thousandfold_is_refused(tmp_path):
+    zeros, labels = np.zeros((20, (FREE_BYTES >> 4) + 1), np.uint8), np.zeros(20, int)
+    np.savez_compressed(tmp_path / "bomb.npz", inputs=zeros, labels=labels)
+    assert f"would unpack to {zeros.size} bytes" in refusal(tmp_path / "bomb.npz")
+    np.savez_compressed(tmp_path / "free.npz", inputs=zeros[:15], labels=labels[:15])
+    assert len(load_examples(tmp_path / "free.npz")) == 15
+    np.savez(tmp_path / "plain.npz", inputs=zeros, labels=labels)
     assert len(load_examples(tmp_path / "plain.npz")) == 20

@@ -32,7 +32,9 @@ MAX_ARCHIVE_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
+    """The official files of one data set: names, lengths, checksums, and where labels stand."""
+
     name: str
     python_folder: str
     binary_folder: str
@@ -51,18 +53,21 @@ class _Layout:
 
     @property
     def python_archive(self) -> str:
+        """Name of the archive of the python version."""
         return self.url.rpartition("/")[2]
 
     @property
     def binary_archive(self) -> str:
+        """Name of the archive of the binary version."""
         return self.python_archive.replace("python", "binary")
 
     @property
     def files(self) -> tuple[str, ...]:
+        """Names of the files of the python version; those of the binary version end in .bin."""
         return (*self.train_files, self.test_file)
 
 
-CIFAR10 = _Layout(
+CIFAR10 = Layout(
     name="cifar10",
     python_folder="cifar-10-batches-py",
     binary_folder="cifar-10-batches-bin",
@@ -95,8 +100,8 @@ COARSE_NAMES = """
 """
 
 
-def _cifar100_layout(labels: Literal["fine", "coarse"]) -> _Layout:
-    return _Layout(
+def _cifar100_layout(labels: Literal["fine", "coarse"]) -> Layout:
+    return Layout(
         name="cifar100",
         python_folder="cifar-100-python",
         binary_folder="cifar-100-binary",
@@ -126,7 +131,7 @@ def cifar10(path: Path | None, download: bool) -> Dataset:
     Raises:
         InputError: if a file is missing, damaged or not what it claims to be, or the download fails.
     """
-    return _load(CIFAR10, path, download)
+    return load_files(CIFAR10, path, download)
 
 
 def cifar100(path: Path | None, download: bool, *, labels: Literal["fine", "coarse"] = "fine") -> Dataset:
@@ -141,10 +146,15 @@ def cifar100(path: Path | None, download: bool, *, labels: Literal["fine", "coar
     Raises:
         InputError: if a file is missing, damaged or not what it claims to be, or the download fails.
     """
-    return _load(_cifar100_layout(labels), path, download)
+    return load_files(_cifar100_layout(labels), path, download)
 
 
-def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
+def load_files(layout: Layout, path: Path | None, download: bool) -> Dataset:
+    """Load the files of one layout: `cifar10` and `cifar100` say which there are.
+
+    Raises:
+        InputError: if a file is missing, damaged or not what it claims to be, or the download fails.
+    """
     if path is None:
         raise InputError(
             f"{layout.name} needs its files: pass the folder that holds {layout.python_folder}, {layout.binary_folder} "
@@ -160,7 +170,7 @@ def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
             f"{layout.python_archive}; --download fetches it"
         )
     parts = {}
-    for name, shown, content in _read_archive(layout, place) if place.is_file() else _read_folder(layout, place):
+    for name, shown, content in read_archive(layout, place) if place.is_file() else _read_folder(layout, place):
         read = _read_binary if name.endswith(".bin") else _read_pickle
         parts[name] = read(content, shown, layout)
     if not parts:
@@ -179,7 +189,7 @@ def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
     return Dataset(train, Examples(*parts[layout.test_file + suffix]), layout.class_names, layout.mean, layout.std)
 
 
-def _check_lengths(layout: _Layout, lengths: dict[str, int], suffix: str, place: Path) -> None:
+def _check_lengths(layout: Layout, lengths: dict[str, int], suffix: str, place: Path) -> None:
     """Notice a binary file that was cut between two records, which by itself looks whole.
 
     Where one file has the official length, all must; small sets in this layout must at least have training files of
@@ -197,7 +207,7 @@ def _check_lengths(layout: _Layout, lengths: dict[str, int], suffix: str, place:
             )
 
 
-def _locate(layout: _Layout, path: Path) -> Path | None:
+def _locate(layout: Layout, path: Path) -> Path | None:
     """Return the folder or archive to read, None if there is none; python before binary, unpacked before packed."""
     if path.is_file():
         return path
@@ -213,7 +223,7 @@ def _locate(layout: _Layout, path: Path) -> Path | None:
     return None
 
 
-def _read_folder(layout: _Layout, folder: Path) -> Iterator[tuple[str, str, bytes]]:
+def _read_folder(layout: Layout, folder: Path) -> Iterator[tuple[str, str, bytes]]:
     """Yield (name, name for messages, content) of the files of one version."""
     suffix = "" if any((folder / name).is_file() for name in layout.files) else ".bin"
     for name in layout.files:
@@ -231,25 +241,29 @@ def _read_folder(layout: _Layout, folder: Path) -> Iterator[tuple[str, str, byte
 class _BoundedReader:
     """A stream that refuses to give more than a number of bytes, however well it was compressed."""
 
-    def __init__(self, file: io.BufferedIOBase) -> None:
+    def __init__(self, file: io.BufferedIOBase, max_bytes: int) -> None:
         self.file = file
-        self.left = MAX_ARCHIVE_BYTES
+        self.max_bytes = self.left = max_bytes
 
     def read(self, size: int) -> bytes:
         content = self.file.read(size)
         self.left -= len(content)
         if self.left < 0:
-            raise InputError(f"it unpacks to more than {MAX_ARCHIVE_BYTES} bytes, which no official archive does")
+            raise InputError(f"it unpacks to more than {self.max_bytes} bytes, which no official archive does")
         return content
 
 
-def _read_archive(layout: _Layout, archive: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, name for messages, content) of the known files in a .tar.gz, in one pass, without extracting."""
+def read_archive(layout: Layout, archive: Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (name, name for messages, content) of the known files in a .tar.gz, in one pass, without extracting.
+
+    Raises:
+        InputError: if the archive is damaged, or unpacks to more than `max_bytes`.
+    """
     wanted = {name + suffix for name in layout.files for suffix in ("", ".bin")}
     try:
         with (
             gzip.open(archive) as compressed,
-            tarfile.open(fileobj=(whole := _BoundedReader(compressed)), mode="r|") as members,  # type: ignore[call-overload]
+            tarfile.open(fileobj=(whole := _BoundedReader(compressed, max_bytes)), mode="r|") as members,  # type: ignore[call-overload]
         ):
             for member in members:
                 folder, _, name = member.name.rpartition("/")
@@ -267,7 +281,7 @@ def _read_archive(layout: _Layout, archive: Path) -> Iterator[tuple[str, str, by
         raise InputError(f"cannot read {archive}: it is damaged or not a .tar.gz ({error})") from error
 
 
-def _read_binary(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, Tensor]:
+def _read_binary(content: bytes, shown: str, layout: Layout) -> tuple[Tensor, Tensor]:
     """Cut a binary file into images (N, 3, 32, 32) and labels (N,); a record is its labels and 3072 bytes."""
     length = layout.label_columns + PIXELS
     if not content or len(content) % length:
@@ -280,7 +294,7 @@ def _read_binary(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
     return _check(records[:, layout.label_columns :].contiguous(), labels, shown, layout)
 
 
-def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, Tensor]:
+def _read_pickle(content: bytes, shown: str, layout: Layout) -> tuple[Tensor, Tensor]:
     """Read a file of the python version: a dictionary of `data` (N, 3072) and lists of labels."""
     try:
         batch = Unpickler(content, shown).load()
@@ -304,7 +318,7 @@ def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
     return _check(torch.from_numpy(data.array), torch.tensor(labels), shown, layout)
 
 
-def _check(pixels: Tensor, labels: Tensor, shown: str, layout: _Layout) -> tuple[Tensor, Tensor]:
+def _check(pixels: Tensor, labels: Tensor, shown: str, layout: Layout) -> tuple[Tensor, Tensor]:
     wrong = torch.nonzero((labels < 0) | (labels >= len(layout.class_names))).flatten()
     if len(wrong):
         raise InputError(

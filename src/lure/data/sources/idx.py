@@ -29,7 +29,9 @@ TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
+    """The official files of one data set: where they are published, with which checksums."""
+
     name: str
     folders: tuple[str, ...]
     url: str
@@ -39,7 +41,7 @@ class _Layout:
     std: float
 
 
-MNIST = _Layout(
+MNIST = Layout(
     name="mnist",
     folders=("mnist", "MNIST/raw"),
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -53,7 +55,7 @@ MNIST = _Layout(
     mean=0.1307,
     std=0.3081,
 )
-FASHION_MNIST = _Layout(
+FASHION_MNIST = Layout(
     name="fashion-mnist",
     folders=("fashion-mnist", "FashionMNIST/raw"),
     url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -115,7 +117,12 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     return torch.frombuffer(content, dtype=torch.uint8).view(shape)
 
 
-def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
+def load_files(layout: Layout, path: Path | None, download: bool) -> Dataset:
+    """Load the four files of one layout: images and labels, to train on and to test on.
+
+    Raises:
+        InputError: if a file is missing or damaged, or the download fails.
+    """
     if path is None:
         raise InputError(
             f"{layout.name} needs a folder: pass the one that holds {TRAIN_IMAGES}.gz and its three companions "
@@ -165,7 +172,7 @@ def mnist(path: Path | None, download: bool) -> Dataset:
     Raises:
         InputError: if a file is missing or damaged, or the download fails.
     """
-    return _load(MNIST, path, download)
+    return load_files(MNIST, path, download)
 
 
 def fashion_mnist(path: Path | None, download: bool) -> Dataset:
@@ -178,4 +185,4 @@ def fashion_mnist(path: Path | None, download: bool) -> Dataset:
     Raises:
         InputError: if a file is missing or damaged, or the download fails.
     """
-    return _load(FASHION_MNIST, path, download)
+    return load_files(FASHION_MNIST, path, download)
