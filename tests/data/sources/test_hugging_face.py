@@ -181,18 +181,28 @@ def test_a_data_set_of_the_hub_is_fetched_only_when_asked():
 
 
 @needs_datasets
-def test_a_data_set_of_the_hub_is_asked_for_by_its_id(hub, tmp_path, monkeypatch):
+def test_a_data_set_is_fetched_by_its_id_and_configuration(hub, tmp_path):
+    # To the library, a folder that looks like a repository of the hub is one.
+    repository = tmp_path / "someone" / "something"
+    repository.mkdir(parents=True)
     table = picture_table(hub, tmp_path / "files")
-    asked = []
-
-    def from_the_hub(*arguments, **options):
-        asked.append((arguments, options))
-        return hub.DatasetDict(train=table, test=table)
-
-    monkeypatch.setattr(hub, "load_dataset", from_the_hub)
-    dataset = load_dataset("hugging-face:id=someone/something:config=small", tmp_path, download=True)
-    assert asked == [(("someone/something", "small"), {"cache_dir": str(tmp_path)})]
-    assert len(dataset.train) == 4
+    table.to_parquet(repository / "train.parquet")
+    table.select([3]).to_parquet(repository / "test.parquet")
+    (repository / "README.md").write_text("""---
+configs:
+- config_name: small
+  data_files:
+  - {split: train, path: train.parquet}
+  - {split: test, path: test.parquet}
+- config_name: other
+  data_files: test.parquet
+---
+""")
+    dataset = load_dataset(f"hugging-face:id={repository}:config=small", tmp_path / "kept", download=True)
+    assert (len(dataset.train), len(dataset.test), dataset.class_names) == (4, 1, ("dog", "cat"))
+    assert list((tmp_path / "kept").rglob("*.arrow"))
+    told = refusal(load_dataset, f"hugging-face:id={repository}:config=other", tmp_path / "kept", download=True)
+    assert f"{repository} has no split 'test', it holds train" in told
 
 
 def test_without_the_library_the_error_says_what_to_install(tmp_path, monkeypatch):
