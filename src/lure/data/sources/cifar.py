@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100, in the official python and binary versions, unpacked or as the official .tar.gz.
 
-The python version is a set of pickles, and a pickle may run any program. So these are read by an unpickler that knows
-the three names that occur in the official files, and rebuilds arrays of bytes by itself; any other name is refused.
-Archives are read without being extracted.
+The python version is a set of pickles, and a pickle can run any program. So they are read by an unpickler that accepts
+only the names that occur in such files and builds the arrays of bytes itself. Archives are read without being
+extracted.
 
 Reference: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -26,14 +26,14 @@ from lure.data.sources.unpickler import Bytes, Unpickler
 from lure.errors import InputError
 
 PIXELS = 3 * 32 * 32
-# Bound what a hostile file can make us read: the largest official file has 155 million bytes, an archive 187 million.
+# Limits for hostile files. The largest official file has 155 million bytes, the largest archive 187 million.
 MAX_FILE_BYTES = 1 << 28
 MAX_ARCHIVE_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The official files of one data set: names, lengths, checksums, and where labels stand."""
+    """The official files of one data set: names, lengths, checksum, and where their labels are."""
 
     name: str
     python_folder: str
@@ -125,11 +125,11 @@ def cifar10(path: Path | None, download: bool) -> Dataset:
 
     Args:
         path: `cifar-10-batches-py`, `cifar-10-batches-bin`, `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz`, or
-            the folder that holds one of them. The python version wins where both are.
-        download: fetch the official archive of the python version into `path` if there is none.
+            the folder that holds one of them. If both versions are there, the python version is read.
+        download: download the official archive of the python version to `path` if there is none.
 
     Raises:
-        InputError: if a file is missing, damaged or not what it claims to be, or the download fails.
+        InputError: if a file is missing, damaged or of another kind, or the download fails.
     """
     return load_files(CIFAR10, path, download)
 
@@ -139,21 +139,21 @@ def cifar100(path: Path | None, download: bool, *, labels: Literal["fine", "coar
 
     Args:
         path: `cifar-100-python`, `cifar-100-binary` or one of the two archives, or the folder that holds one of them.
-            The python version wins where both are.
-        download: fetch the official archive of the python version into `path` if there is none.
+            If both versions are there, the python version is read.
+        download: download the official archive of the python version to `path` if there is none.
         labels: "fine" for the 100 classes, "coarse" for the 20 groups.
 
     Raises:
-        InputError: if a file is missing, damaged or not what it claims to be, or the download fails.
+        InputError: if a file is missing, damaged or of another kind, or the download fails.
     """
     return load_files(_cifar100_layout(labels), path, download)
 
 
 def load_files(layout: Layout, path: Path | None, download: bool) -> Dataset:
-    """Load the files of one layout: `cifar10` and `cifar100` say which there are.
+    """Load the official files of one layout; arguments as `cifar10`.
 
     Raises:
-        InputError: if a file is missing, damaged or not what it claims to be, or the download fails.
+        InputError: if a file is missing, damaged or of another kind, or the download fails.
     """
     if path is None:
         raise InputError(
@@ -175,7 +175,7 @@ def load_files(layout: Layout, path: Path | None, download: bool) -> Dataset:
         parts[name] = read(content, shown, layout)
     if not parts:
         raise InputError(f"{place} holds no file of {layout.name}")
-    # An archive may hold both versions; the python one wins there too.
+    # An archive may hold both versions, too.
     suffix = "" if any(name in parts for name in layout.files) else ".bin"
     for name in layout.files:
         if name + suffix not in parts:
@@ -190,10 +190,10 @@ def load_files(layout: Layout, path: Path | None, download: bool) -> Dataset:
 
 
 def _check_lengths(layout: Layout, lengths: dict[str, int], suffix: str, place: Path) -> None:
-    """Notice a binary file that was cut between two records, which by itself looks whole.
+    """Refuse a binary file that was cut between two records: on its own it looks complete.
 
-    Where one file has the official length, all must; small sets in this layout must at least have training files of
-    one length.
+    If one file has the official length, all must; otherwise (a small set in this layout) all training files must have
+    the same length.
     """
     official = dict.fromkeys(layout.train_files, layout.train_length) | {layout.test_file: layout.test_length}
     expected = dict.fromkeys(layout.train_files, max(lengths[name] for name in layout.train_files))
@@ -203,12 +203,12 @@ def _check_lengths(layout: Layout, lengths: dict[str, int], suffix: str, place: 
         if lengths[name] != length:
             raise InputError(
                 f"{name + suffix} in {place} is truncated or too long: "
-                f"it has {lengths[name]} images, should be {length}"
+                f"it has {lengths[name]} images instead of {length}"
             )
 
 
 def _locate(layout: Layout, path: Path) -> Path | None:
-    """Return the folder or archive to read, None if there is none; python before binary, unpacked before packed."""
+    """Return the folder or archive to read, or None; python before binary, unpacked before packed."""
     if path.is_file():
         return path
     for suffix, folder, archive in (
@@ -224,7 +224,7 @@ def _locate(layout: Layout, path: Path) -> Path | None:
 
 
 def _read_folder(layout: Layout, folder: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, name for messages, content) of the files of one version."""
+    """Yield (name, name for messages, content) for the files of one version."""
     suffix = "" if any((folder / name).is_file() for name in layout.files) else ".bin"
     for name in layout.files:
         file = folder / (name + suffix)
@@ -239,7 +239,7 @@ def _read_folder(layout: Layout, folder: Path) -> Iterator[tuple[str, str, bytes
 
 
 class _BoundedReader:
-    """A stream that refuses to give more than a number of bytes, however well it was compressed."""
+    """A stream that raises after `max_bytes`, however well they were compressed."""
 
     def __init__(self, file: io.BufferedIOBase, max_bytes: int) -> None:
         self.file = file
@@ -254,7 +254,7 @@ class _BoundedReader:
 
 
 def read_archive(layout: Layout, archive: Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, name for messages, content) of the known files in a .tar.gz, in one pass, without extracting.
+    """Yield (name, name for messages, content) for the known files in a .tar.gz, in one pass, without extracting.
 
     Raises:
         InputError: if the archive is damaged, or unpacks to more than `max_bytes`.
@@ -273,7 +273,7 @@ def read_archive(layout: Layout, archive: Path, max_bytes: int = MAX_ARCHIVE_BYT
                         raise InputError(f"{member.name} is larger than any official file: {member.size} bytes")
                     content = members.extractfile(member).read()
                     yield name, f"{archive}, {member.name}", content
-            while whole.read(1 << 20):  # gzip compares its checksum at the end, and tar stops before
+            while whole.read(1 << 20):  # tar stops before the end, where gzip verifies its checksum
                 pass
     except InputError as error:
         raise InputError(f"cannot read {archive}: {error}") from error
@@ -282,7 +282,7 @@ def read_archive(layout: Layout, archive: Path, max_bytes: int = MAX_ARCHIVE_BYT
 
 
 def _read_binary(content: bytes, shown: str, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Cut a binary file into images (N, 3, 32, 32) and labels (N,); a record is its labels and 3072 bytes."""
+    """Cut a binary file into images (N, 3, 32, 32) and labels (N,); a record is the labels and 3072 bytes."""
     length = layout.label_columns + PIXELS
     if not content or len(content) % length:
         raise InputError(
@@ -310,7 +310,7 @@ def _read_pickle(content: bytes, shown: str, layout: Layout) -> tuple[Tensor, Te
     if not isinstance(data, Bytes) or not isinstance(labels, list):
         raise InputError(f"{shown} is not a file of {layout.name}: it must hold 'data' and '{layout.label_key}'")
     if data.array.ndim != 2 or data.array.shape[1] != PIXELS:
-        raise InputError(f"{shown} holds data of shape {data.array.shape}, should be (images, {PIXELS})")
+        raise InputError(f"{shown} holds data of shape {data.array.shape}, instead of (images, {PIXELS})")
     if not all(type(label) is int and abs(label) < 1 << 31 for label in labels):
         raise InputError(f"{shown} holds labels that are not whole numbers")
     if len(labels) != len(data.array) or not labels:
