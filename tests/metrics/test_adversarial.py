@@ -24,7 +24,7 @@ class Plane:
 
 @pytest.fixture(scope="module")
 def trained():
-    """A small network on eight dimensions, and the points it was trained on."""
+    """A small network with eight inputs, and its training data."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         inputs = torch.rand(300, 8)
@@ -137,12 +137,12 @@ def test_a_certain_model_is_attacked_as_well_as_a_doubtful_one(trained):
     assert certain == pytest.approx(doubtful, abs=0.02)
 
 
-def test_what_is_wrong_already_stays_wrong():
+def test_a_misclassified_input_stays_misclassified():
     model, inputs = Plane([1.0, 0.0], 0.5), torch.tensor([[0.4, 0.5]])
     assert share(model, pgd(model, inputs, torch.tensor([0]), 0.05), torch.tensor([0])) == 0
 
 
-def test_nothing_of_the_model_is_touched(trained):
+def test_model_inputs_and_global_state_are_not_changed(trained):
     model, inputs, labels = trained
     before, state = inputs.clone(), torch.get_rng_state()
     pgd(model, inputs, labels, 0.1, restarts=2)
@@ -161,7 +161,7 @@ def test_the_seed_decides(trained):
 
 
 def starting_points(centre, epsilon, norm, seed=0):
-    """Return where PGD starts: what it shows the model last if its only step has no length."""
+    """Return where PGD starts: the last inputs of the model, if its only step has length 0."""
     shown = []
 
     def model(inputs):

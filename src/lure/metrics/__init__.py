@@ -7,7 +7,7 @@ corruptions and attacks.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Not on demand: the function has the name of its module, which would hide it once another module has imported that.
+# Not on demand: `accuracy` is a function and a module, and the module would hide the function once it is imported.
 from lure.metrics.accuracy import accuracy, class_balanced_accuracy, error_count, per_class
 
 if TYPE_CHECKING:

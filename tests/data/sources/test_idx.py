@@ -75,14 +75,14 @@ def test_missing_files_are_named(tmp_path):
     assert "t10k-images-idx3-ubyte" in refusal("mnist", tmp_path)
 
 
-def test_download_fetches_the_four_files(tmp_path):
+def test_the_four_files_are_downloaded(tmp_path):
     server = write_mnist(tmp_path / "server")
     checksums = {name: hashlib.sha256((server / f"{name}.gz").read_bytes()).hexdigest() for name in idx.MNIST.checksums}
     layout = dataclasses.replace(idx.MNIST, url=f"{server.as_uri()}/", checksums=checksums)
     dataset = idx.load_files(layout, tmp_path / "data", download=True)
     assert (len(dataset.train), len(dataset.test)) == (20, 10)
     assert len(list((tmp_path / "data").iterdir())) == 4
-    (tmp_path / "data" / f"{idx.TEST_LABELS}.gz").unlink()  # as after a download that was stopped
+    (tmp_path / "data" / f"{idx.TEST_LABELS}.gz").unlink()  # as after an interrupted download
     assert len(idx.load_files(layout, tmp_path / "data", download=True).test) == 10
 
 

@@ -64,14 +64,14 @@ def test_known_classes_decide_the_labels(tree):
     assert f"{tree / 'dog'}: unknown class 'dog' (valid: bird, cat)" in refusal(tree, ["bird", "cat"])
 
 
-def test_images_are_scaled_to_the_model_and_turned_grey_or_to_colour(tree):
+def test_images_are_scaled_to_the_model_and_made_grey_or_rgb(tree):
     assert load_examples(tree, input_shape=(1, 6, 7)).inputs.shape == (3, 1, 6, 7)
     assert load_examples(tree, size=5).inputs.shape == (3, 3, 5, 5)
     assert "the model takes inputs of shape (784,)" in refusal(tree, input_shape=(784,))
     assert "size must be at least 1" in refusal(tree, size=0)
 
 
-def test_scaling_cuts_evenly_what_does_not_fit():
+def test_scaling_crops_at_the_centre():
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[:, 2:6] = 200
     assert bool((decode_image(encoded(pixels), "x", (3, 4, 4)) == 200).all())
@@ -105,7 +105,7 @@ def test_images_of_every_mode_are_read(mode, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_palette_with_shades_of_transparency_is_read_in_silence(channels):
+def test_a_palette_with_levels_of_transparency_is_read_without_a_warning(channels):
     stream = io.BytesIO()
     Image.fromarray(RAMP).convert("P").save(stream, "PNG", transparency=bytes(range(256)))
     decoded = decode_image(stream.getvalue(), "x", (channels, 10, 24))
