@@ -1,4 +1,4 @@
-"""Each adapter in its real trainer: the weights change, the state of the changed ones is cleared, and of no others."""
+"""Each adapter in its real trainer: weights change, and the optimiser's state is cleared exactly where they did."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-# The trainers warn of much that is theirs.
+# The trainers give many warnings of their own.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -25,7 +25,7 @@ def data() -> tuple[Tensor, Tensor]:
 
 
 class Record:
-    """Weights and momentum at one moment."""
+    """A copy of weights and momentum."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -37,7 +37,7 @@ class Record:
 
 
 def assert_unlearnt(before: Record, after: Record, count: int) -> None:
-    """A fifth of the weights changed, and momentum is zero there and as it was elsewhere."""
+    """`count` weights changed, and momentum is zero there and unchanged elsewhere."""
     assert before.momentum.keys() == before.weights.keys()
     changed = {name: after.weights[name] != old for name, old in before.weights.items()}
     assert sum(int(mask.sum()) for mask in changed.values()) == count
@@ -60,7 +60,7 @@ def test_lightning(tmp_path: Path) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.net = network()
-            # Outlives a fit, so that there is state to clear; Lightning itself makes a new one each time.
+            # Kept from fit to fit, so that there is state to clear; Lightning would create a new one each time.
             self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9)
 
         def forward(self, inputs: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def test_lightning(tmp_path: Path) -> None:
         assert torch.equal(weight, records[3].weights[name])
 
 
-def test_lightning_gives_the_batches_as_the_training_step_gets_them(tmp_path: Path) -> None:
+def test_lightning_passes_the_batches_that_the_training_step_gets(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     from lightning.pytorch import LightningModule, Trainer
 
@@ -129,7 +129,7 @@ def test_lightning_gives_the_batches_as_the_training_step_gets_them(tmp_path: Pa
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     def twice(model: nn.Module, context: Any) -> None:
-        for _ in range(2):  # the contract promises that the batches can be read again
+        for _ in range(2):  # by the contract, batches can be read more than once
             seen.append([inputs.dtype for inputs, _ in context.batches])
 
     seen: list[list[torch.dtype]] = []
@@ -202,7 +202,7 @@ def test_hugging_face_trainer(tmp_path: Path) -> None:
         assert torch.equal(weight, records[3].weights[name])
 
 
-def test_hugging_face_callbacks_may_get_no_optimizer() -> None:
+def test_a_hugging_face_callback_may_get_no_optimizer() -> None:
     pytest.importorskip("transformers")
     from transformers import TrainerState
 
@@ -247,14 +247,14 @@ def test_skorch() -> None:
     )
     inputs, labels = (np.asarray(part) for part in data())
     net.fit(inputs, labels)
-    assert unlearn.report is None  # there was nothing to unlearn
+    assert unlearn.report is None  # it had not been trained before
     for name, weight in records[0].weights.items():
         assert torch.equal(weight, records[1].weights[name])
     net.partial_fit(inputs, labels)
     assert_unlearnt(records[2], records[3], COUNT)
     net.partial_fit(inputs, labels)
     assert_unlearnt(records[4], records[5], COUNT)
-    assert unlearn.num_uses == 2  # the second with another seed: the same would draw the same fresh weights
+    assert unlearn.num_uses == 2  # with another seed the second time: the same seed would draw the same weights
 
 
 def test_a_skorch_net_can_be_copied_and_searched_over() -> None:

@@ -77,7 +77,7 @@ def test_scaling_crops_at_the_centre():
     assert bool((decode_image(encoded(pixels), "x", (3, 4, 4)) == 200).all())
 
 
-def test_labels_may_be_absent_where_they_are_not_needed(tree):
+def test_labels_may_be_missing_if_they_are_not_needed(tree):
     write_image(tree / "loose.png")
     assert load_examples(tree, labelled=False).labels.tolist() == [0, 0, 0, 0]
     assert len(load_examples(tree / "dog", labelled=False)) == 2
@@ -131,7 +131,7 @@ def test_an_image_that_claims_too_many_pixels_is_refused(tree, side):
     assert "decompression bomb" in refusal(tree)
 
 
-def test_a_vanished_image_is_named(tree):
+def test_a_deleted_image_is_named(tree):
     examples = load_examples(tree)
     (tree / "dog" / "a.png").unlink()
     with pytest.raises(InputError, match=r"cannot read the image .*a\.png"):
@@ -145,7 +145,7 @@ def test_folders_without_images_are_named(tree):
     assert "holds no images: it should hold a folder of images for each class" in refusal(tree / "empty")
 
 
-def test_the_fingerprint_follows_names_content_and_order_but_not_the_place(tree, tmp_path_factory):
+def test_the_fingerprint_depends_on_names_content_and_order_but_not_on_the_place(tree, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("copy")
     for name in ("dog/b.png", "dog/a.png", "cat/z.PNG"):
         (elsewhere / name).parent.mkdir(exist_ok=True)
