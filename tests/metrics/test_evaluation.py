@@ -15,7 +15,7 @@ from lure.metrics.evaluation import pack_hits, unpack_hits
 
 
 def make_images(count, seed=0):
-    """Test images of the embedded sample of Fashion-MNIST; each seed has others."""
+    """Test images of the embedded sample of Fashion-MNIST, different ones for each seed."""
     return load_dataset("fashion-mnist-sample").test[seed * 300 : seed * 300 + count]
 
 
@@ -50,7 +50,7 @@ def full(model):
     )
 
 
-def test_the_keys_are_the_words(full):
+def test_the_keys_are_the_names_of_the_metrics(full):
     assert {
         "accuracy", "class_balanced_accuracy", "negative_log_likelihood", "brier_score", "expected_calibration_error",
         "expected_calibration_error_equal_mass", "reliability", "per_class", "temperature_scaling", "corruptions",
@@ -66,7 +66,7 @@ def test_the_result_is_json(full):
     assert json.loads(json.dumps(full, allow_nan=False)) == full
 
 
-def test_a_trained_model_is_hurt(full):
+def test_corruptions_and_attacks_lower_accuracy(full):
     clean = full["accuracy"]
     assert clean > 0.65
     kinds = full["corruptions"]["kinds"]
@@ -100,7 +100,7 @@ def test_temperature_comes_from_validation_data_only(model):
     assert "temperature_scaling" not in evaluate(model, test)
 
 
-def test_the_same_pictures_for_every_model_and_others_in_every_batch():
+def test_corruptions_are_the_same_for_every_model_and_differ_between_batches():
     seen = []
 
     def spy(inputs):
@@ -155,7 +155,7 @@ def test_published_files_are_read_instead(model, tmp_path):
     assert [p["accuracy"] for p in part["kinds"]["contrast"]["severities"]] == pytest.approx(expected)
 
 
-def test_versions_are_compared_in_answers_and_weights(model):
+def test_versions_are_compared_in_predictions_and_weights(model):
     after = copy.deepcopy(model)
     with torch.no_grad():
         after[-1].weight.mul_(-1)
@@ -171,14 +171,14 @@ def test_versions_are_compared_in_answers_and_weights(model):
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 100])
-def test_hits_survive_being_written(count):
+def test_hits_are_the_same_after_packing(count):
     hits = torch.rand(count, generator=torch.Generator().manual_seed(0)) < 0.5
     assert torch.equal(unpack_hits(pack_hits(hits), count), hits)
     with pytest.raises(InputError, match="hits of"):
         unpack_hits(pack_hits(hits), count + 8)
 
 
-def test_the_model_comes_back_as_it_was(model):
+def test_the_model_and_the_global_state_are_restored(model):
     model.train()
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     state = torch.get_rng_state()

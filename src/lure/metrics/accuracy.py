@@ -28,7 +28,7 @@ def checked_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         InputError: unless logits are (N, classes) and labels (N,) integers in [0, classes), with N at least 1, and no
-            logit is NaN or plus infinity. Minus infinity (a class that is ruled out) may stand for some classes, not all.
+            logit is NaN or plus infinity. Minus infinity rules a class out, which is allowed for all classes but one.
     """
     logits, labels = torch.as_tensor(logits), torch.as_tensor(labels)
     if logits.dim() != 2 or labels.dim() != 1 or len(logits) != len(labels):

@@ -205,14 +205,15 @@ def masking_warning(epsilons: Sequence[float], accuracies: Sequence[float]) -> s
 
     Example:
         >>> masking_warning([0.0, 0.1, 0.2], [0.9, 0.5, 0.5])
-        'accuracy did not fall from epsilon 0.1 (50.0 %) to 0.2 (50.0 %): the attack may have failed'
+        'accuracy did not fall from epsilon 0.1 (50.0 %) to 0.2 (50.0 %): perhaps the attack fails, not the model holds'
     """
     for place in range(1, len(epsilons)):
         before, after = accuracies[place - 1], accuracies[place]
         if epsilons[place] > epsilons[place - 1] and after >= before > 0:
+            # Evaluations on disk contain this sentence.
             return (
                 f"accuracy did not fall from epsilon {epsilons[place - 1]:.3g} ({percent(before)} %) to "
-                f"{epsilons[place]:.3g} ({percent(after)} %): the attack may have failed"
+                f"{epsilons[place]:.3g} ({percent(after)} %): perhaps the attack fails, not the model holds"
             )
     return None
 

@@ -45,7 +45,7 @@ def reliability(
         bins: "equal_width" or "equal_mass".
 
     Returns:
-        the bins that hold examples, by increasing confidence. `low` and `high` are its edges (with equal mass, the
+        the bins that hold examples, by increasing confidence. `low` and `high` are the edges (with equal mass, the
         lowest and highest confidence), `confidence` and `accuracy` the means over its `examples`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The published files of CIFAR-10-C: one array of images for each kind of corruption, and one of labels."""
+"""The published files of CIFAR-10-C: one array of images per kind of corruption, and one of labels."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ def read_corrupted(directory: Path | str, kind: str, severity: int) -> Examples:
         severity: 1 to 5.
 
     Returns:
-        a fifth of the file's images, uint8 (N, 3, 32, 32), with their labels.
+        the images of that severity, a fifth of the file: uint8 (N, 3, 32, 32), with their labels.
 
     Raises:
-        InputError: if a file is missing or is not what it should be.
+        InputError: if the kind or severity is unknown, or a file is missing or invalid.
     """
     if kind not in KINDS:
         raise unknown_name("corruption", kind, KINDS)
@@ -55,9 +55,11 @@ def _open_array(path: Path) -> np.ndarray[Any, Any]:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError) as error:
-        # NumPy takes what it does not know for a pickle, and says how to load it all the same.
-        reason = "it is no .npy file, or holds objects" if "pickle" in str(error) else " ".join(str(error).split())
+        # NumPy takes an unknown format for a pickle, and its message says how to load it anyway.
+        reason = (
+            "it is not a .npy file, or it holds objects" if "pickle" in str(error) else " ".join(str(error).split())
+        )
         raise InputError(f"{path} cannot be read as an array: {reason}") from None
     if not isinstance(array, np.ndarray):
-        raise InputError(f"{path} holds several arrays, one is wanted")
+        raise InputError(f"{path} holds several arrays instead of one")
     return array
