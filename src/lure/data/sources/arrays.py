@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lure.data.examples import Examples
 from lure.errors import InputError
-from lure.words import dtype_name
+from lure.words import count, dtype_name
 
 CHECKED_ROWS = 4096
 PIECE = 1 << 20
@@ -101,10 +101,10 @@ def load_npz(path: Path, labelled: bool = True) -> Examples:
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     inputs = _as_inputs(arrays["inputs"], path)
-    count = inputs.shape[0]
-    labels = _as_labels(arrays["labels"], path) if labelled else torch.zeros(count, dtype=torch.int64)
-    if len(labels) != count:
-        raise InputError(f"{path} holds {count} inputs and {len(labels)} labels")
+    total = inputs.shape[0]
+    labels = _as_labels(arrays["labels"], path) if labelled else torch.zeros(total, dtype=torch.int64)
+    if len(labels) != total:
+        raise InputError(f"{path} holds {count(total, 'input')} and {count(len(labels), 'label')}")
     return Examples(inputs, labels)
 
 

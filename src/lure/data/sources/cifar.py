@@ -24,6 +24,7 @@ from lure.data.sources.dataset import Dataset
 from lure.data.sources.download import download_file
 from lure.data.sources.unpickler import Bytes, Unpickler
 from lure.errors import InputError
+from lure.words import count
 
 PIXELS = 3 * 32 * 32
 # Limits for hostile files. The largest official file has 155 million bytes, the largest archive 187 million.
@@ -203,7 +204,7 @@ def _check_lengths(layout: Layout, lengths: dict[str, int], suffix: str, place: 
         if lengths[name] != length:
             raise InputError(
                 f"{name + suffix} in {place} is truncated or too long: "
-                f"it has {lengths[name]} images instead of {length}"
+                f"it has {count(lengths[name], 'image')} instead of {length}"
             )
 
 
@@ -310,11 +311,11 @@ def _read_pickle(content: bytes, shown: str, layout: Layout) -> tuple[Tensor, Te
     if not isinstance(data, Bytes) or not isinstance(labels, list):
         raise InputError(f"{shown} is not a file of {layout.name}: it must hold 'data' and '{layout.label_key}'")
     if data.array.ndim != 2 or data.array.shape[1] != PIXELS:
-        raise InputError(f"{shown} holds data of shape {data.array.shape}, instead of (images, {PIXELS})")
+        raise InputError(f"{shown} holds data of shape {data.array.shape} instead of (images, {PIXELS})")
     if not all(type(label) is int and abs(label) < 1 << 31 for label in labels):
         raise InputError(f"{shown} holds labels that are not whole numbers")
     if len(labels) != len(data.array) or not labels:
-        raise InputError(f"{shown} holds {len(data.array)} images and {len(labels)} labels")
+        raise InputError(f"{shown} holds {count(len(data.array), 'image')} and {count(len(labels), 'label')}")
     return _check(torch.from_numpy(data.array), torch.tensor(labels), shown, layout)
 
 

@@ -20,6 +20,7 @@ from lure.data.examples import Examples
 from lure.data.sources.dataset import Dataset
 from lure.data.sources.download import download_file
 from lure.errors import InputError
+from lure.words import count
 
 # Limits the memory that a hostile file can claim; the largest official file has 47 million bytes.
 MAX_BYTES = 1 << 28
@@ -149,9 +150,10 @@ def load_files(layout: Layout, path: Path | None, download: bool) -> Dataset:
             raise InputError(f"{layout.name} lacks {folder / missing} (or {missing}.gz); --download fetches it")
         images, labels = read_idx(files[0], 3), read_idx(files[1], 1)
         if images.shape[1:] != (28, 28):
-            raise InputError(f"{files[0]} holds images of {images.shape[1]}x{images.shape[2]}, instead of 28x28")
+            raise InputError(f"{files[0]} holds images of {images.shape[1]}x{images.shape[2]} instead of 28x28")
         if len(images) != len(labels):
-            raise InputError(f"{files[1]} holds {len(labels)} labels for the {len(images)} images of {files[0]}")
+            found, wanted = count(len(labels), "label"), count(len(images), "image")
+            raise InputError(f"{files[1]} holds {found} for the {wanted} of {files[0]}")
         if int(labels.max()) > 9:
             raise InputError(f"{files[1]} holds the label {int(labels.max())}; labels must lie in [0, 9]")
         parts.append(Examples(images[:, None], labels))

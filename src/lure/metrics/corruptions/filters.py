@@ -248,21 +248,21 @@ def canny_edges(levels: Tensor, low: float, high: float) -> Tensor:
     wide = F.pad(size, (1, 1, 1, 1))
     height, width = levels.shape[-2:]
 
-    def beside(y: int, x: int) -> Tensor:
+    def neighbour(y: int, x: int) -> Tensor:
         return wide[..., 1 + y : 1 + y + height, 1 + x : 1 + x + width]
 
     flat, steep = down.abs() < 0.41421356 * across.abs(), down.abs() > 2.41421356 * across.abs()
     same_sign = across * down >= 0
     crest = torch.where(
         flat,
-        (size > beside(0, -1)) & (size >= beside(0, 1)),
+        (size > neighbour(0, -1)) & (size >= neighbour(0, 1)),
         torch.where(
             steep,
-            (size > beside(-1, 0)) & (size >= beside(1, 0)),
+            (size > neighbour(-1, 0)) & (size >= neighbour(1, 0)),
             torch.where(
                 same_sign,
-                (size > beside(-1, -1)) & (size > beside(1, 1)),
-                (size > beside(-1, 1)) & (size > beside(1, -1)),
+                (size > neighbour(-1, -1)) & (size > neighbour(1, 1)),
+                (size > neighbour(-1, 1)) & (size > neighbour(1, -1)),
             ),
         ),
     )
