@@ -1,11 +1,11 @@
 """Make the embedded sample of Fashion-MNIST from the official files.
 
-    python benchmarks/embed_sample.py FOLDER_OF_FASHION_MNIST
+    python benchmarks/embed_sample.py FOLDER
 
-The file holds the first 3,000 training images and the first 1,000 test images, with their labels.
+The sample is the first 3,000 training images and the first 1,000 test images, with their labels.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ TARGET = Path(__file__).parents[1] / "src/lure/data/sources/fashion_mnist_sample
 
 def main() -> None:
     """Read the official files, and write the sample into the package."""
-    dataset = load_dataset("fashion-mnist", sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of the four official files")
+    dataset = load_dataset("fashion-mnist", parser.parse_args().folder)
     arrays = {}
     for part, examples, count in (("train", dataset.train, 3000), ("test", dataset.test, 1000)):
         chosen = examples[:count]

@@ -1,8 +1,8 @@
-"""The paper's CIFAR-10 protocol for several policies, in pieces of under ten minutes.
+"""The paper's CIFAR-10 protocol for several policies, in calls of under ten minutes.
 
-Ten million examples a policy take a GPU many minutes and a CPU days. This script works until its time is up, stops at a
-point from which the runs go on exactly, copies the ledgers, and exits with 75; the same command goes on, and exits
-with 0 once all is done:
+Each policy trains on ten million examples, which takes many minutes on a GPU and days on a CPU. This script works until
+its time is up, stops where the runs can resume exactly, copies the ledgers, and exits with 75. Run the same command
+again to continue; it exits with 0 when everything is done:
 
     python benchmarks/paper_cifar10.py --data DIR
 """
@@ -36,17 +36,17 @@ MORE_TO_DO = 75
 
 
 class TimeIsUp(Exception):
-    """Ends a run between two steps; its last checkpoint stays."""
+    """Ends a run between two steps; the last checkpoint is kept."""
 
 
 def main() -> int:
-    """Work through the policies; return 0 when all are complete, 75 when there is more to do."""
+    """Run the policies; return 0 if all are complete, 75 if there is more to do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the CIFAR-10 files")
-    parser.add_argument("--out", type=Path, default=Path("runs/paper-cifar10"), help="run directories, with weights")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper-cifar10"), help="where run directories are kept")
     parser.add_argument("--ledgers", type=Path, default=Path("results/paper-cifar10"), help="where records are copied")
-    parser.add_argument("--policies", default=",".join(POLICIES), help="which, and in which order")
-    parser.add_argument("--seeds", default="0", help="such as 0,1,2; the outer loop")
+    parser.add_argument("--policies", default=",".join(POLICIES), help="which ones, in which order")
+    parser.add_argument("--seeds", default="0", help="such as 0,1,2; all policies run with the first seed first")
     parser.add_argument("--seconds", type=float, default=540, help="time for this call")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the recipe")
     arguments = parser.parse_args()
@@ -82,7 +82,7 @@ def main() -> int:
             if not is_complete(directory):
                 run(experiment, directory, placement=placement, dataset=dataset, watch=watch)
     except TimeIsUp:
-        print("time is up; the same command goes on", file=sys.stderr)
+        print("time is up; run the same command again to continue", file=sys.stderr)
     for _, directory in pairs:
         stages = 0
         for name in RECORDS:

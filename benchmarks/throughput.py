@@ -1,9 +1,9 @@
-"""How much of a bare training loop's speed is left in `fit`, and how much of `fit`'s in a whole run.
+"""The speed of `fit` compared with a bare training loop, and the share of a whole run that is training.
 
-`fit` gathers, crops, flips and converts every batch, watches the loss and keeps the schedule; the bare loop does
-forward, backward and step on the very same batches, made beforehand, with the same model and optimiser, and nothing
-else. The two take turns in one process, so that a machine whose speed drifts slows both; the ratio is bare seconds over
-fit's seconds, 1 meaning that nothing is lost. The goal is 0.95.
+`fit` gathers, crops, flips and converts every batch, checks the loss and follows the schedule. The bare loop only does
+forward, backward and step, on the same batches, prepared beforehand, with the same model and optimiser. The two take
+turns in one process, so that changes in the machine's speed affect both. The ratio is the bare loop's seconds divided
+by those of `fit`: 1 means no overhead, and the goal is at least 0.95.
 
     python benchmarks/throughput.py            # the small ResNet and ResNet-18, then a whole run of the demonstration
     python benchmarks/throughput.py --rounds 9 --threads 2
@@ -36,7 +36,7 @@ CASES = {"small ResNet": ("resnet18:width=16:stem=strided", 40), "ResNet-18": ("
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that an action takes, the device's work included."""
+    """Return the seconds that an action takes, including the device's work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     began = time.perf_counter()
@@ -47,7 +47,7 @@ def timed(action: Callable[[], object], device: torch.device) -> float:
 
 
 def bare_loop(model: nn.Module, batches: list[tuple[Tensor, Tensor]], recipe: Recipe) -> None:
-    """Forward, backward, step: the floor."""
+    """Forward, backward and step: the fastest that is possible."""
     optimizer = build_optimizer(model, recipe)
     model.train()
     for inputs, labels in batches:
@@ -58,7 +58,7 @@ def bare_loop(model: nn.Module, batches: list[tuple[Tensor, Tensor]], recipe: Re
 
 
 def compare_loops(choice: str, num_batches: int, recipe: Recipe, device: torch.device, rounds: int) -> list[float]:
-    """Return bare seconds / fit's seconds, one ratio for each round."""
+    """Return seconds of the bare loop / seconds of `fit`, one ratio per round."""
     generator = torch.Generator().manual_seed(0)
     count = num_batches * recipe.batch_size
     images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
@@ -92,7 +92,7 @@ def whole_run(threads: int, rounds: int) -> list[float]:
 
 
 def main() -> None:
-    """Measure and print one line for each case."""
+    """Measure, and print one line per case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

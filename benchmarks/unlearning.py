@@ -1,12 +1,11 @@
-"""What an unlearning step costs: time as a multiple of one training pass over the same sample, memory in model copies.
+"""The cost of an unlearning step: time in training passes over the same sample, memory in copies of the parameters.
 
     python benchmarks/unlearning.py --threads 2
 
-Time is that of `unlearn_` as a whole, measuring and redrawing included; on the CPU it is processor time, which the load
-of other programs changes least. Methods and the plain pass take turns, and the multiples are medians over the rounds.
-Memory is what torch's own
-allocator holds at most during the call beyond what it held before, in copies of the parameters; it is taken with one
-small image, so that hardly any of it is activations, which a training pass needs just as well.
+Time is that of the whole call of `unlearn_`, including measuring and redrawing; on the CPU it is processor time, which
+other programs disturb least. Methods and training pass take turns, and the multiples are medians over the rounds.
+Memory is the peak of torch's allocator during the call, less what was allocated before. It is measured with batches of
+one image, so that hardly any of it is activations, which a training pass needs, too.
 """
 
 import argparse
@@ -26,7 +25,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 def training_pass(model: nn.Module, batches: Batches) -> None:
-    """Forward and backward over all batches, and nothing else."""
+    """Run forward and backward over all batches."""
     model.train()
     for inputs, labels in batches:
         nn.functional.cross_entropy(model(inputs), labels).backward()
@@ -34,7 +33,7 @@ def training_pass(model: nn.Module, batches: Batches) -> None:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return what one run takes: processor time on the CPU, elapsed time on a GPU."""
+    """Return the seconds that one call takes: processor time on the CPU, elapsed time on a GPU."""
     if device.type == "cpu":
         started = time.process_time()
         work()
@@ -47,7 +46,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Return the most that is allocated on the device during the call, beyond what was before it."""
+    """Return the peak of memory allocated on the device during the call, less what was allocated before."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

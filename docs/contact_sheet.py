@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from lure.errors import InputError
-from lure.metrics.corruptions.corruptions import KINDS, SEVERITIES, corrupt
+from lure.metrics.corruptions import KINDS, SEVERITIES, corrupt
 from lure.report.plots import SETTINGS
 
 BLOCKS = (tuple(KINDS)[:10], tuple(KINDS)[10:])

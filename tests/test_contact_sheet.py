@@ -10,7 +10,7 @@ import torch
 
 from lure.errors import InputError
 from lure.metrics import corrupt
-from lure.metrics.corruptions.corruptions import KINDS
+from lure.metrics.corruptions import KINDS
 
 FILE = Path(__file__).parents[1] / "docs" / "contact_sheet.py"
 spec = importlib.util.spec_from_file_location("contact_sheet", FILE)

@@ -1,4 +1,4 @@
-"""Bad input: one exception, one line, and the checks that raise it."""
+"""One exception for bad input, with a one-line message, and the checks that raise it."""
 
 import difflib
 import math
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
-    r"""Return text on one line: what cannot be printed is shown as an escape.
+    r"""Return text on one line, with unprintable characters as escapes.
 
     Example:
         >>> print(printable("a\nb\x1b[2J"))
@@ -17,9 +17,9 @@ def printable(text: str) -> str:
 
 
 class InputError(ValueError):
-    r"""What the user gave cannot be used. The message is one line: what was wrong, where, and what would be right.
+    r"""The user's input cannot be used. The message is one line: what is wrong, where, and what would be right.
 
-    Names that come from files may hold anything; what cannot be printed is shown as an escape.
+    Names that come from files may contain anything, so unprintable characters are shown as escapes.
 
     Example:
         >>> print(InputError("no array named 'a\nb\x1b[2J'"))
@@ -31,7 +31,7 @@ class InputError(ValueError):
 
 
 def require_within(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raise unless low <= value <= high (NaN never is, and nor is what is no number).
+    """Raise unless `value` is a number with low <= value <= high; NaN is out of range, too.
 
     Raises:
         InputError: naming the setting, its range and the value.
@@ -50,7 +50,7 @@ def require_within(name: str, value: float, low: float = -math.inf, high: float 
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> InputError:
-    """Return the error for a name that does not exist, offering the nearest one that does.
+    """Return the error for an unknown name; its message suggests the closest valid one.
 
     Example:
         >>> str(unknown_name("unlearner", "lurre", ["lure", "dash"]))

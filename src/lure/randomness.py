@@ -1,9 +1,8 @@
-"""Where random numbers come from: every choice has its own generator, derived from (seed, stage, purpose).
+"""Random numbers: every random choice has its own generator, derived from (seed, stage, purpose).
 
-A change of one consumer (another unlearner, say) then never shifts what another one draws: the data order of two
-runs that differ only in their unlearner is the same. What cannot take a generator (dropout, a layer's
-`reset_parameters`, the constructor of a network) runs inside `forked_rng`, which seeds torch's global random state
-and puts the caller's back afterwards.
+So a change in one place never shifts what is drawn in another: two runs that differ only in their unlearner see the
+data in the same order. Code that cannot take a generator (dropout, a layer's `reset_parameters`, the constructor of a
+network) runs inside `forked_rng`, which seeds torch's global random state and restores the caller's afterwards.
 """
 
 import hashlib
@@ -31,16 +30,17 @@ Purpose = Literal[
 
 
 def derive_generator(seed: int, stage: int, purpose: Purpose, epoch: int = 0, rank: int = 0) -> torch.Generator:
-    """Return the CPU generator that belongs to one purpose of one stage (and epoch) of a run.
+    """Return the CPU generator for one purpose in one stage (and epoch) of a run.
 
-    The names are hashed, so neighbouring seeds and stages give unrelated streams.
+    The arguments are hashed, so neighbouring seeds and stages give unrelated numbers.
 
     Args:
         seed: the run's seed, any integer.
-        stage: 1 for the first mega-batch; 0 for what happens before it (cutting the stream).
-        purpose: what the numbers are for.
+        stage: 1 for the first mega-batch; 0 for what happens before it, such as cutting the stream.
+        purpose: what the numbers are used for.
         epoch: 1 for the first epoch of the stage; 0 where the purpose has no epochs.
-        rank: number of the process, from 0, where several train one model and must not draw alike (dropout).
+        rank: number of the process, from 0, where several processes train one model and must draw different numbers
+            (dropout).
 
     Example:
         >>> first, again = derive_generator(0, 1, "shuffle"), derive_generator(0, 1, "shuffle")
@@ -53,16 +53,16 @@ def derive_generator(seed: int, stage: int, purpose: Purpose, epoch: int = 0, ra
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
-    """Draw a seed for torch's global random state from `generator`; None means one with seed 0."""
+    """Draw a seed for torch's global random state from `generator`; None means a generator with seed 0."""
     if generator is None:
-        # Not the seed 0 itself: a model that was built under it would be redrawn as it began.
+        # Not the seed 0 itself: a model built with seed 0 would be redrawn with its own initial weights.
         generator = torch.Generator().manual_seed(0)
     return int(torch.randint(2**62, (), generator=generator, device=generator.device).item())
 
 
 @contextmanager
 def forked_rng(generator: torch.Generator | None) -> Iterator[None]:
-    """Run a block with torch's global random state seeded from `generator`, then restore the caller's.
+    """Run a block with torch's global random state seeded from `generator`, then restore the caller's state.
 
     Example:
         >>> before = torch.get_rng_state()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lure.cli.entry import build_parser, main
-from lure.metrics.corruptions.corruptions import KINDS
+from lure.metrics.corruptions import KINDS
 from lure.metrics.hits import unpack_hits
 from lure.recipe import Experiment
 
@@ -455,7 +455,7 @@ def test_evaluate_reads_published_corruptions(capsys: pytest.CaptureFixture[str]
         assert complaint in message
     Path("published/labels.npy").write_bytes(b"no array")
     message = refused(["evaluate", "here", "--corrupted", "published"], capsys)
-    assert message.endswith("cannot be read as an array: it is no .npy file, or holds objects")
+    assert message.endswith("cannot be read as an array: it is not a .npy file, or it holds objects")
     np.save("published/labels.npy", np.zeros(10, np.int64))
     assert main(["evaluate", "here", "--corrupted", "published", "--json"]) == 0
     corruptions = json.loads(capsys.readouterr().out)["corruptions"]

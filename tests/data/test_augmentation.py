@@ -11,7 +11,7 @@ def images(count=16, channels=3, height=8, width=10):
 
 
 def padded_crop(image, down, right, flip):
-    """Pad by four, cut out one place, mirror: what the batch version must equal."""
+    """Pad by four, crop at one place, mirror: the batch version must give the same."""
     channels, height, width = image.shape
     canvas = torch.zeros(channels, height + 8, width + 8, dtype=torch.uint8)
     canvas[:, 4 : 4 + height, 4 : 4 + width] = image
@@ -36,7 +36,7 @@ def test_crops_are_those_of_a_loop_over_images(kind, layout):
 
 @pytest.mark.parametrize(("kind", "expected"), [("crop", 81), ("crop-flip", 162)])
 def test_every_place_is_drawn_about_equally_often(kind, expected):
-    # The centre pixel's new place tells the shift; a second pixel beside it tells the flip.
+    # The new place of the centre pixel shows the shift; a second pixel beside it shows the flip.
     image = torch.zeros(1, 1, 17, 17, dtype=torch.uint8)
     image[0, 0, 8, 8], image[0, 0, 8, 9] = 1, 2
     augmented = augment(image.expand(8100, -1, -1, -1), kind, torch.Generator().manual_seed(0))
@@ -47,7 +47,7 @@ def test_every_place_is_drawn_about_equally_often(kind, expected):
 
 
 @pytest.mark.parametrize("kind", ["none", "crop", "crop-flip", "imagenet"])
-def test_the_generator_decides_all_and_inputs_are_left_alone(kind):
+def test_the_generator_decides_everything_and_inputs_are_not_changed(kind):
     batch = images()
     before = batch.clone()
     state = torch.get_rng_state()
@@ -59,7 +59,7 @@ def test_the_generator_decides_all_and_inputs_are_left_alone(kind):
 
 
 def test_imagenet_crops_are_parts_of_the_image_at_the_old_size():
-    # A ramp in x and one in y: in a part of it, values stay in range and run evenly, up or (mirrored) down.
+    # One ramp in x and one in y: in any part, values rise evenly, or fall where the part is mirrored.
     ramp = torch.arange(64).mul(4).to(torch.uint8)
     batch = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64)])[None].expand(200, -1, -1, -1)
     crops = augment(batch, "imagenet", torch.Generator().manual_seed(0))
@@ -80,7 +80,7 @@ def test_imagenet_crops_are_parts_of_the_image_at_the_old_size():
 def test_unusable_requests_are_refused():
     with pytest.raises(InputError, match="unknown augmentation 'flip-crop': did you mean 'crop'"):
         augment(images(), "flip-crop")
-    with pytest.raises(InputError, match="takes images of bytes"):
+    with pytest.raises(InputError, match="needs uint8 images"):
         augment(images().float(), "crop")
-    with pytest.raises(InputError, match="takes images of bytes"):
+    with pytest.raises(InputError, match="needs uint8 images"):
         augment(images()[0], "crop")

@@ -4,7 +4,7 @@ from torch import nn
 
 from lure.errors import InputError
 from lure.metrics import accuracy, adversarial_accuracy, fgsm, pgd
-from lure.metrics.adversarial import _random_point, masking_warning
+from lure.metrics.adversarial import masking_warning
 
 
 def generator(seed=0):
@@ -24,7 +24,7 @@ class Plane:
 
 @pytest.fixture(scope="module")
 def trained():
-    """A small network on eight dimensions, and the points it was trained on."""
+    """A small network with eight inputs, and its training data."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         inputs = torch.rand(300, 8)
@@ -137,12 +137,12 @@ def test_a_certain_model_is_attacked_as_well_as_a_doubtful_one(trained):
     assert certain == pytest.approx(doubtful, abs=0.02)
 
 
-def test_what_is_wrong_already_stays_wrong():
+def test_a_misclassified_input_stays_misclassified():
     model, inputs = Plane([1.0, 0.0], 0.5), torch.tensor([[0.4, 0.5]])
     assert share(model, pgd(model, inputs, torch.tensor([0]), 0.05), torch.tensor([0])) == 0
 
 
-def test_nothing_of_the_model_is_touched(trained):
+def test_model_inputs_and_global_state_are_not_changed(trained):
     model, inputs, labels = trained
     before, state = inputs.clone(), torch.get_rng_state()
     pgd(model, inputs, labels, 0.1, restarts=2)
@@ -160,19 +160,32 @@ def test_the_seed_decides(trained):
     assert not torch.equal(first, other)
 
 
+def starting_points(centre, epsilon, norm, seed=0):
+    """Return where PGD starts: the last inputs of the model, if its only step has length 0."""
+    shown = []
+
+    def model(inputs):
+        shown.append(inputs.detach().clone())
+        return Plane([1.0, 1.0, 1.0], 0.0)(inputs)
+
+    labels = torch.zeros(len(centre), dtype=torch.int64)
+    pgd(model, centre, labels, epsilon, norm, steps=1, step_size=0.0, generator=generator(seed))
+    return shown[-1]
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_attacks_begin_anywhere_in_the_ball(norm):
+def test_attacks_start_anywhere_in_the_ball(norm):
     centre = torch.full((4000, 3), 0.5)
-    away = _random_point(centre, 0.2, norm, generator()) - centre
+    away = starting_points(centre, 0.2, norm) - centre
     distance = away.abs().amax(1) if norm == "linf" else away.norm(dim=1)
     assert distance.max() <= 0.2 + 1e-6
     assert float((distance < 0.2 * 0.5 ** (1 / 3)).float().mean()) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_beginnings_come_from_the_generator_alone(norm):
+def test_starting_points_come_from_the_generator_alone(norm):
     centre, state = torch.full((5, 3), 0.5), torch.get_rng_state()
-    first, again, other = (_random_point(centre, 0.2, norm, generator(seed)) - centre for seed in (1, 1, 2))
+    first, again, other = (starting_points(centre, 0.2, norm, seed) - centre for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert torch.nn.functional.cosine_similarity(first, other).max() < 0.999
     assert torch.equal(state, torch.get_rng_state())

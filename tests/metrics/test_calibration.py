@@ -16,7 +16,7 @@ from lure.metrics import (
 
 
 def logits_of(confidences):
-    """Two-class logits whose softmax gives class 0 these probabilities."""
+    """Two-class logits whose softmax gives these probabilities for class 0."""
     p = torch.tensor(confidences, dtype=torch.float64)
     return torch.stack([p.log(), (1 - p).log()], dim=1)
 
@@ -124,7 +124,7 @@ def test_half_precision_logits_are_summed_in_double():
     assert expected_calibration_error(half, labels) == expected_calibration_error(half.double(), labels)
 
 
-def test_a_class_ruled_out_costs_everything_only_where_it_was_true():
+def test_the_likelihood_is_infinite_only_if_the_true_class_is_ruled_out():
     logits = torch.tensor([[0.0, -math.inf]])
     assert negative_log_likelihood(logits, torch.tensor([0])) == 0
     assert negative_log_likelihood(logits, torch.tensor([1])) == math.inf
@@ -133,7 +133,7 @@ def test_a_class_ruled_out_costs_everything_only_where_it_was_true():
 
 
 def honest_case(factor):
-    """Labels drawn from the softmax of some logits, which are then scaled: the right temperature is the factor."""
+    """Labels drawn from the softmax of logits that are then scaled: the factor is the right temperature."""
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(4000, 4, generator=generator, dtype=torch.float64) * 1.5
     labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator).flatten()
@@ -153,7 +153,7 @@ def test_temperature_is_the_optimum_of_the_likelihood():
         assert negative_log_likelihood(logits / best, labels) < negative_log_likelihood(logits / other, labels)
 
 
-def test_temperature_mends_calibration_and_changes_no_prediction():
+def test_temperature_improves_calibration_and_changes_no_prediction():
     logits, labels = honest_case(5.0)
     scaled = logits / fit_temperature(logits, labels)
     assert expected_calibration_error(scaled, labels) < 0.2 * expected_calibration_error(logits, labels)

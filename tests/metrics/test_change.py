@@ -22,14 +22,14 @@ def test_nothing_changed():
     assert row["cosine"] == pytest.approx(1)
 
 
-def test_other_networks_are_refused():
+def test_different_networks_are_refused():
     with pytest.raises(InputError, match="only one of them has 'b'"):
         weight_change({"a": torch.zeros(1)}, {"a": torch.zeros(1), "b": torch.zeros(1)})
     with pytest.raises(InputError, match=r"'a' has shape \(1,\) and \(2,\)"):
         weight_change({"a": torch.zeros(1)}, {"a": torch.zeros(2)})
 
 
-def test_answers_worked_example():
+def test_predictions_worked_example():
     labels = torch.tensor([0, 0, 0, 1, 1, 2])
     before = torch.eye(4)[torch.tensor([0, 1, 2, 1, 0, 3])]
     after = torch.eye(4)[torch.tensor([1, 0, 1, 1, 1, 0])]

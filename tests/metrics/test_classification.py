@@ -16,7 +16,7 @@ def test_worked_example():
     assert class_balanced_accuracy(LOGITS, LABELS) == pytest.approx((1 / 2 + 1 + 2 / 3) / 3)
 
 
-def test_per_class_counts_what_was_held_and_what_was_predicted():
+def test_per_class_counts_examples_and_predictions():
     rows = per_class(LOGITS, LABELS)
     assert [row["examples"] for row in rows] == [2, 1, 3, 0]
     assert [row["predicted"] for row in rows] == [2, 2, 2, 0]
@@ -45,7 +45,7 @@ def test_any_type_of_logits(dtype):
     assert error_count(LOGITS.to(dtype), LABELS.to(torch.uint8)) == 2
 
 
-def test_equal_logits_count_for_the_first_class():
+def test_a_tie_counts_for_the_first_class():
     assert error_count(torch.zeros(2, 3), torch.tensor([0, 1])) == 1
 
 
@@ -61,7 +61,7 @@ def test_equal_logits_count_for_the_first_class():
         (LOGITS.masked_fill(LOGITS == 1, float("inf")), LABELS, "not finite"),
     ],
 )
-def test_what_does_not_fit_is_refused(logits, labels, message):
+def test_logits_and_labels_that_do_not_match_are_refused(logits, labels, message):
     with pytest.raises(InputError, match=message) as caught:
         accuracy(logits, labels)
     assert "\n" not in str(caught.value)

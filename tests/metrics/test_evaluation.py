@@ -10,13 +10,12 @@ from lure.data.examples import Examples
 from lure.data.sources import load_dataset
 from lure.errors import InputError
 from lure.metrics import compare_versions, corrupt, corruption_accuracy, evaluate, negative_log_likelihood
-from lure.metrics import evaluation as module
-from lure.metrics.corruptions.corruptions import KINDS
+from lure.metrics.corruptions import KINDS
 from lure.metrics.hits import pack_hits, unpack_hits
 
 
 def make_images(count, seed=0):
-    """Test images of the embedded sample of Fashion-MNIST; each seed has others."""
+    """Test images of the embedded sample of Fashion-MNIST, different ones for each seed."""
     return load_dataset("fashion-mnist-sample").test[seed * 300 : seed * 300 + count]
 
 
@@ -51,7 +50,7 @@ def full(model):
     )
 
 
-def test_the_keys_are_the_words(full):
+def test_the_keys_are_the_names_of_the_metrics(full):
     assert {
         "accuracy", "class_balanced_accuracy", "negative_log_likelihood", "brier_score", "expected_calibration_error",
         "expected_calibration_error_equal_mass", "reliability", "per_class", "temperature_scaling", "corruptions",
@@ -67,7 +66,7 @@ def test_the_result_is_json(full):
     assert json.loads(json.dumps(full, allow_nan=False)) == full
 
 
-def test_a_trained_model_is_hurt(full):
+def test_corruptions_and_attacks_lower_accuracy(full):
     clean = full["accuracy"]
     assert clean > 0.65
     kinds = full["corruptions"]["kinds"]
@@ -101,7 +100,7 @@ def test_temperature_comes_from_validation_data_only(model):
     assert "temperature_scaling" not in evaluate(model, test)
 
 
-def test_the_same_pictures_for_every_model_and_chunk(model, monkeypatch):
+def test_corruptions_are_the_same_for_every_model_and_differ_between_batches():
     seen = []
 
     def spy(inputs):
@@ -114,10 +113,10 @@ def test_the_same_pictures_for_every_model_and_chunk(model, monkeypatch):
     seen.clear()
     corruption_accuracy(lambda inputs: spy(inputs) + torch.rand(10), examples, ["gaussian_noise", "fog"], seed=3)
     assert all(torch.equal(a, b) for a, b in zip(first[1:], seen[6:], strict=True))
-    monkeypatch.setattr(module, "CHUNK", 10)
     seen.clear()
-    corruption_accuracy(spy, Examples.concatenate([examples[:10]] * 3), ["fog"], seed=3)
-    assert len(seen) == 3 * 6
+    large = Examples(examples.inputs[:10].expand(-1, 3, -1, -1).repeat(1, 1, 8, 8), examples.labels[:10])
+    corruption_accuracy(spy, Examples.concatenate([large] * 3), ["fog"], seed=3)  # too large for one batch
+    assert [len(batch) for batch in seen] == [10] * 3 * 6
     assert torch.equal(seen[0], seen[1])  # the clean images
     assert not torch.equal(seen[3], seen[4])  # the fog over them
 
@@ -126,9 +125,19 @@ def test_a_limit_takes_the_same_examples_for_every_model(model):
     part = evaluate(model, make_images(100), corruptions=["contrast"], limit=20)
     assert part["examples"] == 100
     assert part["corruptions"]["examples"] == 20
-    chosen = [module._choose(make_images(100), 20, seed=0).labels for _ in range(2)]
-    assert torch.equal(*chosen)
-    assert not torch.equal(chosen[0], module._choose(make_images(100), 20, seed=1).labels)
+    seen = []
+
+    def spy(inputs):
+        seen.append(inputs.clone())
+        return torch.rand(len(inputs), 10)
+
+    for seed in (0, 0, 1):
+        evaluate(spy, make_images(100), corruptions=["contrast"], limit=20, seed=seed)
+    # Each time the whole set, the 20 chosen ones as they are, and the five severities.
+    assert [len(inputs) for inputs in seen] == [100, *[20] * 6] * 3
+    first, again, other = seen[1], seen[8], seen[15]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_published_files_are_read_instead(model, tmp_path):
@@ -146,7 +155,7 @@ def test_published_files_are_read_instead(model, tmp_path):
     assert [p["accuracy"] for p in part["kinds"]["contrast"]["severities"]] == pytest.approx(expected)
 
 
-def test_versions_are_compared_in_answers_and_weights(model):
+def test_versions_are_compared_in_predictions_and_weights(model):
     after = copy.deepcopy(model)
     with torch.no_grad():
         after[-1].weight.mul_(-1)
@@ -162,14 +171,14 @@ def test_versions_are_compared_in_answers_and_weights(model):
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 100])
-def test_hits_survive_being_written(count):
+def test_hits_are_the_same_after_packing(count):
     hits = torch.rand(count, generator=torch.Generator().manual_seed(0)) < 0.5
     assert unpack_hits(pack_hits(hits), count).tolist() == hits.tolist()
     with pytest.raises(InputError, match="hits of"):
         unpack_hits(pack_hits(hits), count + 8)
 
 
-def test_the_model_comes_back_as_it_was(model):
+def test_the_model_and_the_global_state_are_restored(model):
     model.train()
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     state = torch.get_rng_state()

@@ -2,7 +2,7 @@ import doctest
 from pathlib import Path
 
 from lure.metrics import __all__ as metrics
-from lure.metrics.corruptions.corruptions import KINDS
+from lure.metrics.corruptions import KINDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 

@@ -1,1 +1,1 @@
-"""Thin bridges from other trainers to `unlearn_`; each is imported by its own name, and only where it is used."""
+"""Thin bridges from other trainers to `unlearn_`; import the one you need by its own name."""

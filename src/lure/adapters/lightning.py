@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from lure.adapters.callback import unlearn_once
 from lure.errors import InputError
-from lure.unlearn import UnlearnReport, unlearn_
+from lure.unlearn import UnlearnReport
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,13 +20,13 @@ class UnlearnCallback(Callback):
     """Run `unlearn_` on the module before the first training step of each fit; `report` says what it did.
 
     The data are the fit's own training batches, as `training_step` gets them, and the loss is cross-entropy of (inputs,
-    labels), unless `loader` and `loss` say otherwise. A fit that goes on from a checkpoint (`ckpt_path`) is no new one:
-    nothing is done.
+    labels), unless `loader` and `loss` say otherwise. A fit that resumes from a checkpoint (`ckpt_path`) is not a new
+    one: nothing is done.
 
     Args:
         method: name of the method, as in `unlearn_`.
-        **options: whatever else `unlearn_` takes, but the optimiser, which is the trainer's. The seed counts on by 1
-            from one use of the callback to the next.
+        **options: other arguments of `unlearn_`, except the optimiser, which is the trainer's. The seed goes up by 1
+            with each use of the callback.
 
     Example:
         >>> callback = UnlearnCallback("dash", alpha=0.1)  # Trainer(callbacks=[callback]).fit(module, next_loader)
@@ -36,24 +37,18 @@ class UnlearnCallback(Callback):
         self.report: UnlearnReport | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Unlearn: the optimiser exists by now, and its state has been restored if there was any."""
+        """Unlearn. By now the optimiser exists, and its state has been restored if there was one."""
         if trainer.ckpt_path is not None:
             return
         if len(trainer.optimizers) > 1:
-            raise InputError(f"one optimiser can be cleared, but the module has {len(trainer.optimizers)}")
+            raise InputError(f"the state of one optimiser can be cleared, but the module has {len(trainer.optimizers)}")
         optimizer = next((o for o in trainer.optimizers if isinstance(o, torch.optim.Optimizer)), None)
-        given = {
-            "loader": TrainingBatches(trainer),
-            **self.options,
-            "seed": self.options.get("seed", 0) + self.num_uses,
-        }
-        self.report = unlearn_(pl_module, method=self.method, optimizer=optimizer, **given)
-        self.num_uses += 1
+        unlearn_once(self, pl_module, {"loader": TrainingBatches(trainer)}, optimizer=optimizer)
 
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """The fit's batches as `training_step` gets them: in the trainer's precision, after the module's hooks on them."""
+    """The fit's batches as `training_step` gets them: in the trainer's precision, after the module's batch hooks."""
 
     trainer: Trainer
 

@@ -1,10 +1,11 @@
-"""skorch: unlearn before each `partial_fit` but the first."""
+"""skorch: unlearn before each `partial_fit` after the first."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from lure.unlearn import UnlearnReport, unlearn_
+from lure.adapters.callback import unlearn_once
+from lure.unlearn import UnlearnReport
 
 try:
     from skorch.callbacks import Callback
@@ -15,13 +16,14 @@ except ImportError as error:
 class UnlearnCallback(Callback):  # type: ignore[misc]
     """Run `unlearn_` on the net's module before it is fitted further; `report` says what it did.
 
-    The data are those that the fit is given, less its validation split, and the loss is the net's own, unless `loader`
-    and `loss` say otherwise. A net that has not learnt anything yet (after `initialize`, or in `fit`) is left alone.
+    The data are those that the fit is given, without its validation split, and the loss is the net's own, unless
+    `loader` and `loss` say otherwise. A net that has not been trained yet (after `initialize`, or in `fit`) is not
+    changed.
 
     Args:
         method: name of the method, as in `unlearn_`.
-        **options: whatever else `unlearn_` takes, but the optimiser, which is the net's. The seed counts on by 1 from
-            one use of the callback to the next.
+        **options: other arguments of `unlearn_`, except the optimiser, which is the net's. The seed goes up by 1 with
+            each use of the callback.
 
     Example:
         >>> callback = UnlearnCallback("dash", alpha=0.1)  # NeuralNetClassifier(..., callbacks=[callback])
@@ -42,7 +44,7 @@ class UnlearnCallback(Callback):  # type: ignore[misc]
         return self
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **unused: Any) -> None:
-        """Unlearn, if there is anything to unlearn."""
+        """Unlearn, if the net has been trained before."""
         if not net.history:
             return
 
@@ -51,7 +53,5 @@ class UnlearnCallback(Callback):  # type: ignore[misc]
             return value
 
         training_data, _ = net.get_split_datasets(X, y)
-        given = {"loader": net.get_iterator(training_data, training=True), "loss": loss, **self.options}
-        given["seed"] = self.options.get("seed", 0) + self.num_uses
-        self.report = unlearn_(net.module_, method=self.method, optimizer=net.optimizer_, **given)
-        self.num_uses += 1
+        defaults = {"loader": net.get_iterator(training_data, training=True), "loss": loss}
+        unlearn_once(self, net.module_, defaults, optimizer=net.optimizer_)

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lure.unlearn import UnlearnReport, unlearn_
+from lure.adapters.callback import unlearn_once
+from lure.unlearn import UnlearnReport
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -16,14 +17,14 @@ class UnlearnCallback(TrainerCallback):
     """Run `unlearn_` on the model before the first step of each `train()`; `report` says what it did.
 
     The data are the Trainer's training batches, and the loss is the model's own, unless `loader` and `loss` say
-    otherwise. Training that resumes from a checkpoint is not begun: nothing is done.
+    otherwise. When training resumes from a checkpoint, nothing is done.
 
-    The Trainer hands its optimiser to callbacks, or none where it makes it later. An optimiser of your own that goes on
-    from one `train()` to the next (`optimizers=(optimizer, scheduler)`) can be named in the options, to be sure.
+    The Trainer passes its optimiser to callbacks, or None where it makes one later. If you keep an optimiser of your
+    own from one `train()` to the next (`optimizers=(optimizer, scheduler)`), pass it in the options, to be sure.
 
     Args:
         method: name of the method, as in `unlearn_`.
-        **options: whatever else `unlearn_` takes. The seed counts on by 1 from one use of the callback to the next.
+        **options: other arguments of `unlearn_`. The seed goes up by 1 with each use of the callback.
 
     Example:
         >>> callback = UnlearnCallback("dash", alpha=0.1)  # Trainer(..., callbacks=[callback]).train()
@@ -38,11 +39,8 @@ class UnlearnCallback(TrainerCallback):
     ) -> None:
         """Unlearn, unless training resumes."""
         if state.global_step == 0:
-            given: dict[str, Any] = {"optimizer": objects.get("optimizer"), "loss": own_loss}
-            given |= {"loader": objects.get("train_dataloader"), **self.options}
-            given["seed"] = self.options.get("seed", 0) + self.num_uses
-            self.report = unlearn_(objects["model"], method=self.method, **given)
-            self.num_uses += 1
+            defaults = {"loader": objects.get("train_dataloader"), "optimizer": objects.get("optimizer")}
+            unlearn_once(self, objects["model"], {**defaults, "loss": own_loss})
 
 
 def own_loss(model: nn.Module, batch: Any) -> Tensor:

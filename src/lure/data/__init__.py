@@ -1,1 +1,1 @@
-"""Data: labelled examples, the stream that cuts them into mega-batches, replay, augmentation, and sources."""
+"""Data: labelled examples, the stream that cuts them into mega-batches, replay, augmentation, sources."""

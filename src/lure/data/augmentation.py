@@ -1,7 +1,7 @@
-"""Random crops and flips of a whole batch of stored images at once, by arithmetic on indices.
+"""Random crops and flips of a whole batch of images at once, by arithmetic on indices.
 
-Bytes go in and bytes come out, on the device where the images are; there is no loop over images. Stored examples are
-never changed: an augmented batch lives as long as the step that uses it.
+Input and output are uint8, on the device of the images; there is no loop over images. Stored examples are never
+changed: an augmented batch is used for one step and dropped.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError, unknown_name
+from lure.words import dtype_name
 
 Augmentation = Literal["none", "crop", "crop-flip", "imagenet"]
 PADDING = 4
@@ -23,18 +24,17 @@ def augment(inputs: Tensor, kind: str, generator: torch.Generator | None = None)
     """Return an augmented copy of a batch of images.
 
     Args:
-        inputs: uint8 (batch, channels, height, width); left alone.
-        kind: "none" returns the batch as it is. "crop" shifts each image by up to 4 pixels, filling with black: what
-            padding by 4 and cropping at random to the old size does. "crop-flip" also mirrors half of the images.
-            "imagenet" cuts out a random part (see `Crops`), scales it to the old size (bilinear, without smoothing),
-            and mirrors half of the images.
-        generator: the only source of randomness, a CPU one for any device; None means seed 0.
+        inputs: uint8 (batch, channels, height, width); not changed.
+        kind: "none" returns the batch as it is. "crop" pads by 4 black pixels and crops at random to the old size.
+            "crop-flip" also mirrors half of the images. "imagenet" cuts out a random part (see `Crops`), scales it to
+            the old size (bilinear, without antialiasing), and mirrors half of the images.
+        generator: the only source of randomness, on the CPU for any device; None means seed 0.
 
     Returns:
         uint8 (batch, channels, height, width) on the device of `inputs`.
 
     Raises:
-        InputError: for an unknown kind, or inputs that are no stored images.
+        InputError: if the kind is unknown, or the inputs are not uint8 images.
 
     Example:
         >>> image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3)
@@ -47,8 +47,8 @@ def augment(inputs: Tensor, kind: str, generator: torch.Generator | None = None)
         raise unknown_name("augmentation", kind, ["none", "crop", "crop-flip", "imagenet"])
     if inputs.dim() != 4 or inputs.dtype != torch.uint8:
         raise InputError(
-            f"augmentation {kind!r} takes images of bytes (batch, channels, height, width), got "
-            f"{str(inputs.dtype).removeprefix('torch.')} of shape {tuple(inputs.shape)}: set it to 'none'"
+            f"augmentation {kind!r} needs uint8 images (batch, channels, height, width), got "
+            f"{dtype_name(inputs.dtype)} of shape {tuple(inputs.shape)}: set it to 'none'"
         )
     generator = generator or torch.Generator().manual_seed(0)
     if kind == "imagenet":
@@ -74,22 +74,20 @@ def _shift(inputs: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Crops:
-    """Random parts to cut out of images, and whether to mirror them; (count,) each.
+    """Random parts to cut out of images, and whether to mirror them; each attribute has shape (count,).
 
-    They are drawn before the sizes of the images are known, so that whoever decodes an image can cut its part out of
-    the whole of it. The area is 8 to 100 % of the image's, the sides stand 3:4 to 4:3, and a part that would stick out
-    is cut down to the image.
+    They are drawn before the sizes of the images are known, so that the decoder can cut a part out of the full-size
+    image. A part covers 8 to 100 % of the image's area, its aspect ratio is 3:4 to 4:3, and it is clipped to the image.
 
     Attributes:
         area: share of the image's area, in (0, 1].
-        aspect: width of the part over its height.
-        across: where it lies, from 0 (left) to 1 (right).
-        down: where it lies, from 0 (top) to 1 (bottom).
+        aspect: width of the part divided by its height.
+        across: horizontal position, from 0 (left) to 1 (right).
+        down: vertical position, from 0 (top) to 1 (bottom).
         mirrored: bool.
 
     Reference:
-        Szegedy and others, "Going Deeper with Convolutions", CVPR 2015: the crops that training on ImageNet has used
-        since.
+        Szegedy and others, "Going Deeper with Convolutions", CVPR 2015: the standard crops for training on ImageNet.
     """
 
     area: Tensor
@@ -103,14 +101,14 @@ class Crops:
         return Crops(*(values[rows] for values in (self.area, self.aspect, self.across, self.down, self.mirrored)))
 
     def shares(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return width and height of the parts of images of one size, as shares of the image's; (count,) each."""
+        """Return width and height of the parts as shares of an image of this size; (count,) each."""
         return (
             (self.area * self.aspect * height / width).sqrt().clamp(max=1),
             (self.area / self.aspect * width / height).sqrt().clamp(max=1),
         )
 
     def box(self, number: int, height: int, width: int) -> tuple[float, float, float, float]:
-        """Return (left, top, right, bottom) in pixels of one part of an image.
+        """Return (left, top, right, bottom) in pixels of one part of an image of this size.
 
         Example:
             >>> whole = Crops(*torch.tensor([[1.0], [1.0], [0.5], [0.5]]), torch.tensor([False]))
@@ -123,7 +121,7 @@ class Crops:
 
 
 def draw_crops(count: int, generator: torch.Generator) -> Crops:
-    """Draw the parts for so many images."""
+    """Draw the parts for `count` images."""
     draws = torch.rand(4, count, generator=generator)
     area = AREA[0] + draws[0] * (AREA[1] - AREA[0])
     aspect = torch.exp(math.log(ASPECT[0]) + draws[1] * math.log(ASPECT[1] / ASPECT[0]))

@@ -1,8 +1,8 @@
-"""Labelled examples: inputs and labels side by side, cut and joined without copying the data.
+"""Labelled examples: inputs and labels side by side, sliced and joined without copying the data.
 
-`Examples` is a list of parts. A part is a store of inputs (a tensor in memory, a tensor over a memory-mapped file, or
-any object that decodes rows on demand), its labels, and the rows of it that are meant. Indexing and joining only
-rearrange rows, so a replay memory over a large file costs eight bytes an example and never holds a transformed copy.
+`Examples` is a list of parts. A part is a store of inputs (a tensor in memory, a memory-mapped file, or any object that
+decodes rows on demand), its labels, and the numbers of the rows that belong to the part. Indexing and joining only
+rearrange row numbers, so a replay memory over a large file costs eight bytes per example and never copies inputs.
 """
 
 import hashlib
@@ -17,16 +17,17 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError
+from lure.words import dtype_name
 
 HASH_ROWS = 4096
 
 
 class InputStore(Protocol):
-    """Rows of inputs: a `torch.Tensor` is one; so is anything that loads rows when they are asked for."""
+    """Rows of inputs: a `torch.Tensor`, or any object that loads rows on demand."""
 
     @property
     def shape(self) -> torch.Size:
-        """(rows, ...): the shape of one row follows the count."""
+        """(rows, ...): the number of rows, then the shape of one row."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -38,15 +39,15 @@ class InputStore(Protocol):
 
 @runtime_checkable
 class HashedStore(Protocol):
-    """A store whose rows have a fingerprint that costs less than loading them: encoded images, for one."""
+    """A store that can hash its rows without loading them, such as encoded images."""
 
     def hash_rows(self, rows: Tensor, /) -> bytes:
-        """Return bytes that stand for the content of the rows with these numbers."""
+        """Return bytes that identify the content of the rows with these numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some rows of one store, in order; `rows` is None when all of them are meant."""
+    """Some rows of one store, in order; `rows` is None for all of them."""
 
     inputs: InputStore
     labels: Tensor
@@ -56,28 +57,28 @@ class Part:
         return len(self.labels) if self.rows is None else len(self.rows)
 
     def take(self, positions: Tensor) -> "Part":
-        """Return the part that holds only these positions of this one."""
+        """Return a part of this one: only the rows at these positions."""
         return Part(self.inputs, self.labels, positions if self.rows is None else self.rows[positions])
 
     def load(self) -> Tensor:
-        """Return the inputs of this part as one tensor; the store's own tensor when all rows are meant."""
+        """Return the inputs of this part as one tensor; the store's own tensor if it has all rows."""
         if self.rows is None and isinstance(self.inputs, Tensor):
             return self.inputs
         return self.inputs[torch.arange(len(self)) if self.rows is None else self.rows]
 
 
 class Examples:
-    """A labelled data set: `inputs` (N, ...) beside integer `labels` (N,).
+    """A labelled data set: `inputs` (N, ...) and integer `labels` (N,).
 
-    Images are uint8 (N, channels, height, width), 0 to 255: a model gets them as floats in [0, 1]. Other inputs
+    Images are uint8 (N, channels, height, width), 0 to 255; a model gets them as floats in [0, 1]. Other inputs
     (tables, tokens) reach the model as they are.
 
     Args:
-        inputs: a tensor or another `InputStore`, one row an example.
-        labels: integers from 0, one for each row; stored as int64.
+        inputs: a tensor or another `InputStore`, one row per example.
+        labels: integers from 0, one per row; stored as int64.
 
     Raises:
-        InputError: if the two differ in length, or the labels are not a vector of integers from 0.
+        InputError: if inputs and labels differ in length, or labels are not a vector of integers from 0.
 
     Example:
         >>> examples = Examples(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
@@ -91,8 +92,7 @@ class Examples:
         labels = torch.as_tensor(labels)
         if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise InputError(
-                f"labels must be a vector of integers, got {str(labels.dtype).removeprefix('torch.')} "
-                f"of shape {tuple(labels.shape)}"
+                f"labels must be a vector of integers, got {dtype_name(labels.dtype)} of shape {tuple(labels.shape)}"
             )
         if len(inputs.shape) < 2:
             raise InputError(f"inputs must have a row of features for each example, got shape {tuple(inputs.shape)}")
@@ -115,7 +115,7 @@ class Examples:
         """Join data sets in order, without copying inputs.
 
         Raises:
-            InputError: if there is nothing to join, or the pieces hold inputs of different shapes or types.
+            InputError: if `pieces` is empty, or inputs differ in shape or type.
         """
         if not pieces:
             raise InputError("there must be at least one data set to join")
@@ -144,12 +144,12 @@ class Examples:
 
     @property
     def inputs(self) -> Tensor:
-        """The inputs of all examples as one tensor (N, ...): joins what lies apart, so mind the size."""
+        """The inputs of all examples as one tensor (N, ...); copies them if there are several parts."""
         loaded = [part.load() for part in self.parts]
         return loaded[0] if len(loaded) == 1 else torch.cat(loaded)
 
     def __getitem__(self, rows: Tensor | slice | Sequence[int]) -> "Examples":
-        """Return the chosen rows (a slice, or row numbers in any order with repeats), without copying inputs."""
+        """Return the chosen rows (a slice, or row numbers in any order, repeats allowed), without copying inputs."""
         if isinstance(rows, slice):
             rows = torch.arange(len(self))[rows]
         rows = torch.as_tensor(rows, dtype=torch.int64)
@@ -157,7 +157,7 @@ class Examples:
             return Examples._of([self.parts[0].take(rows)])
         ends = torch.tensor([len(part) for part in self.parts]).cumsum(0)
         owner = torch.bucketize(rows, ends, right=True)
-        # Runs of rows from one part stay one part, so order is kept however the rows jump about.
+        # A run of rows from one part becomes one new part, so any order of rows is kept.
         cuts = [0, *(torch.nonzero(owner[1:] != owner[:-1]).flatten() + 1).tolist(), len(rows)]
         pieces = []
         for start, stop in itertools.pairwise(cuts):
@@ -168,7 +168,11 @@ class Examples:
         return Examples._of(pieces or [self.parts[0].take(rows)])
 
     def with_labels(self, labels: Tensor) -> "Examples":
-        """Return the same inputs with other labels (label noise, for one); (N,) int64."""
+        """Return the same inputs with other labels, int64 (N,), such as noisy ones.
+
+        Raises:
+            InputError: if a row occurs twice in one part.
+        """
         pieces, start = [], 0
         for part in self.parts:
             rows = torch.arange(len(part)) if part.rows is None else part.rows
@@ -200,7 +204,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A mega-batch cut once, on arrival, into what is trained on and what is validated on (may be empty)."""
+    """A mega-batch, cut once on arrival into training and validation examples; validation may be empty."""
 
     train: Examples
     validation: Examples
@@ -212,12 +216,12 @@ class Split:
 
 
 def split_examples(examples: Examples, validation_fraction: float, generator: torch.Generator) -> Split:
-    """Cut a mega-batch into training and validation examples at random.
+    """Split a mega-batch into training and validation examples at random.
 
     Args:
         examples: the mega-batch.
         validation_fraction: share that goes to validation, in [0, 1); rounded to the nearest example.
-        generator: decides who goes where. The order inside each part stays that of the mega-batch.
+        generator: decides which examples go where. Each part keeps the order of the mega-batch.
 
     Raises:
         InputError: if nothing would be left to train on.
@@ -226,7 +230,7 @@ def split_examples(examples: Examples, validation_fraction: float, generator: to
     return Split(train=examples[train], validation=examples[validation])
 
 
-def split_rows(count: int, validation_fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def split_rows(num_examples: int, validation_fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the row numbers of training and of validation examples, each in order; as `split_examples` cuts.
 
     Raises:
@@ -237,10 +241,10 @@ def split_rows(count: int, validation_fraction: float, generator: torch.Generato
         >>> len(train), len(validation)
         (8, 2)
     """
-    num_validation = round(validation_fraction * count)
-    if num_validation >= count:
-        raise InputError(f"a mega-batch of {count} examples leaves none to train on")
-    order = torch.randperm(count, generator=generator)
+    num_validation = round(validation_fraction * num_examples)
+    if num_validation >= num_examples:
+        raise InputError(f"a mega-batch of {count(num_examples, 'example')} leaves none to train on")
+    order = torch.randperm(num_examples, generator=generator)
     return order[num_validation:].sort().values, order[:num_validation].sort().values
 
 

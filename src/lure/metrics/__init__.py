@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from lure.metrics.change import class_change, mcnemar, weight_change
     from lure.metrics.classification import accuracy, class_balanced_accuracy, error_count, per_class
-    from lure.metrics.corruptions.corruptions import corrupt, read_corrupted
+    from lure.metrics.corruptions import corrupt, read_corrupted
     from lure.metrics.evaluation import compare_versions, corruption_accuracy, evaluate
     from lure.metrics.statistics import paired_seeds
 
@@ -32,7 +32,7 @@ MODULES = {
     "class_balanced_accuracy": "classification",
     "class_change": "change",
     "compare_versions": "evaluation",
-    "corrupt": "corruptions.corruptions",
+    "corrupt": "corruptions",
     "corruption_accuracy": "evaluation",
     "cumulative_error": "anytime",
     "error_count": "classification",
@@ -46,7 +46,7 @@ MODULES = {
     "paired_seeds": "statistics",
     "per_class": "classification",
     "pgd": "adversarial",
-    "read_corrupted": "corruptions.corruptions",
+    "read_corrupted": "corruptions",
     "reliability": "calibration",
     "weight_change": "change",
 }

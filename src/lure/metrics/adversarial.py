@@ -1,12 +1,12 @@
-"""Attacks: how far accuracy falls when every input may be moved a little in the worst direction.
+"""Adversarial attacks: how far accuracy falls if every input may be changed a little, in the worst direction.
 
-FGSM takes one step along the gradient, PGD many small ones, each followed by a projection into the ball of radius
-epsilon around the input and into [0, 1]. A model is any callable from floats in [0, 1] (batch, ...) to logits (batch,
-classes); normalisation belongs inside it, or epsilon means something else.
+FGSM takes one step along the gradient, PGD many small ones, each projected onto the ball of radius epsilon around the
+input and onto [0, 1]. A model is any callable from floats in [0, 1] (batch, ...) to logits (batch, classes);
+normalisation must be part of it, or epsilon has another meaning.
 
-The steps follow m = log(sum over wrong classes of exp(logit)) - logit of the true class. Cross-entropy is log(1 + e^m),
-so both have the same gradient direction; but the gradient of m does not vanish on inputs that the model is certain of,
-which would make an overconfident model look robust.
+The steps increase m = log(sum over wrong classes of exp(logit)) - logit of the true class. Cross-entropy is
+log(1 + e^m), so both gradients have the same direction. But that of cross-entropy vanishes where the model is certain,
+which would make an overconfident model look robust; that of m does not.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError, require_within, unknown_name
+from lure.words import percent
 
 Model = Callable[[Tensor], Tensor]
 Norm = Literal["linf", "l2"]
@@ -24,9 +25,9 @@ ATTACKS = ("fgsm", "pgd")
 
 
 def fgsm(model: Model, inputs: Tensor, labels: Tensor, epsilon: float, norm: Norm = "linf") -> Tensor:
-    """Return the inputs after one step of length epsilon along the gradient: x + epsilon * sign(g), within [0, 1].
+    """Return the inputs after one step of length epsilon along the gradient: x + epsilon * sign(g), clipped to [0, 1].
 
-    With the L2 norm the step is epsilon * g / |g|.
+    In the L2 norm the step is epsilon * g / |g|.
 
     Args:
         model: floats in [0, 1] -> logits (batch, classes); in eval mode.
@@ -36,10 +37,10 @@ def fgsm(model: Model, inputs: Tensor, labels: Tensor, epsilon: float, norm: Nor
         norm: "linf" or "l2".
 
     Returns:
-        moved inputs, of the inputs' shape, in [0, 1] and within epsilon of them.
+        changed inputs, of the inputs' shape, in [0, 1] and within epsilon of them.
 
     Raises:
-        InputError: for a negative epsilon, an unknown norm, or inputs outside of [0, 1].
+        InputError: if epsilon is negative, the norm unknown, or inputs are not floats in [0, 1].
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)
@@ -69,10 +70,10 @@ def pgd(
 ) -> Tensor:
     """Return the worst inputs that projected gradient ascent finds within epsilon.
 
-    The first candidate is the input itself, the second what `fgsm` gives; then every restart begins at a random point
-    of the ball and takes `steps` steps. All points on the way are candidates. Kept is one that is misclassified, where
-    there is one, and otherwise the one that came closest. So PGD is never weaker than FGSM, and a further restart never
-    weaker than without it.
+    The first candidate is the input itself, the second the result of `fgsm`. Then every restart begins at a random
+    point of the ball and takes `steps` steps; each point on the way is a candidate. A misclassified candidate is
+    returned if there is one, otherwise the one with the largest m. So PGD is never weaker than FGSM, and more restarts
+    are never weaker than fewer.
 
     Args:
         model: floats in [0, 1] -> logits (batch, classes); in eval mode.
@@ -82,14 +83,14 @@ def pgd(
         norm: "linf" or "l2".
         steps: steps of each restart, at least 1.
         step_size: length of a step; None takes 2.5 * epsilon / steps.
-        restarts: how often to begin anew, at least 1.
-        generator: draws the beginnings, on the CPU; None means seed 0.
+        restarts: number of random starting points, at least 1.
+        generator: draws the starting points, on the CPU; None means seed 0.
 
     Returns:
-        moved inputs, of the inputs' shape, in [0, 1] and within epsilon of them.
+        changed inputs, of the inputs' shape, in [0, 1] and within epsilon of them.
 
     Raises:
-        InputError: for a number out of range, an unknown norm, or inputs outside of [0, 1].
+        InputError: if a number is out of range, the norm unknown, or inputs are not floats in [0, 1].
 
     Example:
         >>> model = torch.nn.Linear(2, 2, bias=False)
@@ -142,26 +143,25 @@ def adversarial_accuracy(
 ) -> dict[str, Any]:
     """Return accuracy under an attack as epsilon grows.
 
-    Every batch and epsilon draws from a generator of its own, the same for every model, so that two models are
-    attacked from the same beginnings.
+    Every batch has its own generator, the same for every model, so that models are attacked from the same starting
+    points.
 
     Args:
         model: floats in [0, 1] -> logits (batch, classes); in eval mode.
-        batches: pairs (inputs, labels); the same for every model that is to be compared.
+        batches: pairs (inputs, labels); use the same for all models that are compared.
         epsilons: radii, each at least 0.
         attack: "pgd" or "fgsm".
         norm: "linf" or "l2".
         steps: as `pgd`.
         restarts: as `pgd`.
-        seed: of the random beginnings.
+        seed: of the random starting points.
 
     Returns:
         `attack`, `norm`, `steps`, `restarts` (the last two None for FGSM), `examples`, `curve`: a list of
-        {`epsilon`, `accuracy`} by rising epsilon, and `warning`: a sentence where a larger epsilon did not hurt, else
-        None.
+        {`epsilon`, `accuracy`} by increasing epsilon, and `warning`: see `masking_warning`.
 
     Raises:
-        InputError: for an unknown attack or norm, a number out of range, or inputs outside of [0, 1].
+        InputError: if the attack or norm is unknown, a number is out of range, or inputs are not floats in [0, 1].
 
     Example:
         >>> model = torch.nn.Linear(2, 2)
@@ -198,10 +198,10 @@ def adversarial_accuracy(
 
 
 def masking_warning(epsilons: Sequence[float], accuracies: Sequence[float]) -> str | None:
-    """Return a warning if some larger epsilon left accuracy as high as a smaller one, and above zero; else None.
+    """Return a warning if accuracy is above zero and does not fall from one epsilon to the next; else None.
 
-    An honest attack with more room does more harm. Where it does not, the gradients probably lead nowhere (they are
-    masked), and the model is less robust than it looks.
+    An attack that works does more harm with a larger epsilon. If it does not, the gradients are probably useless
+    (masked), and the model is less robust than it looks.
 
     Example:
         >>> masking_warning([0.0, 0.1, 0.2], [0.9, 0.5, 0.5])
@@ -210,9 +210,10 @@ def masking_warning(epsilons: Sequence[float], accuracies: Sequence[float]) -> s
     for place in range(1, len(epsilons)):
         before, after = accuracies[place - 1], accuracies[place]
         if epsilons[place] > epsilons[place - 1] and after >= before > 0:
+            # Evaluations on disk contain this sentence.
             return (
-                f"accuracy did not fall from epsilon {epsilons[place - 1]:.3g} ({100 * before:.1f} %) to "
-                f"{epsilons[place]:.3g} ({100 * after:.1f} %): perhaps the attack fails, not the model holds"
+                f"accuracy did not fall from epsilon {epsilons[place - 1]:.3g} ({percent(before)} %) to "
+                f"{epsilons[place]:.3g} ({percent(after)} %): perhaps the attack fails, not the model holds"
             )
     return None
 
@@ -222,11 +223,11 @@ def _check(inputs: Tensor, epsilon: float, norm: str) -> None:
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
     if not inputs.is_floating_point() or not len(inputs) or not bool(((inputs >= 0) & (inputs <= 1)).all()):
-        raise InputError("an attack needs inputs that are floats in [0, 1], at least one")
+        raise InputError("an attack needs at least one input, and inputs must be floats in [0, 1]")
 
 
 def _heights(model: Model, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return m of the module's docstring for each example, and which are misclassified."""
+    """Return m (see the module's docstring) of each example, and whether it is misclassified."""
     logits = model(inputs)
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
@@ -243,7 +244,7 @@ def _hardness(model: Model, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Ten
 def _step(
     model: Model, point: Tensor, centre: Tensor, labels: Tensor, length: float, epsilon: float, norm: Norm
 ) -> Tensor:
-    """Go up by `length` from `point`, and back into the ball around `centre` and into [0, 1]."""
+    """Take a step of `length` from `point` that increases m; project onto the ball around `centre` and onto [0, 1]."""
     with torch.enable_grad():
         leaf = point.detach().requires_grad_(True)
         heights, _ = _heights(model, leaf, labels)
@@ -254,7 +255,7 @@ def _step(
 
 
 def _random_point(centre: Tensor, epsilon: float, norm: Norm, generator: torch.Generator) -> Tensor:
-    """Draw a point of the ball, uniform in volume, cut to [0, 1]."""
+    """Draw a point of the ball, uniform in volume, clipped to [0, 1]."""
     if norm == "linf":
         away = epsilon * (2 * torch.rand(centre.shape, generator=generator) - 1)
     else:

@@ -1,7 +1,7 @@
-"""How good a model was at every moment, not only at the end: metrics over the error counts of all stages.
+"""Anytime metrics: how good a model was after every stage, not only after the last.
 
-A model that is in use while its data arrive is judged by the sum of its mistakes along the way. With e_t the number of
-misclassified test examples after stage t and n the size of the test set, CER = e_1 + ... + e_B and
+A model that is in use while its data arrive is judged by all the mistakes that it makes on the way. With e_t the number
+of misclassified test examples after stage t, and n the size of the test set, CER = e_1 + ... + e_B and
 ARE_t = (e_t - e_{t-1}) / n.
 """
 
@@ -15,7 +15,7 @@ def cumulative_error(error_counts: Sequence[int]) -> int:
     """Return the cumulative error (CER): the sum over stages of the misclassified test examples.
 
     Args:
-        error_counts: e_1 ... e_B, one count for each stage.
+        error_counts: e_1 ... e_B, one count per stage.
 
     Returns:
         a count, at least 0; lower is better.
@@ -37,7 +37,7 @@ def mean_error_rate(error_counts: Sequence[int], num_test: int) -> float:
     """Return the mean over stages of the error rate e_t / n.
 
     Args:
-        error_counts: e_1 ... e_B, one count for each stage.
+        error_counts: e_1 ... e_B, one count per stage.
         num_test: n, the size of the test set.
 
     Returns:
@@ -55,17 +55,17 @@ def mean_error_rate(error_counts: Sequence[int], num_test: int) -> float:
 
 
 def anytime_relative_error(error_counts: Sequence[int], num_test: int) -> list[float]:
-    """Return the anytime relative error (ARE): what each stage from the second on added to the error rate.
+    """Return the anytime relative error (ARE): the change of the error rate in each stage from the second on.
 
-    ARE_t = (e_t - e_{t-1}) / n. The released code of LURE divides by 10,000 whatever the test set; this divides by its
-    size.
+    ARE_t = (e_t - e_{t-1}) / n. The released code of LURE always divides by 10,000; this divides by the size of the
+    test set.
 
     Args:
-        error_counts: e_1 ... e_B, one count for each stage.
+        error_counts: e_1 ... e_B, one count per stage.
         num_test: n, the size of the test set.
 
     Returns:
-        B - 1 differences in [-1, 1]; negative where the stage made the model better.
+        B - 1 differences in [-1, 1]; negative if the stage improved the model.
 
     Raises:
         InputError: if there is no stage, or a count does not lie in [0, n].
@@ -81,7 +81,7 @@ def anytime_relative_error(error_counts: Sequence[int], num_test: int) -> list[f
 def _checked(error_counts: Sequence[int], num_test: int | None = None) -> list[int]:
     counts = [int(count) for count in error_counts]
     if not counts:
-        raise InputError("there must be the error count of at least one stage")
+        raise InputError("the error count of at least one stage is needed")
     for stage, count in enumerate(counts, start=1):
         if count < 0 or (num_test is not None and count > num_test):
             most = "" if num_test is None else f" and at most the {num_test} test examples"

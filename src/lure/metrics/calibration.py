@@ -1,8 +1,8 @@
-"""Whether a model's confidence can be believed: calibration error, likelihood, Brier score, and one number to mend it.
+"""Calibration: whether a model's confidence matches its accuracy; and the temperature that corrects it.
 
-The confidence of a prediction is the largest softmax probability. A calibrated model that is 80 % confident is right
-in 80 % of such cases. Everything is computed in float64 from the logits, so that a confidence just below 1 is not
-rounded up to it and the logarithm of a small probability is not lost.
+The confidence of a prediction is the largest softmax probability. When a calibrated model is 80 % confident, it is
+right in 80 % of the cases. Everything is computed in float64 from the logits, so that a confidence just below 1 is not
+rounded to 1 and the logarithm of a small probability is not lost.
 """
 
 import math
@@ -20,7 +20,7 @@ TEMPERATURE_RANGE = (1e-3, 1e3)
 
 
 class ReliabilityBin(TypedDict):
-    """One bin of a reliability diagram: its edges, and what the examples in it have in common."""
+    """One bin of a reliability diagram: its edges, size, mean confidence and accuracy."""
 
     low: float
     high: float
@@ -32,11 +32,11 @@ class ReliabilityBin(TypedDict):
 def reliability(
     logits: Tensor, labels: Tensor, num_bins: int = 15, *, bins: Bins = "equal_width"
 ) -> list[ReliabilityBin]:
-    """Return the data of a reliability diagram: mean confidence beside accuracy, bin by bin.
+    """Return the data of a reliability diagram: mean confidence and accuracy of each bin.
 
     Equal width: bin m holds (m-1)/M < confidence <= m/M, so a confidence of exactly 1 belongs to the last bin. Equal
-    mass: the examples are ordered by confidence and cut into M groups of the same size, up to one; examples of equal
-    confidence stay together, so that the result does not depend on the order of the examples.
+    mass: the examples are sorted by confidence and cut into M groups whose sizes differ by at most one; examples of
+    equal confidence stay together, so the result does not depend on the order of the examples.
 
     Args:
         logits: (N, classes), any type.
@@ -45,11 +45,11 @@ def reliability(
         bins: "equal_width" or "equal_mass".
 
     Returns:
-        the bins that hold examples, by rising confidence. `low` and `high` are the bin's edges (the lowest and highest
-        confidence found where bins have equal mass), `confidence` and `accuracy` the means over its `examples`.
+        the bins that hold examples, by increasing confidence. `low` and `high` are the edges (with equal mass, the
+        lowest and highest confidence), `confidence` and `accuracy` the means over its `examples`.
 
     Raises:
-        InputError: if shapes or labels do not fit, a logit is not finite, or there is no such binning.
+        InputError: if shapes or labels do not match, a logit is NaN or plus infinity, or the bins are invalid.
 
     Example:
         >>> logits = torch.tensor([[3.0, 0.0], [0.1, 0.0]])
@@ -101,7 +101,7 @@ def _equal_mass_numbers(confidence: Tensor, num_bins: int) -> Tensor:
 def expected_calibration_error(
     logits: Tensor, labels: Tensor, num_bins: int = 15, *, bins: Bins = "equal_width"
 ) -> float:
-    """Return the expected calibration error (ECE): how far confidence and accuracy lie apart, on average.
+    """Return the expected calibration error (ECE): the mean gap between confidence and accuracy.
 
     ECE = sum over bins of (examples in the bin / N) * |accuracy - mean confidence|. See `reliability` for the bins.
 
@@ -115,10 +115,10 @@ def expected_calibration_error(
         a share in [0, 1]; lower is better.
 
     Raises:
-        InputError: if shapes or labels do not fit, a logit is not finite, or there is no such binning.
+        InputError: if shapes or labels do not match, a logit is NaN or plus infinity, or the bins are invalid.
 
     Example:
-        >>> logits = torch.tensor([[40.0, 0.0]] * 4)  # certain, and right in three cases of four
+        >>> logits = torch.tensor([[40.0, 0.0]] * 4)  # certain, and right three times out of four
         >>> expected_calibration_error(logits, torch.tensor([0, 0, 0, 1]))
         0.25
 
@@ -140,10 +140,10 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
         labels: (N,) integers in [0, classes).
 
     Returns:
-        nats, at least 0; infinite where a true class was ruled out. Lower is better.
+        nats, at least 0; infinite if a true class was ruled out. Lower is better.
 
     Raises:
-        InputError: if shapes or labels do not fit, or a logit is not finite.
+        InputError: if shapes or labels do not match, or a logit is NaN or plus infinity.
 
     Example:
         >>> round(negative_log_likelihood(torch.zeros(3, 10), torch.tensor([0, 4, 9])), 4)  # log 10
@@ -154,10 +154,10 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
 
 
 def brier_score(logits: Tensor, labels: Tensor) -> float:
-    """Return the Brier score: the mean over examples of the squared distance of the probabilities from the truth.
+    """Return the Brier score: the mean squared distance of the probabilities from the one-hot labels.
 
-    The sum runs over all classes: (1/N) * sum_i sum_k (p_ik - y_ik)^2. For two classes this is twice the form that
-    looks at one class only.
+    The sum is over all classes: (1/N) * sum_i sum_k (p_ik - y_ik)^2. For two classes this is twice the form that uses
+    one class only.
 
     Args:
         logits: (N, classes), any type.
@@ -167,7 +167,7 @@ def brier_score(logits: Tensor, labels: Tensor) -> float:
         a number in [0, 2]; lower is better.
 
     Raises:
-        InputError: if shapes or labels do not fit, or a logit is not finite.
+        InputError: if shapes or labels do not match, or a logit is NaN or plus infinity.
 
     Example:
         >>> brier_score(torch.zeros(2, 2), torch.tensor([0, 1]))
@@ -183,12 +183,12 @@ def brier_score(logits: Tensor, labels: Tensor) -> float:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the temperature T that makes softmax(logits / T) most likely on these examples.
+    """Return the temperature T that maximises the likelihood of softmax(logits / T) on these examples.
 
-    Dividing all logits by one number changes no prediction, only the confidence; T > 1 softens an overconfident model.
-    Fit it on validation data, never on the test set. The likelihood is concave in 1/T: where its slope, the mean of
-    (logit of the true class - expected logit), is zero, is the optimum, found by bisection. Where that lies outside of
-    [0.001, 1000] (no example is wrong, or the logits carry nothing) the end of the range is returned.
+    Dividing all logits by T changes the confidence but no prediction; T > 1 softens an overconfident model. Fit it on
+    validation data, never on the test set. The log-likelihood is concave in 1/T, so its optimum is where the slope, the
+    mean of (logit of the true class - expected logit), is zero; bisection finds it. If it is outside [0.001, 1000] (no
+    example is misclassified, or the logits carry no information), the nearer end of the range is returned.
 
     Args:
         logits: (N, classes) of validation examples, any type.
@@ -198,10 +198,10 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         T in [0.001, 1000].
 
     Raises:
-        InputError: if shapes or labels do not fit, a logit is not finite, or a true class was ruled out.
+        InputError: if shapes or labels do not match, a logit is NaN or plus infinity, or a true class was ruled out.
 
     Example:
-        >>> logits = torch.tensor([[6.0, 0.0]] * 4)  # right in three cases of four: log 3 would be honest
+        >>> logits = torch.tensor([[6.0, 0.0]] * 4)  # right three times out of four: the calibrated logit is log 3
         >>> labels = torch.tensor([0, 0, 0, 1])
         >>> temperature = fit_temperature(logits, labels)
         >>> round(temperature, 3), round(expected_calibration_error(logits / temperature, labels), 3)

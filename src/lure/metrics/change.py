@@ -1,4 +1,4 @@
-"""What one update changed: layer by layer in the weights, and class by class in the answers."""
+"""What an update changed: tensor by tensor in the weights, and class by class in the predictions."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -22,7 +22,7 @@ class TensorChange(TypedDict):
 
 
 class ClassChange(TypedDict):
-    """How the answers for one class changed."""
+    """How the predictions for one class changed."""
 
     label: int
     examples: int
@@ -35,13 +35,13 @@ def weight_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> 
     """Return how far each floating tensor of a state dict moved.
 
     Args:
-        before: name -> tensor, of the older version.
-        after: the same names and shapes, of the newer version.
+        before: state dict of the older version.
+        after: state dict of the newer version, with the same names and shapes.
 
     Returns:
         in the order of `before`: `name`; `entries`; `changed_fraction`, the share of entries whose value differs;
-        `relative_distance`, |after - before| / |before|; `cosine` between the two. The last two are None where a norm
-        is zero. Tensors of other types (counters) are left out.
+        `relative_distance`, |after - before| / |before|; `cosine` between the two. The last two are None if a norm is
+        zero. Tensors of other types, such as counters, are left out.
 
     Raises:
         InputError: if names or shapes differ.
@@ -78,7 +78,7 @@ def weight_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> 
 
 
 def class_change(before: Tensor, after: Tensor, labels: Tensor) -> list[ClassChange]:
-    """Return, class by class, how many examples changed side from one version to the next.
+    """Return, for each class, how many examples became right or wrong from one version to the next.
 
     Args:
         before: logits (N, classes) of the older version.
@@ -86,11 +86,11 @@ def class_change(before: Tensor, after: Tensor, labels: Tensor) -> list[ClassCha
         labels: (N,) integers in [0, classes).
 
     Returns:
-        one dict for each class in order: `label`; `examples`; `became_right`, wrong before and right now;
-        `became_wrong`, the other way round; `changed_answer`, another class than before, right or wrong.
+        one dict per class, in order: `label`; `examples`; `became_right`, wrong before and right after; `became_wrong`,
+        right before and wrong after; `changed_answer`, predicted as another class than before, right or wrong.
 
     Raises:
-        InputError: if shapes or labels do not fit, or a logit is not finite.
+        InputError: if shapes or labels do not match, or a logit is NaN or plus infinity.
 
     Example:
         >>> before, after = torch.eye(3)[[0, 0, 2]], torch.eye(3)[[0, 1, 1]]

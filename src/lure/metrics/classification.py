@@ -1,7 +1,7 @@
-"""How many test examples a model gets right: overall, class by class, and with every class counting the same.
+"""How many test examples a model gets right: overall, per class, and with equal weight for every class.
 
-All functions read logits (N, classes) of any type beside labels (N,), and answer in plain Python numbers. What can be
-wrong with such a pair is checked here, once, for all metrics.
+All functions take logits (N, classes) of any type and labels (N,), and return plain Python numbers. `checked_logits`
+checks such a pair for all metrics.
 """
 
 from typing import TypedDict
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError
+from lure.words import dtype_name
 
 
 class ClassResult(TypedDict):
@@ -23,11 +24,11 @@ class ClassResult(TypedDict):
 
 
 def checked_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the pair on the CPU, the logits in float64 and the labels in int64, after checking it.
+    """Check logits and labels; return them on the CPU, as float64 and int64.
 
     Raises:
         InputError: unless logits are (N, classes) and labels (N,) integers in [0, classes), with N at least 1, and no
-            logit is NaN or plus infinity (minus infinity, a class ruled out, is allowed if another class is left).
+            logit is NaN or plus infinity. Minus infinity rules a class out, which is allowed for all classes but one.
     """
     logits, labels = torch.as_tensor(logits), torch.as_tensor(labels)
     if logits.dim() != 2 or labels.dim() != 1 or len(logits) != len(labels):
@@ -37,8 +38,8 @@ def checked_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if logits.numel() == 0:
         raise InputError(f"there must be at least one example and one class, got logits of shape {tuple(logits.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise InputError(f"labels must be integers, got {str(labels.dtype).removeprefix('torch.')}")
-    # Float64 does not exist on every accelerator, so the conversion follows the move.
+        raise InputError(f"labels must be integers, got {dtype_name(labels.dtype)}")
+    # Not every accelerator has float64, so move to the CPU before converting.
     logits, labels = logits.detach().cpu().to(torch.float64), labels.detach().cpu().to(torch.int64)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= logits.shape[1]:
@@ -50,9 +51,9 @@ def checked_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def error_count(logits: Tensor, labels: Tensor) -> int:
-    """Return how many examples are misclassified: the e_t of the cumulative error.
+    """Return the number of misclassified examples: the e_t of the cumulative error.
 
-    The predicted class is the one with the largest logit; the first of them where several are equal.
+    The predicted class is the one with the largest logit; the first of them in a tie.
 
     Args:
         logits: (N, classes), any type.
@@ -62,7 +63,7 @@ def error_count(logits: Tensor, labels: Tensor) -> int:
         a count in [0, N].
 
     Raises:
-        InputError: if shapes or labels do not fit, or a logit is not finite.
+        InputError: if shapes or labels do not match, or a logit is NaN or plus infinity.
 
     Example:
         >>> error_count(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 1]))
@@ -83,7 +84,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
         a share in [0, 1].
 
     Raises:
-        InputError: if shapes or labels do not fit, or a logit is not finite.
+        InputError: if shapes or labels do not match, or a logit is NaN or plus infinity.
 
     Example:
         >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0], [5.0, 0.0]]), torch.tensor([0, 1, 1, 0]))
@@ -93,19 +94,19 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def per_class(logits: Tensor, labels: Tensor) -> list[ClassResult]:
-    """Return one row for each class: how many examples it has, how many it was predicted for, and how often rightly.
+    """Return one row per class: its examples, its predictions, and how many of each are correct.
 
     Args:
         logits: (N, classes), any type.
         labels: (N,) integers in [0, classes).
 
     Returns:
-        one dict for each class in order: `label`; `examples`, how many bear it; `accuracy`, the share of those that
-        were recognised (recall), in [0, 1], None without examples; `predicted`, how many were given it; `precision`,
-        the share of those that were right, in [0, 1], None where it was never predicted.
+        one dict per class, in order: `label`; `examples`, the number with this label; `accuracy`, the share of them
+        that is classified correctly (recall), in [0, 1], None without examples; `predicted`, the number of predictions
+        of this class; `precision`, the share of them that is correct, in [0, 1], None if it was never predicted.
 
     Raises:
-        InputError: if shapes or labels do not fit, or a logit is not finite.
+        InputError: if shapes or labels do not match, or a logit is NaN or plus infinity.
 
     Example:
         >>> rows = per_class(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 1]))
@@ -131,19 +132,19 @@ def per_class(logits: Tensor, labels: Tensor) -> list[ClassResult]:
 
 
 def class_balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean over classes of the share recognised, so that rare classes count as much as frequent ones.
+    """Return the mean over classes of the accuracy on each class, so rare classes count as much as frequent ones.
 
-    Classes without an example are left out of the mean.
+    Classes without examples are left out of the mean.
 
     Args:
         logits: (N, classes), any type.
         labels: (N,) integers in [0, classes).
 
     Returns:
-        a share in [0, 1]; equal to `accuracy` where all classes have as many examples.
+        a share in [0, 1]; equal to `accuracy` if all classes have the same number of examples.
 
     Raises:
-        InputError: if shapes or labels do not fit, or a logit is not finite.
+        InputError: if shapes or labels do not match, or a logit is NaN or plus infinity.
 
     Example:
         >>> logits = torch.tensor([[2.0, 1.0, 0.0]] * 4)  # always class 0

@@ -1,8 +1,7 @@
-"""Everything that can be said of one model on one test set, as one dict that JSON can hold.
+"""All metrics of one model on one test set, as a dict that can be written as JSON.
 
-The keys are the names of the metrics, of the corruptions and of the attacks. What is random is seeded, and does not
-depend on the model or on the size of a batch, so that two models are shown the same corrupted pictures and are attacked
-on the same examples.
+The keys are the names of metrics, corruptions and attacks. Random choices are seeded and do not depend on the model, so
+two models are shown the same corrupted images and are attacked on the same examples.
 """
 
 import math
@@ -26,16 +25,17 @@ from lure.metrics.calibration import (
 )
 from lure.metrics.change import class_change, mcnemar, weight_change
 from lure.metrics.classification import accuracy, class_balanced_accuracy, error_count, per_class
-from lure.metrics.corruptions.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
+from lure.metrics.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
 from lure.metrics.hits import pack_hits
 from lure.randomness import derive_generator
 from lure.weights.layers import snapshot
 from lure.weights.modes import evaluating
+from lure.words import dtype_name
 
 Model = Callable[[Tensor], Tensor]
 
-# A batch is at most so many examples, and fewer where they are large: so many of 3 x 32 x 32, a tenth of 3 x 101 x 101.
-# It depends on the shape of an input alone, because random numbers are drawn batch by batch.
+# A batch has at most CHUNK examples, and fewer if they are larger than 3 x 32 x 32. Its size depends on nothing but the
+# shape of an input, because random numbers are drawn batch by batch.
 CHUNK = 500
 CHUNK_VALUES = CHUNK * 3 * 32 * 32
 EPSILONS: dict[str, tuple[float, ...]] = {
@@ -59,34 +59,34 @@ def evaluate(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Return the metrics of a model on a test set, and on demand its temperature, corruption and attack results.
+    """Return the metrics of a model on a test set; on request also temperature, corruptions and attacks.
 
     Args:
-        model: inputs (batch, ...) -> logits (batch, classes), on `device`; images arrive as floats in [0, 1]. An
-            `nn.Module` is read in eval mode and comes back as it was.
+        model: inputs (batch, ...) -> logits (batch, classes), on `device`; images are passed as floats in [0, 1]. An
+            `nn.Module` is run in eval mode, and its mode is restored.
         examples: the test set.
-        validation: held-out examples that the temperature is fitted on; never the test set.
-        class_names: names for the labels, for the per-class table.
-        corruptions: all kinds (True), or the names of some.
-        corrupted_files: folder of the published CIFAR-10-C files, to be read instead of corrupting `examples`.
+        validation: held-out examples to fit the temperature on; never the test set.
+        class_names: names of the labels, for the per-class table.
+        corruptions: True for all kinds, or the names of some.
+        corrupted_files: folder of the published CIFAR-10-C files, read instead of corrupting `examples`.
         adversarial: attack with FGSM and PGD, in L-infinity and L2.
-        limit: corrupt and attack only so many examples, chosen by the seed, the same for every model.
-        steps: of PGD.
-        restarts: of PGD.
-        seed: decides what is random.
-        device: where the model is.
+        limit: corrupt and attack only this many examples, chosen by the seed, the same for every model.
+        steps: steps of PGD.
+        restarts: restarts of PGD.
+        seed: seed of all random choices.
+        device: the model's device.
 
     Returns:
         `examples`, `error_count`, `accuracy`, `class_balanced_accuracy`, `negative_log_likelihood`, `brier_score`,
-        `expected_calibration_error`, `expected_calibration_error_equal_mass`, `reliability` (see there), `per_class`
-        (see there, with `name` where names are given), `correct` (which examples were right; see `unpack_hits`) and
-        `data_fingerprint` of the test set, by which two results can be compared example by example. With `validation`,
-        `temperature_scaling`: `temperature`, `validation_examples` and the calibration metrics after it. With
-        corruptions, `corruptions`: see `corruption_accuracy`. With attacks, `adversarial`: attack -> norm -> see
-        `adversarial_accuracy`.
+        `expected_calibration_error`, `expected_calibration_error_equal_mass`, `reliability` (see the function),
+        `per_class` (see the function; with `name` if names are given), `correct` (which examples are classified
+        correctly; see `unpack_hits`), and `data_fingerprint` of the test set: results with the same one can be compared
+        example by example. With `validation`, `temperature_scaling`: `temperature`, `validation_examples` and the
+        calibration metrics after scaling. With corruptions, `corruptions`: see `corruption_accuracy`. With attacks,
+        `adversarial`: attack -> norm -> see `adversarial_accuracy`.
 
     Raises:
-        InputError: if there are no examples, a name is unknown, or the inputs are no images where images are needed.
+        InputError: if there are no examples, a name is unknown, or inputs are not images but must be.
 
     Example:
         >>> examples = Examples(torch.eye(2), torch.tensor([0, 1]))
@@ -146,7 +146,7 @@ def evaluate(
 
 
 def calibration(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return the metrics of calibration under their names."""
+    """Return the calibration metrics by name."""
     return {
         "negative_log_likelihood": negative_log_likelihood(logits, labels),
         "brier_score": brier_score(logits, labels),
@@ -158,20 +158,20 @@ def calibration(logits: Tensor, labels: Tensor) -> dict[str, float]:
 def compare_versions(
     before: nn.Module, after: nn.Module, examples: Examples, device: torch.device | str = "cpu"
 ) -> dict[str, Any]:
-    """Return what changed from one version of a model to another, in its answers and in its weights.
+    """Return what changed from one version of a model to another, in predictions and weights.
 
     Args:
-        before: the older version; read in eval mode, left as it was.
+        before: the older version; run in eval mode, and its mode is restored.
         after: the newer version; likewise.
         examples: the test set.
-        device: where both models are.
+        device: the device of both models.
 
     Returns:
         `paired_test`: exact McNemar, the newer version first (see `mcnemar`); `per_class`: see `class_change`;
         `weights`: see `weight_change`.
 
     Raises:
-        InputError: if there are no examples, or the networks differ.
+        InputError: if there are no examples, or the two networks have different parameters.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -191,7 +191,7 @@ def compare_versions(
 
 @torch.no_grad()
 def compute_logits(model: Model, examples: Examples, device: torch.device | str = "cpu") -> Tensor:
-    """Return the logits (N, classes) of all examples on the CPU, in order; uint8 inputs as floats in [0, 1].
+    """Return the logits (N, classes) of all examples, on the CPU, in order; uint8 inputs become floats in [0, 1].
 
     Raises:
         InputError: if there are no examples.
@@ -214,21 +214,21 @@ def corruption_accuracy(
 
     Args:
         model: floats in [0, 1] -> logits; in eval mode.
-        examples: images; not needed where `files` are read, except for the accuracy without corruption.
+        examples: uint8 images; with `files` they are used only for the accuracy without corruption.
         kinds: names in `KINDS`.
         files: folder of the published CIFAR-10-C files, read instead of corrupting `examples`.
-        limit: use only so many rows of each published file, chosen by the seed.
-        seed: decides what is random.
-        device: where the model is.
+        limit: use only this many rows of each published file, chosen by the seed.
+        seed: seed of all random choices.
+        device: the model's device.
 
     Returns:
         `examples`; `clean_accuracy`; `kinds`: name -> `synthetic` (not made as published), `severities`, a list of
-        {`severity`, `accuracy`}, and their `mean_accuracy`; `mean_corruption_accuracy` over those of the 15 usual kinds
-        that were asked for (over the others where there are none), and `relative_accuracy`, that divided by
-        `clean_accuracy`, None where that is 0.
+        {`severity`, `accuracy`}, and their `mean_accuracy`; `mean_corruption_accuracy`, the mean over those of the 15
+        usual kinds that were requested (over all requested kinds if there are none); `relative_accuracy`, this mean
+        divided by `clean_accuracy`, None if that is 0.
 
     Raises:
-        InputError: for an unknown kind, inputs that are no images, or a file that is not what it should be.
+        InputError: if a kind is unknown, inputs are not uint8 images, or a file is missing or invalid.
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -300,9 +300,8 @@ def _choose(examples: Examples, limit: int | None, seed: int) -> Examples:
 
 def _images(examples: Examples) -> Examples:
     if len(examples.input_shape) != 3 or examples.input_dtype != torch.uint8:
-        kind = str(examples.input_dtype).removeprefix("torch.")
         raise InputError(
-            f"corruptions and attacks need uint8 images (channels, height, width), got {kind} of shape "
-            f"{examples.input_shape}"
+            f"corruptions and attacks need uint8 images (channels, height, width), "
+            f"got {dtype_name(examples.input_dtype)} of shape {examples.input_shape}"
         )
     return examples

@@ -12,7 +12,7 @@ CIFAR10_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batc
 
 
 def cifar_content(count: int, classes: int, seed: int) -> tuple[np.ndarray, list[int]]:
-    """Return pixels (count, 3072) and labels that cover the classes from 0 on."""
+    """Return pixels (count, 3072) and labels that run through the classes in order."""
     pixels = np.random.default_rng(seed).integers(0, 256, (count, 3072), dtype=np.uint8)
     return pixels, [number % classes for number in range(count)]
 
@@ -102,7 +102,7 @@ def write_image(file: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mod
 
 
 def write_restricted_imagenet(parent: Path, per_class: int = 1) -> Path:
-    """Write a tree of the 69 classes, and one that is none of them."""
+    """Write a tree of the 69 classes and one other class."""
     from lure.data.sources.restricted_imagenet import FOLDERS
 
     for part in ("train", "val"):

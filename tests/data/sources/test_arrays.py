@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lure.data.sources import arrays, load_examples
-from lure.data.sources.arrays import MappedRows
+from lure.data.sources import load_examples
+from lure.data.sources.arrays import FREE_BYTES, MappedRows
 from lure.errors import InputError
 
 GENERATOR = np.random.default_rng(0)
@@ -40,7 +40,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_every_shape_and_type_is_read_as_it_is_meant(tmp_path, case, save):
+def test_every_shape_and_type_is_read(tmp_path, case, save):
     stored, expected = CASES[case]
     save(tmp_path / "data.npz", inputs=stored, labels=LABELS.astype(np.uint16))
     examples = load_examples(tmp_path / "data.npz")
@@ -50,22 +50,22 @@ def test_every_shape_and_type_is_read_as_it_is_meant(tmp_path, case, save):
     assert isinstance(examples.parts[0].inputs, MappedRows) == (save is np.savez)
 
 
-def test_stored_and_compressed_files_have_one_fingerprint(tmp_path):
+def test_stored_and_compressed_files_have_the_same_fingerprint(tmp_path):
     np.savez(tmp_path / "a.npz", inputs=PIXELS, labels=LABELS)
     np.savez_compressed(tmp_path / "b.npz", labels=LABELS, inputs=PIXELS.transpose(0, 3, 1, 2))
     assert load_examples(tmp_path / "a.npz").fingerprint == load_examples(tmp_path / "b.npz").fingerprint
 
 
-def test_a_mapped_array_travels_to_another_process_as_a_path(tmp_path):
+def test_a_mapped_array_is_pickled_as_a_path(tmp_path):
     np.savez(tmp_path / "a.npz", inputs=np.zeros((2000, 32, 32), np.uint8), labels=np.zeros(2000, int))
     store = load_examples(tmp_path / "a.npz").parts[0].inputs
     assert store[torch.tensor([1])].shape == (1, 1, 32, 32)
-    travelling = pickle.dumps(store)
-    assert len(travelling) < 2000
-    assert torch.equal(pickle.loads(travelling)[torch.tensor([5])], store[torch.tensor([5])])
+    pickled = pickle.dumps(store)
+    assert len(pickled) < 2000
+    assert torch.equal(pickle.loads(pickled)[torch.tensor([5])], store[torch.tensor([5])])
 
 
-def test_labels_may_be_absent_only_where_they_are_not_needed(tmp_path):
+def test_labels_may_be_missing_only_if_they_are_not_needed(tmp_path):
     np.savez(tmp_path / "a.npz", inputs=PIXELS)
     assert load_examples(tmp_path / "a.npz", labelled=False).labels.tolist() == [0] * 6
     assert "lacks the array 'labels'" in refusal(tmp_path / "a.npz")
@@ -118,7 +118,7 @@ def test_a_truncated_file_is_named(tmp_path, save, share):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_single_changed_byte_is_noticed(tmp_path, save):
+def test_a_single_changed_bit_is_noticed(tmp_path, save):
     file = tmp_path / "changed.npz"
     save(file, inputs=GENERATOR.integers(0, 256, (40, 32, 32), dtype=np.uint8), labels=np.zeros(40, int))
     content = bytearray(file.read_bytes())
@@ -128,7 +128,7 @@ def test_a_single_changed_byte_is_noticed(tmp_path, save):
 
 
 def write_npy(path, shape, kind, data, method=zipfile.ZIP_DEFLATED):
-    """Write an archive whose header of `inputs` claims what it likes."""
+    """Write an archive whose header of `inputs` claims this shape and type, whatever the data."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
     labels = io.BytesIO()
@@ -141,7 +141,7 @@ def write_npy(path, shape, kind, data, method=zipfile.ZIP_DEFLATED):
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("shape", [(2, 1 << 50), (1 << 62, 1 << 62), (-2, -8), (2, 7)])
-def test_a_header_that_claims_another_size_reserves_no_memory(tmp_path, shape, method):
+def test_a_header_that_claims_another_size_is_refused_without_allocating_it(tmp_path, shape, method):
     assert "is damaged" in refusal(write_npy(tmp_path / "liar.npz", shape, "|u1", bytes(16), method))
 
 
@@ -151,16 +151,18 @@ def test_an_array_of_objects_is_never_unpickled(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["inputs.npy", "labels.npy"])
-def test_what_is_no_array_is_named(tmp_path, name):
+def test_a_member_that_is_not_an_array_is_named(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("inputs.npy", b"nothing")
         archive.writestr("labels.npy", b"nothing")
     assert "has no valid header" in refusal(tmp_path / "a.npz")
 
 
-def test_a_compressed_array_that_expands_a_thousandfold_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "FREE_BYTES", 1 << 20)
-    np.savez_compressed(tmp_path / "bomb.npz", inputs=np.zeros((20, 1 << 17), np.uint8), labels=np.zeros(20, int))
-    assert "would unpack to 2621440 bytes" in refusal(tmp_path / "bomb.npz")
-    np.savez(tmp_path / "plain.npz", inputs=np.zeros((20, 1 << 17), np.uint8), labels=np.zeros(20, int))
+def test_a_compressed_array_that_expands_a_thousandfold_is_refused(tmp_path):
+    zeros, labels = np.zeros((20, (FREE_BYTES >> 4) + 1), np.uint8), np.zeros(20, int)
+    np.savez_compressed(tmp_path / "bomb.npz", inputs=zeros, labels=labels)
+    assert f"would unpack to {zeros.size} bytes" in refusal(tmp_path / "bomb.npz")
+    np.savez_compressed(tmp_path / "free.npz", inputs=zeros[:15], labels=labels[:15])
+    assert len(load_examples(tmp_path / "free.npz")) == 15
+    np.savez(tmp_path / "plain.npz", inputs=zeros, labels=labels)
     assert len(load_examples(tmp_path / "plain.npz")) == 20

@@ -1,9 +1,12 @@
+import dataclasses
 import gzip
+import hashlib
+import io
 import os
 import pickle
 import tarfile
 import tracemalloc
-from pathlib import Path
+import urllib.request
 
 import numpy as np
 import pytest
@@ -80,8 +83,8 @@ def test_arrays_pickled_by_any_version_are_read(tmp_path, protocol):
 
 
 @pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
-def test_the_pickles_of_python_2_are_read_under_either_name_of_numpy(module):
-    # As the official files are written: byte strings, and an array by its state.
+def test_the_pickles_of_python_2_are_read_under_either_name_of_numpy(tmp_path, module):
+    # The official files are written like this: byte strings, and an array by its state.
     pixels, labels = cifar_content(2, 10, 0)
     numbers = b"".join(b"K" + bytes([label]) for label in labels)
     array = (
@@ -95,12 +98,14 @@ def test_the_pickles_of_python_2_are_read_under_either_name_of_numpy(module):
         + b"tb"
     )
     content = b"\x80\x02}(U\x04data" + array + b"U\x06labels](" + numbers + b"eu."
-    images, read = cifar._read_pickle(content, "a file", cifar.CIFAR10)
-    assert torch.equal(images, torch.from_numpy(pixels).view(2, 3, 32, 32))
-    assert read.tolist() == labels
+    for name in CIFAR10_FILES:
+        (tmp_path / name).write_bytes(content)
+    test = load_dataset("cifar10", tmp_path).test
+    assert torch.equal(test.inputs, torch.from_numpy(pixels).view(2, 3, 32, 32))
+    assert test.labels.tolist() == labels
 
 
-def test_the_python_version_wins_where_both_are(tmp_path):
+def test_the_python_version_is_read_if_both_are_there(tmp_path):
     write_cifar10_binary(tmp_path, count=4)
     assert len(load_dataset("cifar10", tmp_path).train) == 20
     pack(write_cifar10_python(tmp_path / "elsewhere", count=3), tmp_path / "cifar-10-python.tar.gz")
@@ -115,7 +120,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_pickle_that_would_run_something_is_refused(tmp_path, monkeypatch, packed):
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch, packed):
     monkeypatch.chdir(tmp_path)
     folder = write_cifar10_python(tmp_path)
     (folder / "data_batch_3").write_bytes(pickle.dumps({"data": Harmful(), "labels": [0]}))
@@ -163,14 +168,22 @@ def test_a_binary_file_cut_between_two_records_is_noticed(tmp_path):
     file = folder / "data_batch_4.bin"
     file.write_bytes(file.read_bytes()[: 3073 * 5])
     assert "data_batch_4.bin in" in refusal("cifar10", folder)
-    assert "is truncated or too long: it has 5 images, should be 10" in refusal("cifar10", folder)
+    assert "is truncated or too long: it has 5 images instead of 10" in refusal("cifar10", folder)
 
 
-def test_a_test_file_shorter_than_official_is_noticed_beside_official_training_files():
-    lengths = dict.fromkeys(CIFAR10_FILES, 10_000)
-    cifar._check_lengths(cifar.CIFAR10, lengths, ".bin", Path("folder"))
-    with pytest.raises(InputError, match=r"test_batch.bin in folder is truncated or too long: it has 9999 images"):
-        cifar._check_lengths(cifar.CIFAR10, lengths | {"test_batch": 9_999}, ".bin", Path("folder"))
+def write_black(file, count):
+    """Write `count` black images of class 0 in the binary layout, as a sparse file."""
+    with file.open("wb") as stream:
+        stream.truncate(3073 * count)
+
+
+def test_a_test_file_shorter_than_official_is_noticed_beside_official_training_files(tmp_path):
+    for name in CIFAR10_FILES:
+        write_black(tmp_path / f"{name}.bin", 10_000)
+    dataset = load_dataset("cifar10", tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (50_000, 10_000)
+    write_black(tmp_path / "test_batch.bin", 9_999)
+    assert "is truncated or too long: it has 9999 images instead of 10000" in refusal("cifar10", tmp_path)
 
 
 def test_a_wrong_label_in_a_binary_file_is_named(tmp_path):
@@ -212,7 +225,7 @@ def test_a_truncated_archive_is_named(tmp_path, share):
 def test_an_archive_whose_checksum_is_wrong_is_named(tmp_path):
     archive = pack(write_cifar10_python(tmp_path / "a"), tmp_path / "cifar-10-python.tar.gz")
     content = bytearray(archive.read_bytes())
-    content[-8] ^= 1  # the checksum that gzip keeps of what it packed
+    content[-8] ^= 1  # the checksum of the unpacked content
     archive.write_bytes(content)
     assert "CRC check failed" in refusal("cifar10", archive)
 
@@ -228,22 +241,41 @@ def test_links_and_folders_in_an_archive_are_not_followed(tmp_path):
     assert "holds no file of cifar10" in refusal("cifar10", archive)
 
 
-def test_an_archive_that_unpacks_without_end_is_refused_in_little_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(cifar, "MAX_ARCHIVE_BYTES", 1 << 20)
-    monkeypatch.setattr(cifar, "MAX_FILE_BYTES", 1 << 19)
-    archive = pack_members(tmp_path / "a.tar.gz", {"cifar-10-batches-py/data_batch_1": bytes(600_000)})
-    assert "larger than any official file" in refusal("cifar10", archive)
-    archive = pack_members(tmp_path / "b.tar.gz", {"other": bytes(4_000_000)})
-    assert "unpacks to more than 1048576 bytes" in refusal("cifar10", archive)
-    # A long name is read by tarfile itself before any member is seen.
-    with tarfile.open(tmp_path / "c.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as members:
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path):
+    pack_members(tmp_path / "a.tar.gz", {"other": bytes(4_000_000)})
+    # A long name is read by tarfile itself, before it returns a member.
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as members:
         members.addfile(tarfile.TarInfo("x" * 3_000_000))
-    assert "unpacks to more than 1048576 bytes" in refusal("cifar10", tmp_path / "c.tar.gz")
+    for name in ("a.tar.gz", "b.tar.gz"):
+        with pytest.raises(InputError, match="unpacks to more than 1048576 bytes"):
+            list(cifar.read_archive(cifar.CIFAR10, tmp_path / name, max_bytes=1 << 20))
 
 
-def test_a_file_larger_than_any_official_one_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(cifar, "MAX_FILE_BYTES", 1000)
-    assert "larger than any official file" in refusal("cifar10", write_cifar10_binary(tmp_path))
+@pytest.mark.slow
+def test_no_archive_is_read_beyond_the_size_of_the_official_ones(tmp_path):
+    # A tar header, then zeros: the same compressed piece again and again.
+    member = tarfile.TarInfo("other")
+    member.size = 2 * cifar.MAX_ARCHIVE_BYTES
+    zeros = gzip.compress(bytes(1 << 25))
+    with (tmp_path / "a.tar.gz").open("wb") as file:
+        file.write(gzip.compress(member.tobuf()))
+        for _ in range(2 * cifar.MAX_ARCHIVE_BYTES >> 25):
+            file.write(zeros)
+    tracemalloc.start()
+    assert "unpacks to more than 536870912 bytes" in refusal("cifar10", tmp_path / "a.tar.gz")
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_a_file_larger_than_any_official_one_is_not_read(tmp_path):
+    folder = write_cifar10_binary(tmp_path)
+    with (folder / "data_batch_1.bin").open("wb") as file:
+        file.truncate(cifar.MAX_FILE_BYTES + 1)  # a sparse file
+    assert "data_batch_1.bin is larger than any official file" in refusal("cifar10", folder)
+    member = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+    member.size = cifar.MAX_FILE_BYTES + 1
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(member.tobuf()))
+    assert "data_batch_1.bin is larger than any official file" in refusal("cifar10", tmp_path / "a.tar.gz")
 
 
 def test_a_pickle_that_claims_much_memory_is_refused(tmp_path):
@@ -263,7 +295,7 @@ def test_a_pickle_that_claims_much_memory_is_refused(tmp_path):
     "name", ["numpy\nndarray", "numpy\ndtype", "numpy._core.multiarray\n_reconstruct", "_codecs\nencode"]
 )
 def test_a_pickle_cannot_change_what_reads_it(tmp_path, name):
-    # BUILD with a pair (None, {attribute: value}) sets attributes of whatever object stands below it.
+    # BUILD with a pair (None, {attribute: value}) sets attributes of the object below it on the stack.
     content = b"\x80\x02c" + name.encode() + b"\nN}X\x06\x00\x00\x00hiddenK\x01s\x86b."
     folder = write_cifar10_python(tmp_path)
     (folder / "data_batch_1").write_bytes(content)
@@ -271,26 +303,26 @@ def test_a_pickle_cannot_change_what_reads_it(tmp_path, name):
     assert not any(hasattr(admitted, "hidden") for admitted in unpickler.ADMITTED.values())
 
 
-def test_download_keeps_a_whole_archive_and_reads_it(tmp_path, monkeypatch):
+def test_a_downloaded_archive_is_kept_and_read(tmp_path):
     archive = pack(write_cifar10_python(tmp_path / "server"), tmp_path / "server" / "cifar-10-python.tar.gz")
-    import dataclasses
-    import hashlib
-
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     layout = dataclasses.replace(cifar.CIFAR10, url=archive.as_uri(), sha256=digest)
-    monkeypatch.setattr(cifar, "CIFAR10", layout)
     target = tmp_path / "data"
-    assert len(load_dataset("cifar10", target, download=True).train) == 50
+    assert len(cifar.load_files(layout, target, download=True).train) == 50
     assert [file.name for file in target.iterdir()] == ["cifar-10-python.tar.gz"]
     archive.unlink()
-    assert len(load_dataset("cifar10", target, download=True).train) == 50
+    assert len(cifar.load_files(layout, target, download=True).train) == 50
 
 
-def test_a_download_with_a_wrong_checksum_leaves_nothing(tmp_path, monkeypatch):
-    import dataclasses
+@pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10"), ("cifar100", "cifar-100")])
+def test_a_download_with_a_wrong_checksum_leaves_nothing(tmp_path, monkeypatch, name, folder):
+    asked = []
 
-    (tmp_path / "cifar-10-python.tar.gz").write_bytes(gzip.compress(b"another file"))
-    layout = dataclasses.replace(cifar.CIFAR10, url=(tmp_path / "cifar-10-python.tar.gz").as_uri())
-    monkeypatch.setattr(cifar, "CIFAR10", layout)
-    assert "wrong checksum" in refusal("cifar10", tmp_path / "new" / "folder", download=True)
+    def serve(url, **options):
+        asked.append(url)
+        return io.BytesIO(b"another file")
+
+    monkeypatch.setattr(urllib.request, "urlopen", serve)
+    assert "wrong checksum" in refusal(name, tmp_path / "new" / "folder", download=True)
+    assert asked == [f"https://www.cs.toronto.edu/~kriz/{folder}-python.tar.gz"]
     assert not (tmp_path / "new").exists()

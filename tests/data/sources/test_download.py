@@ -17,14 +17,14 @@ def url(tmp_path):
     return (tmp_path / "server" / "file").as_uri()
 
 
-def test_a_download_is_kept_whole(tmp_path, url):
+def test_a_complete_download_is_kept(tmp_path, url):
     target = tmp_path / "a" / "b" / "file"
     download_file(url, target, SHA256, 1 << 20)
     assert target.read_bytes() == CONTENT
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_an_existing_file_is_left_alone(tmp_path, url):
+def test_an_existing_file_is_kept(tmp_path, url):
     target = tmp_path / "file"
     target.write_bytes(b"mine")
     download_file(url, target, SHA256, 1 << 20)
@@ -35,7 +35,7 @@ def test_an_existing_file_is_left_alone(tmp_path, url):
     ("sha256", "max_bytes", "message"),
     [("0" * 64, 1 << 20, "wrong checksum"), (SHA256, 100, "longer than the 100 bytes")],
 )
-def test_what_is_not_the_official_file_leaves_nothing(tmp_path, url, sha256, max_bytes, message):
+def test_another_file_than_the_official_one_leaves_nothing(tmp_path, url, sha256, max_bytes, message):
     for target in (tmp_path / "new" / "folder" / "file", tmp_path / "server" / "other"):
         with pytest.raises(InputError, match=message):
             download_file(url, target, sha256, max_bytes)

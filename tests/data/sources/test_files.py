@@ -17,7 +17,7 @@ def refusal(action, *arguments, **options):
     return str(caught.value)
 
 
-def test_the_embedded_sample_is_small_and_comes_with_its_notice():
+def test_the_embedded_sample_is_small_and_comes_with_its_licence():
     folder = importlib.resources.files("lure.data.sources")
     assert len((folder / "fashion_mnist_sample.npz").read_bytes()) <= 2_500_000
     assert "Copyright © 2017 Zalando SE" in (folder / "fashion_mnist_sample.LICENSE").read_text("utf-8")
@@ -27,7 +27,7 @@ def test_the_embedded_sample_holds_the_first_images_of_the_official_files():
     dataset = load_dataset("fashion-mnist-sample")
     assert dataset.train.inputs.shape == (3000, 1, 28, 28)
     assert dataset.test.inputs.shape == (1000, 1, 28, 28)
-    # The labels with which the official files begin, and the brightness of the whole data set.
+    # The first labels of the official files, and the mean brightness of the whole data set.
     assert dataset.train.labels[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
     assert dataset.test.labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
     assert float(dataset.train.inputs.float().mean()) / 255 == pytest.approx(0.286, abs=0.003)
@@ -56,7 +56,6 @@ def save(path, count, shape=(4, 4), classes=2):
 
 
 def test_a_folder_with_two_parts_is_a_data_set(tmp_path):
-    pytest.importorskip("PIL.Image")
     save(tmp_path / "train.npz", 6)
     save(tmp_path / "test.npz", 3)
     dataset = load_dataset("file", tmp_path)
@@ -69,7 +68,7 @@ def test_a_folder_with_two_parts_is_a_data_set(tmp_path):
     assert dataset.class_names == ("cat", "dog")
 
 
-def test_a_missing_part_and_parts_that_do_not_fit_are_named(tmp_path):
+def test_a_missing_part_and_parts_of_different_shapes_are_named(tmp_path):
     save(tmp_path / "train.npz", 6)
     assert "lacks test" in refusal(load_dataset, "file", tmp_path)
     save(tmp_path / "test.npz", 3, (5, 5))
@@ -84,7 +83,7 @@ def test_inputs_of_another_shape_than_the_model_takes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("load", [lambda path: load_examples(path), lambda path: load_dataset("cifar10", path)])
-def test_a_refusal_of_the_system_is_one_line_that_names_the_file(tmp_path, monkeypatch, load):
+def test_an_error_of_the_system_is_one_line_that_names_the_file(tmp_path, monkeypatch, load):
     def refuse(self, *arguments, **options):
         raise PermissionError(13, "Permission denied", str(self))
 
@@ -93,7 +92,7 @@ def test_a_refusal_of_the_system_is_one_line_that_names_the_file(tmp_path, monke
     assert refusal(load, tmp_path) == f"cannot read {tmp_path}: Permission denied"
 
 
-def test_what_is_not_there_or_not_known_is_named(tmp_path):
+def test_a_missing_path_and_an_unknown_format_are_named(tmp_path):
     assert f"there is nothing at {tmp_path / 'new.npz'}" in refusal(load_examples, tmp_path / "new.npz")
     (tmp_path / "new.csv").write_text("1,2")
     assert f"cannot tell what {tmp_path / 'new.csv'} holds" in refusal(load_examples, tmp_path / "new.csv")

@@ -1,4 +1,4 @@
-"""Every file format that is read, mutated at random: the answer is data or one line, and never anything else."""
+"""Random mutations of every file format: the result is data or a one-line error, never anything else."""
 
 import os
 import random
@@ -26,11 +26,11 @@ from lure.recipe import load_experiment
 
 
 def mutate(content: bytes, generator: random.Random) -> bytes:
-    """Return the content with a few things gone wrong: bits, bytes, pieces that are gone, doubled or foreign."""
+    """Return the content with a few random errors: changed bits and bytes, pieces removed, repeated or replaced."""
     data = bytearray(content)
     for _ in range(generator.choice((1, 1, 2, 5))):
         at = generator.randrange(len(data) + 1)
-        # Headers stand at the beginning and, in archives, at the end: that is where most goes wrong.
+        # Headers are at the beginning and, in archives, at the end: errors there do the most harm.
         at = generator.choice((at, min(at, generator.randrange(200)), max(0, len(data) - generator.randrange(1, 200))))
         length = generator.choice((1, 4, 8, 50))
         kind = generator.randrange(5)
@@ -66,7 +66,7 @@ def floats(folder: Path) -> Path:
 
 def parquet(folder: Path) -> Path:
     pytest.importorskip("datasets")
-    from pyarrow import parquet, table  # an extra, so not imported above
+    from pyarrow import parquet, table  # from an extra, so not imported at the top
 
     columns = {
         "width": np.linspace(0, 1, 40),
@@ -103,7 +103,7 @@ def named(name: str, write: Callable[[Path], Path], file: str) -> tuple[Callable
     return make, read
 
 
-# How to write a small file of each format, and how it is read.
+# For each format, how to write a small file and how to read it.
 FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None]]] = {
     "npz": (lambda folder: npz(folder, False), lambda path: read_all(load_examples(path))),
     "npz compressed": (lambda folder: npz(folder, True), lambda path: read_all(load_examples(path))),
@@ -123,7 +123,7 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None]]] = {
 }
 
 
-# Of these each round costs as much as hundreds of the others: a process of its own looks at the file first.
+# A round of these costs as much as hundreds of others, because a separate process inspects the file first.
 FEWER_ROUNDS = {"parquet": 6}
 
 
@@ -149,7 +149,7 @@ def attack(kind: str, folder: Path, rounds: int, seed: int) -> int:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_mutated_file_is_data_or_one_line(kind: str, tmp_path: Path) -> None:
+def test_a_mutated_file_is_data_or_a_one_line_error(kind: str, tmp_path: Path) -> None:
     before = sorted(os.listdir(tmp_path.parent))
     folder = tmp_path / "inside"
     folder.mkdir()
@@ -162,7 +162,7 @@ def test_a_mutated_file_is_data_or_one_line(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
-def test_many_mutated_files_are_data_or_one_line(kind: str, tmp_path: Path) -> None:
+def test_many_mutated_files_are_data_or_a_one_line_error(kind: str, tmp_path: Path) -> None:
     for seed in range(1, 6):
         shutil.rmtree(tmp_path / "inside", ignore_errors=True)
         (tmp_path / "inside").mkdir()

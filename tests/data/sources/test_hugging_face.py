@@ -14,7 +14,7 @@ needs_datasets = pytest.mark.skipif(importlib.util.find_spec("datasets") is None
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """The library, quiet, and with its cache in the test's own folder."""
+    """The library without progress bars, its cache in a folder of the test."""
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     bars = datasets.is_progress_bar_enabled()
@@ -85,7 +85,7 @@ def test_a_table_of_numbers_becomes_float_rows(hub, tmp_path):
     ("table", "message"),
     [
         ({"a": [1.0, float("nan")], "label": [0, 1]}, "inputs hold NaN or infinity at row 1"),
-        ({"a": ["p", "q"], "label": [0, 1]}, "values that are no numbers"),
+        ({"a": ["p", "q"], "label": [0, 1]}, "values that are not numbers"),
         ({"a": [[1], [1, 2]], "label": [0, 1]}, "rows of different length"),
         ({"a": [1, 2], "label": [0.5, 1]}, "must be integers or names of classes"),
         ({"a": [1, 2], "label": [0, None]}, "the label of row 1 is missing"),
@@ -114,7 +114,7 @@ def test_damaged_parquet_is_named(hub, tmp_path, capfd):
 
 
 @needs_datasets
-def test_files_with_other_columns_are_named(hub, tmp_path, capfd):
+def test_files_with_different_columns_are_named(hub, tmp_path, capfd):
     for name, columns in (("0", {"a": [1.0], "label": [0]}), ("1", {"b": [1.0], "label": [0]})):
         hub.Dataset.from_dict(columns).to_parquet(tmp_path / f"{name}.parquet")
     told = refusal(load_examples, tmp_path)
@@ -123,7 +123,7 @@ def test_files_with_other_columns_are_named(hub, tmp_path, capfd):
 
 
 @needs_datasets
-def test_values_of_another_kind_are_named_without_a_log(hub, tmp_path, capfd):
+def test_values_of_different_types_are_named_without_a_log(hub, tmp_path, capfd):
     for name, value in (("0", 1.0), ("1", "text")):
         hub.Dataset.from_dict({"a": [value], "label": [0]}).to_parquet(tmp_path / f"{name}.parquet")
     assert "text" in refusal(load_examples, tmp_path)
@@ -168,31 +168,41 @@ def test_a_row_without_an_image_is_named(hub, tmp_path):
 
 
 @needs_datasets
-def test_progress_bars_are_as_before_afterwards(hub, tmp_path):
+def test_progress_bars_are_restored(hub, tmp_path):
     picture_table(hub, tmp_path / "files").to_parquet(tmp_path / "a.parquet")
     hub.enable_progress_bars()
     load_examples(tmp_path / "a.parquet")
     assert hub.is_progress_bar_enabled()
 
 
-def test_a_data_set_of_the_hub_is_fetched_only_when_asked():
+def test_a_data_set_from_the_hub_is_downloaded_only_on_request():
     assert "add --download" in refusal(load_dataset, "hugging-face:id=someone/something")
     assert "needs a saved copy" in refusal(load_dataset, "hugging-face")
 
 
 @needs_datasets
-def test_a_data_set_of_the_hub_is_asked_for_by_its_id(hub, tmp_path, monkeypatch):
+def test_a_data_set_is_fetched_by_its_id_and_configuration(hub, tmp_path):
+    # The library takes a local folder that looks like a repository for one.
+    repository = tmp_path / "someone" / "something"
+    repository.mkdir(parents=True)
     table = picture_table(hub, tmp_path / "files")
-    asked = []
-
-    def from_the_hub(*arguments, **options):
-        asked.append((arguments, options))
-        return hub.DatasetDict(train=table, test=table)
-
-    monkeypatch.setattr(hub, "load_dataset", from_the_hub)
-    dataset = load_dataset("hugging-face:id=someone/something:config=small", tmp_path, download=True)
-    assert asked == [(("someone/something", "small"), {"cache_dir": str(tmp_path)})]
-    assert len(dataset.train) == 4
+    table.to_parquet(repository / "train.parquet")
+    table.select([3]).to_parquet(repository / "test.parquet")
+    (repository / "README.md").write_text("""---
+configs:
+- config_name: small
+  data_files:
+  - {split: train, path: train.parquet}
+  - {split: test, path: test.parquet}
+- config_name: other
+  data_files: test.parquet
+---
+""")
+    dataset = load_dataset(f"hugging-face:id={repository}:config=small", tmp_path / "kept", download=True)
+    assert (len(dataset.train), len(dataset.test), dataset.class_names) == (4, 1, ("dog", "cat"))
+    assert list((tmp_path / "kept").rglob("*.arrow"))
+    told = refusal(load_dataset, f"hugging-face:id={repository}:config=other", tmp_path / "kept", download=True)
+    assert f"{repository} has no split 'test', it holds train" in told
 
 
 def test_without_the_library_the_error_says_what_to_install(tmp_path, monkeypatch):

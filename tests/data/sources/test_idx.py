@@ -1,4 +1,8 @@
+import dataclasses
 import gzip
+import hashlib
+import io
+import urllib.request
 
 import numpy as np
 import pytest
@@ -71,16 +75,27 @@ def test_missing_files_are_named(tmp_path):
     assert "t10k-images-idx3-ubyte" in refusal("mnist", tmp_path)
 
 
-def test_download_fetches_the_four_files(tmp_path, monkeypatch):
-    import dataclasses
-    import hashlib
-
+def test_the_four_files_are_downloaded(tmp_path):
     server = write_mnist(tmp_path / "server")
     checksums = {name: hashlib.sha256((server / f"{name}.gz").read_bytes()).hexdigest() for name in idx.MNIST.checksums}
     layout = dataclasses.replace(idx.MNIST, url=f"{server.as_uri()}/", checksums=checksums)
-    monkeypatch.setattr(idx, "MNIST", layout)
-    dataset = load_dataset("mnist", tmp_path / "data", download=True)
+    dataset = idx.load_files(layout, tmp_path / "data", download=True)
     assert (len(dataset.train), len(dataset.test)) == (20, 10)
     assert len(list((tmp_path / "data").iterdir())) == 4
-    (tmp_path / "data" / f"{idx.TEST_LABELS}.gz").unlink()  # as after a download that was stopped
-    assert len(load_dataset("mnist", tmp_path / "data", download=True).test) == 10
+    (tmp_path / "data" / f"{idx.TEST_LABELS}.gz").unlink()  # as after an interrupted download
+    assert len(idx.load_files(layout, tmp_path / "data", download=True).test) == 10
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_a_download_with_a_wrong_checksum_leaves_nothing(tmp_path, monkeypatch, name):
+    asked = []
+
+    def serve(url, **options):
+        asked.append(url)
+        return io.BytesIO(b"another file")
+
+    monkeypatch.setattr(urllib.request, "urlopen", serve)
+    assert "wrong checksum" in refusal(name, tmp_path / "new", download=True)
+    layout = idx.MNIST if name == "mnist" else idx.FASHION_MNIST
+    assert asked == [f"{layout.url}train-images-idx3-ubyte.gz"]
+    assert not (tmp_path / "new").exists()

@@ -1,15 +1,16 @@
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from miniatures import write_image
+from PIL import Image
 
 from lure.data.sources import load_examples, read_class_names
 from lure.data.sources.images import decode_image
 from lure.errors import InputError
-
-Image = pytest.importorskip("PIL.Image")
 
 
 def encoded(pixels, mode=None, kind="PNG"):
@@ -63,20 +64,20 @@ def test_known_classes_decide_the_labels(tree):
     assert f"{tree / 'dog'}: unknown class 'dog' (valid: bird, cat)" in refusal(tree, ["bird", "cat"])
 
 
-def test_images_are_scaled_to_the_model_and_turned_grey_or_to_colour(tree):
+def test_images_are_scaled_to_the_model_and_made_grey_or_rgb(tree):
     assert load_examples(tree, input_shape=(1, 6, 7)).inputs.shape == (3, 1, 6, 7)
     assert load_examples(tree, size=5).inputs.shape == (3, 3, 5, 5)
     assert "the model takes inputs of shape (784,)" in refusal(tree, input_shape=(784,))
     assert "size must be at least 1" in refusal(tree, size=0)
 
 
-def test_scaling_cuts_evenly_what_does_not_fit():
+def test_scaling_crops_at_the_centre():
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[:, 2:6] = 200
     assert bool((decode_image(encoded(pixels), "x", (3, 4, 4)) == 200).all())
 
 
-def test_labels_may_be_absent_where_they_are_not_needed(tree):
+def test_labels_may_be_missing_if_they_are_not_needed(tree):
     write_image(tree / "loose.png")
     assert load_examples(tree, labelled=False).labels.tolist() == [0, 0, 0, 0]
     assert len(load_examples(tree / "dog", labelled=False)) == 2
@@ -104,7 +105,7 @@ def test_images_of_every_mode_are_read(mode, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_palette_with_shades_of_transparency_is_read_in_silence(channels):
+def test_a_palette_with_levels_of_transparency_is_read_without_a_warning(channels):
     stream = io.BytesIO()
     Image.fromarray(RAMP).convert("P").save(stream, "PNG", transparency=bytes(range(256)))
     decoded = decode_image(stream.getvalue(), "x", (channels, 10, 24))
@@ -130,7 +131,7 @@ def test_an_image_that_claims_too_many_pixels_is_refused(tree, side):
     assert "decompression bomb" in refusal(tree)
 
 
-def test_a_vanished_image_is_named(tree):
+def test_a_deleted_image_is_named(tree):
     examples = load_examples(tree)
     (tree / "dog" / "a.png").unlink()
     with pytest.raises(InputError, match=r"cannot read the image .*a\.png"):
@@ -144,7 +145,7 @@ def test_folders_without_images_are_named(tree):
     assert "holds no images: it should hold a folder of images for each class" in refusal(tree / "empty")
 
 
-def test_the_fingerprint_follows_names_content_and_order_but_not_the_place(tree, tmp_path_factory):
+def test_the_fingerprint_depends_on_names_content_and_order_but_not_on_the_place(tree, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("copy")
     for name in ("dog/b.png", "dog/a.png", "cat/z.PNG"):
         (elsewhere / name).parent.mkdir(exist_ok=True)
@@ -165,15 +166,17 @@ def test_a_fingerprint_decodes_nothing(tree):
     assert len(load_examples(tree).fingerprint) == 64
 
 
-def test_without_pillow_the_error_says_what_to_install(tree, monkeypatch):
-    import builtins
-
-    plain = builtins.__import__
-
-    def without_pillow(name, *arguments, **options):
-        if name.startswith("PIL"):
-            raise ImportError(name)
-        return plain(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_pillow)
-    assert "pip install 'lure-torch[data]'" in refusal(tree)
+def test_arrays_and_tables_are_read_without_pillow(tmp_path):
+    np.savez(tmp_path / "images.npz", inputs=np.zeros((3, 4, 4), np.uint8), labels=[0, 1, 0])
+    program = f"""
+import sys
+import lure
+from lure.data.sources import load_dataset, load_examples
+load_examples({str(tmp_path / "images.npz")!r}).inputs
+load_dataset("fashion-mnist-sample").train.inputs
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "lure.data.sources.images" in loaded
+    assert not loaded & {"PIL", "datasets"}

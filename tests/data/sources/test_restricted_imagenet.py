@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from miniatures import write_image, write_restricted_imagenet
+from PIL import Image
 
 from lure.data.sources import load_dataset
 from lure.data.sources.restricted_imagenet import FOLDERS, GROUPS
 from lure.errors import InputError
-
-Image = pytest.importorskip("PIL.Image")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def test_missing_parts_and_classes_are_named(tree, tmp_path):
         load_dataset("restricted-imagenet")
 
 
-def test_images_of_any_size_and_mode_are_brought_to_one(tree, tmp_path):
+def test_images_of_any_size_and_mode_get_one_shape(tree, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(tree, copy)
     write_image(copy / "train" / "n01530575" / "n01530575_0.JPEG", 3, (50, 9), "CMYK")
@@ -59,7 +58,7 @@ def test_images_of_any_size_and_mode_are_brought_to_one(tree, tmp_path):
     assert torch.equal(inputs[1, 0], inputs[1, 2])
 
 
-def test_the_middle_of_an_image_is_what_is_tested_on(tmp_path):
+def test_test_images_are_the_central_crop(tmp_path):
     tree = write_restricted_imagenet(tmp_path)
     file = tree / "val" / FOLDERS[0][1] / f"{FOLDERS[0][1]}_0.JPEG"
     pixels = np.random.default_rng(0).integers(0, 256, (256, 300, 3), dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""Data sets by name, and files on disk, as `Examples`. One file for each format; images are stored as uint8.
+"""Data sets by name, and files on disk, as `Examples`. One module per format; images are uint8.
 
-A loader is a function (path, download, *, options) -> `Dataset`, and stands in the table `SOURCES`.
+A loader is a function (path, download, *, options) -> `Dataset`, listed in the table `SOURCES`.
 """
 
 from collections.abc import Callable
@@ -32,11 +32,11 @@ def load_dataset(choice: str, path: Path | str | None = None, download: bool = F
 
     Args:
         choice: a name of `SOURCES` with its options, such as "cifar100:labels=coarse".
-        path: the layout's folder or its parent; None for the embedded sample.
-        download: where the files are missing, fetch the official ones to `path` and check their checksums.
+        path: folder of the official files, or its parent; None for the embedded sample.
+        download: download official files that are missing to `path`, and verify their checksums.
 
     Raises:
-        InputError: for an unknown name or option, and for missing or damaged files.
+        InputError: if the name or an option is unknown, or files are missing or damaged.
 
     Example:
         >>> dataset = load_dataset("fashion-mnist-sample")

@@ -1,7 +1,7 @@
-"""Examples in a `.npz` file: `inputs` beside integer `labels`, as `numpy.savez` writes them.
+"""Examples in a `.npz` file: `inputs` and integer `labels`, as `numpy.savez` writes them.
 
-A file saved without compression is mapped into memory, never copied whole; a compressed one is unpacked into memory.
-Nothing in it is unpickled, and what it claims about sizes is checked before memory is reserved.
+An uncompressed file is memory-mapped and never copied whole; a compressed one is unpacked into memory. Nothing is
+unpickled, and the sizes in the headers are checked before memory is allocated.
 """
 
 import math
@@ -20,10 +20,11 @@ from torch import Tensor
 
 from lure.data.examples import Examples
 from lure.errors import InputError
+from lure.words import count, dtype_name
 
 CHECKED_ROWS = 4096
 PIECE = 1 << 20
-# A compressed array may unpack to this many bytes freely, and beyond that to so many times its size in the file.
+# A compressed array may unpack to FREE_BYTES, or to EXPANSION times its size in the file, whichever is more.
 FREE_BYTES = 1 << 26
 EXPANSION = 200
 MAX_CLASSES = 1_000_000
@@ -31,16 +32,16 @@ MAX_CLASSES = 1_000_000
 
 @dataclass(frozen=True)
 class MappedRows:
-    """The rows of an array in a file, read when they are asked for; an `InputStore`.
+    """The rows of an array in a file, read on demand; an `InputStore`.
 
     Attributes:
         path: the file.
-        offset: where the array's bytes begin.
-        stored: how numpy names their type, such as "<f8".
+        offset: position of the array's first byte in the file.
+        stored: numpy's name of the type in the file, such as "<f8".
         stored_shape: the array's shape in the file.
         by_columns: whether the first index runs fastest (Fortran order).
-        order: how the dimensions of a row are to be rearranged, such as (0, 3, 1, 2) for channels that stand last.
-        shape: the shape afterwards.
+        order: permutation of the dimensions, such as (0, 3, 1, 2) if channels come last in the file.
+        shape: the shape after the permutation.
         dtype: the type that rows are converted to.
     """
 
@@ -59,7 +60,7 @@ class MappedRows:
         return np.memmap(self.path, self.stored, "r", self.offset, self.stored_shape, layout)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process maps the file again; the mapping itself would travel as a copy of the data.
+        # A worker process maps the file again; pickling the mapping would copy the data.
         return {name: value for name, value in self.__dict__.items() if name != "_array"}
 
     def __getitem__(self, rows: Tensor) -> Tensor:
@@ -68,8 +69,7 @@ class MappedRows:
 
 
 def _convert(array: npt.NDArray[Any], order: tuple[int, ...], row: torch.Size, dtype: torch.dtype) -> Tensor:
-    kind = str(dtype).removeprefix("torch.")
-    plain = np.ascontiguousarray(array.transpose(order), dtype=kind)
+    plain = np.ascontiguousarray(array.transpose(order), dtype=dtype_name(dtype))
     return torch.from_numpy(plain).view(len(plain), *row)
 
 
@@ -78,12 +78,12 @@ def load_npz(path: Path, labelled: bool = True) -> Examples:
 
     Args:
         path: holds `inputs` (N, H, W), (N, C, H, W), (N, H, W, C) or (N, features), and integer `labels` (N,). Images
-            of whole numbers must lie in [0, 255] and become uint8; floating inputs become float32, and must be finite.
-            With four dimensions the channels (1, 3 or 4) stand second, or else last.
+            of integers must lie in [0, 255] and become uint8; floating inputs become float32 and must be finite. With
+            four dimensions, channels (1, 3 or 4) are the second dimension, or else the last.
         labelled: False if labels are not needed; they are then all 0.
 
     Raises:
-        InputError: if the file is damaged, lacks an array, or holds what cannot be used.
+        InputError: if the file is damaged, lacks an array, or holds values that cannot be used.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -101,16 +101,16 @@ def load_npz(path: Path, labelled: bool = True) -> Examples:
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     inputs = _as_inputs(arrays["inputs"], path)
-    count = inputs.shape[0]
-    labels = _as_labels(arrays["labels"], path) if labelled else torch.zeros(count, dtype=torch.int64)
-    if len(labels) != count:
-        raise InputError(f"{path} holds {count} inputs and {len(labels)} labels")
+    total = inputs.shape[0]
+    labels = _as_labels(arrays["labels"], path) if labelled else torch.zeros(total, dtype=torch.int64)
+    if len(labels) != total:
+        raise InputError(f"{path} holds {count(total, 'input')} and {count(len(labels), 'label')}")
     return Examples(inputs, labels)
 
 
 @dataclass(frozen=True)
 class _Array:
-    """An array of the file: mapped (then `offset` says where), or unpacked (then `content` holds it)."""
+    """An array of the file: mapped at `offset`, or unpacked into `content`."""
 
     stored: str
     shape: tuple[int, ...]
@@ -126,7 +126,7 @@ class _Array:
 
 
 def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, name: str) -> _Array:
-    """Read the header of one array and check it against the sizes in the file, then its bytes and checksum."""
+    """Read the header of one array, check it against the sizes in the file, then read the bytes and the checksum."""
     with archive.open(member) as file:
         try:
             version = np.lib.format.read_magic(file)
@@ -151,7 +151,7 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, n
             )
         content = None if mapped else np.empty(size, np.uint8)
         at = 0
-        # A mapped array is read once too: that is what checks its checksum.
+        # A mapped array is read once, too, to verify its checksum.
         while piece := file.read(PIECE):
             if content is not None:
                 content[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
@@ -159,7 +159,7 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, n
         if at != size:
             raise InputError(f"{path}: the array {name!r} is truncated: {at} bytes of {size}")
     with path.open("rb") as raw:
-        # Name and extra field stand between the member's own header and its bytes, and may differ from the directory's.
+        # Name and extra field lie between the member's local header and its bytes, and may differ from the directory's.
         raw.seek(member.header_offset + 26)
         lengths = raw.read(4)
     begin = member.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
@@ -191,9 +191,9 @@ def _as_inputs(array: _Array, path: Path) -> MappedRows | Tensor:
 
 
 def _check_values(rows: npt.NDArray[Any], start: int, images: bool, path: Path) -> None:
-    """Refuse values that would train nothing or wrap around: NaN, infinity, pixels outside of a byte."""
+    """Refuse values that cannot be trained on or would wrap around: NaN, infinity, pixels that do not fit a byte."""
     if rows.dtype.kind == "f":
-        # Too large for float32 is infinity there.
+        # A value too large for float32 would become infinity.
         good = np.abs(rows) <= np.finfo(np.float32).max
         wrong = "NaN, infinity or a number too large for float32"
     elif images and rows.dtype != np.uint8:

@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100, in the official python and binary versions, unpacked or as the official .tar.gz.
 
-The python version is a set of pickles, and a pickle may run any program. So these are read by an unpickler that knows
-the three names that occur in the official files, and rebuilds arrays of bytes by itself; any other name is refused.
-Archives are read without being extracted.
+The python version is a set of pickles, and a pickle can run any program. So they are read by an unpickler that accepts
+only the names that occur in such files and builds the arrays of bytes itself. Archives are read without being
+extracted.
 
 Reference: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -24,15 +24,18 @@ from lure.data.sources.dataset import Dataset
 from lure.data.sources.download import download_file
 from lure.data.sources.unpickler import Bytes, Unpickler
 from lure.errors import InputError
+from lure.words import count
 
 PIXELS = 3 * 32 * 32
-# Bound what a hostile file can make us read: the largest official file has 155 million bytes, an archive 187 million.
+# Limits for hostile files. The largest official file has 155 million bytes, the largest archive 187 million.
 MAX_FILE_BYTES = 1 << 28
 MAX_ARCHIVE_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
+    """The official files of one data set: names, lengths, checksum, and where their labels are."""
+
     name: str
     python_folder: str
     binary_folder: str
@@ -51,18 +54,21 @@ class _Layout:
 
     @property
     def python_archive(self) -> str:
+        """Name of the archive of the python version."""
         return self.url.rpartition("/")[2]
 
     @property
     def binary_archive(self) -> str:
+        """Name of the archive of the binary version."""
         return self.python_archive.replace("python", "binary")
 
     @property
     def files(self) -> tuple[str, ...]:
+        """Names of the files of the python version; those of the binary version end in .bin."""
         return (*self.train_files, self.test_file)
 
 
-CIFAR10 = _Layout(
+CIFAR10 = Layout(
     name="cifar10",
     python_folder="cifar-10-batches-py",
     binary_folder="cifar-10-batches-bin",
@@ -95,8 +101,8 @@ COARSE_NAMES = """
 """
 
 
-def _cifar100_layout(labels: Literal["fine", "coarse"]) -> _Layout:
-    return _Layout(
+def _cifar100_layout(labels: Literal["fine", "coarse"]) -> Layout:
+    return Layout(
         name="cifar100",
         python_folder="cifar-100-python",
         binary_folder="cifar-100-binary",
@@ -120,13 +126,13 @@ def cifar10(path: Path | None, download: bool) -> Dataset:
 
     Args:
         path: `cifar-10-batches-py`, `cifar-10-batches-bin`, `cifar-10-python.tar.gz` or `cifar-10-binary.tar.gz`, or
-            the folder that holds one of them. The python version wins where both are.
-        download: fetch the official archive of the python version into `path` if there is none.
+            the folder that holds one of them. If both versions are there, the python version is read.
+        download: download the official archive of the python version to `path` if there is none.
 
     Raises:
-        InputError: if a file is missing, damaged or not what it claims to be, or the download fails.
+        InputError: if a file is missing, damaged or of another kind, or the download fails.
     """
-    return _load(CIFAR10, path, download)
+    return load_files(CIFAR10, path, download)
 
 
 def cifar100(path: Path | None, download: bool, *, labels: Literal["fine", "coarse"] = "fine") -> Dataset:
@@ -134,17 +140,22 @@ def cifar100(path: Path | None, download: bool, *, labels: Literal["fine", "coar
 
     Args:
         path: `cifar-100-python`, `cifar-100-binary` or one of the two archives, or the folder that holds one of them.
-            The python version wins where both are.
-        download: fetch the official archive of the python version into `path` if there is none.
+            If both versions are there, the python version is read.
+        download: download the official archive of the python version to `path` if there is none.
         labels: "fine" for the 100 classes, "coarse" for the 20 groups.
 
     Raises:
-        InputError: if a file is missing, damaged or not what it claims to be, or the download fails.
+        InputError: if a file is missing, damaged or of another kind, or the download fails.
     """
-    return _load(_cifar100_layout(labels), path, download)
+    return load_files(_cifar100_layout(labels), path, download)
 
 
-def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
+def load_files(layout: Layout, path: Path | None, download: bool) -> Dataset:
+    """Load the official files of one layout; arguments as `cifar10`.
+
+    Raises:
+        InputError: if a file is missing, damaged or of another kind, or the download fails.
+    """
     if path is None:
         raise InputError(
             f"{layout.name} needs its files: pass the folder that holds {layout.python_folder}, {layout.binary_folder} "
@@ -160,12 +171,12 @@ def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
             f"{layout.python_archive}; --download fetches it"
         )
     parts = {}
-    for name, shown, content in _read_archive(layout, place) if place.is_file() else _read_folder(layout, place):
+    for name, shown, content in read_archive(layout, place) if place.is_file() else _read_folder(layout, place):
         read = _read_binary if name.endswith(".bin") else _read_pickle
         parts[name] = read(content, shown, layout)
     if not parts:
         raise InputError(f"{place} holds no file of {layout.name}")
-    # An archive may hold both versions; the python one wins there too.
+    # An archive may hold both versions, too.
     suffix = "" if any(name in parts for name in layout.files) else ".bin"
     for name in layout.files:
         if name + suffix not in parts:
@@ -179,11 +190,11 @@ def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
     return Dataset(train, Examples(*parts[layout.test_file + suffix]), layout.class_names, layout.mean, layout.std)
 
 
-def _check_lengths(layout: _Layout, lengths: dict[str, int], suffix: str, place: Path) -> None:
-    """Notice a binary file that was cut between two records, which by itself looks whole.
+def _check_lengths(layout: Layout, lengths: dict[str, int], suffix: str, place: Path) -> None:
+    """Refuse a binary file that was cut between two records: on its own it looks complete.
 
-    Where one file has the official length, all must; small sets in this layout must at least have training files of
-    one length.
+    If one file has the official length, all must; otherwise (a small set in this layout) all training files must have
+    the same length.
     """
     official = dict.fromkeys(layout.train_files, layout.train_length) | {layout.test_file: layout.test_length}
     expected = dict.fromkeys(layout.train_files, max(lengths[name] for name in layout.train_files))
@@ -193,12 +204,12 @@ def _check_lengths(layout: _Layout, lengths: dict[str, int], suffix: str, place:
         if lengths[name] != length:
             raise InputError(
                 f"{name + suffix} in {place} is truncated or too long: "
-                f"it has {lengths[name]} images, should be {length}"
+                f"it has {count(lengths[name], 'image')} instead of {length}"
             )
 
 
-def _locate(layout: _Layout, path: Path) -> Path | None:
-    """Return the folder or archive to read, None if there is none; python before binary, unpacked before packed."""
+def _locate(layout: Layout, path: Path) -> Path | None:
+    """Return the folder or archive to read, or None; python before binary, unpacked before packed."""
     if path.is_file():
         return path
     for suffix, folder, archive in (
@@ -213,8 +224,8 @@ def _locate(layout: _Layout, path: Path) -> Path | None:
     return None
 
 
-def _read_folder(layout: _Layout, folder: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, name for messages, content) of the files of one version."""
+def _read_folder(layout: Layout, folder: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (name, name for messages, content) for the files of one version."""
     suffix = "" if any((folder / name).is_file() for name in layout.files) else ".bin"
     for name in layout.files:
         file = folder / (name + suffix)
@@ -229,27 +240,31 @@ def _read_folder(layout: _Layout, folder: Path) -> Iterator[tuple[str, str, byte
 
 
 class _BoundedReader:
-    """A stream that refuses to give more than a number of bytes, however well it was compressed."""
+    """A stream that raises after `max_bytes`, however well they were compressed."""
 
-    def __init__(self, file: io.BufferedIOBase) -> None:
+    def __init__(self, file: io.BufferedIOBase, max_bytes: int) -> None:
         self.file = file
-        self.left = MAX_ARCHIVE_BYTES
+        self.max_bytes = self.left = max_bytes
 
     def read(self, size: int) -> bytes:
         content = self.file.read(size)
         self.left -= len(content)
         if self.left < 0:
-            raise InputError(f"it unpacks to more than {MAX_ARCHIVE_BYTES} bytes, which no official archive does")
+            raise InputError(f"it unpacks to more than {self.max_bytes} bytes, which no official archive does")
         return content
 
 
-def _read_archive(layout: _Layout, archive: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, name for messages, content) of the known files in a .tar.gz, in one pass, without extracting."""
+def read_archive(layout: Layout, archive: Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (name, name for messages, content) for the known files in a .tar.gz, in one pass, without extracting.
+
+    Raises:
+        InputError: if the archive is damaged, or unpacks to more than `max_bytes`.
+    """
     wanted = {name + suffix for name in layout.files for suffix in ("", ".bin")}
     try:
         with (
             gzip.open(archive) as compressed,
-            tarfile.open(fileobj=(whole := _BoundedReader(compressed)), mode="r|") as members,  # type: ignore[call-overload]
+            tarfile.open(fileobj=(whole := _BoundedReader(compressed, max_bytes)), mode="r|") as members,  # type: ignore[call-overload]
         ):
             for member in members:
                 folder, _, name = member.name.rpartition("/")
@@ -259,7 +274,7 @@ def _read_archive(layout: _Layout, archive: Path) -> Iterator[tuple[str, str, by
                         raise InputError(f"{member.name} is larger than any official file: {member.size} bytes")
                     content = members.extractfile(member).read()
                     yield name, f"{archive}, {member.name}", content
-            while whole.read(1 << 20):  # gzip compares its checksum at the end, and tar stops before
+            while whole.read(1 << 20):  # tar stops before the end, where gzip verifies its checksum
                 pass
     except InputError as error:
         raise InputError(f"cannot read {archive}: {error}") from error
@@ -267,8 +282,8 @@ def _read_archive(layout: _Layout, archive: Path) -> Iterator[tuple[str, str, by
         raise InputError(f"cannot read {archive}: it is damaged or not a .tar.gz ({error})") from error
 
 
-def _read_binary(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, Tensor]:
-    """Cut a binary file into images (N, 3, 32, 32) and labels (N,); a record is its labels and 3072 bytes."""
+def _read_binary(content: bytes, shown: str, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Cut a binary file into images (N, 3, 32, 32) and labels (N,); a record is the labels and 3072 bytes."""
     length = layout.label_columns + PIXELS
     if not content or len(content) % length:
         raise InputError(
@@ -280,7 +295,7 @@ def _read_binary(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
     return _check(records[:, layout.label_columns :].contiguous(), labels, shown, layout)
 
 
-def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, Tensor]:
+def _read_pickle(content: bytes, shown: str, layout: Layout) -> tuple[Tensor, Tensor]:
     """Read a file of the python version: a dictionary of `data` (N, 3072) and lists of labels."""
     try:
         batch = Unpickler(content, shown).load()
@@ -296,15 +311,15 @@ def _read_pickle(content: bytes, shown: str, layout: _Layout) -> tuple[Tensor, T
     if not isinstance(data, Bytes) or not isinstance(labels, list):
         raise InputError(f"{shown} is not a file of {layout.name}: it must hold 'data' and '{layout.label_key}'")
     if data.array.ndim != 2 or data.array.shape[1] != PIXELS:
-        raise InputError(f"{shown} holds data of shape {data.array.shape}, should be (images, {PIXELS})")
+        raise InputError(f"{shown} holds data of shape {data.array.shape} instead of (images, {PIXELS})")
     if not all(type(label) is int and abs(label) < 1 << 31 for label in labels):
         raise InputError(f"{shown} holds labels that are not whole numbers")
     if len(labels) != len(data.array) or not labels:
-        raise InputError(f"{shown} holds {len(data.array)} images and {len(labels)} labels")
+        raise InputError(f"{shown} holds {count(len(data.array), 'image')} and {count(len(labels), 'label')}")
     return _check(torch.from_numpy(data.array), torch.tensor(labels), shown, layout)
 
 
-def _check(pixels: Tensor, labels: Tensor, shown: str, layout: _Layout) -> tuple[Tensor, Tensor]:
+def _check(pixels: Tensor, labels: Tensor, shown: str, layout: Layout) -> tuple[Tensor, Tensor]:
     wrong = torch.nonzero((labels < 0) | (labels >= len(layout.class_names))).flatten()
     if len(wrong):
         raise InputError(

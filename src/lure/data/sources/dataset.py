@@ -1,4 +1,4 @@
-"""What a source returns: a training set, the whole official test set, and what is known about them."""
+"""What a source returns: training set, official test set, class names and statistics."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ class Dataset:
     Attributes:
         train: the training examples in file order.
         test: the official test examples, all of them.
-        class_names: one name for each label, in order of labels.
-        mean: per channel, of training images in [0, 1]; None where no normalisation is customary.
-        std: as `mean`.
+        class_names: one name per label, in the order of labels.
+        mean: per channel, of training images in [0, 1]; None if inputs are usually not normalised.
+        std: standard deviation; as `mean`.
     """
 
     train: Examples
@@ -30,10 +30,10 @@ class Dataset:
 
 @contextmanager
 def reading(path: Path | None) -> Iterator[None]:
-    """Run a block that reads data; what the system refuses becomes one line that names the file.
+    """Run a block that reads data; an error of the operating system becomes one line that names the file.
 
     Raises:
-        InputError: for a file that may not be read, or data that do not fit into memory.
+        InputError: if a file cannot be read, or the data do not fit into memory.
 
     Example:
         >>> with reading(Path("data")):

@@ -1,4 +1,4 @@
-"""Fetch one official file: whole and with the published checksum, or not at all."""
+"""Download one official file: complete and with the published checksum, or not at all."""
 
 import hashlib
 import os
@@ -14,16 +14,16 @@ PIECE = 1 << 20
 
 
 def download_file(url: str, target: Path, sha256: str, max_bytes: int) -> None:
-    """Fetch `url` to the file `target`; an existing file of that name is left alone.
+    """Download `url` to the file `target`; an existing file of that name is kept.
 
-    The bytes go to a temporary name beside the target, which is renamed only when the checksum is right. After a
-    failure the folder is as it was before, and gone again if it was new.
+    The bytes go to a temporary file next to the target, which is renamed once the checksum is right. After a failure
+    the folder is as it was before; a new folder is removed.
 
     Args:
         url: where the file is published.
-        target: where it is to be; missing folders are made.
+        target: where to put it; missing folders are created.
         sha256: its checksum in hexadecimal.
-        max_bytes: reading stops with an error beyond this size.
+        max_bytes: the download fails beyond this size.
 
     Raises:
         InputError: if the server cannot be reached, the checksum is wrong, or the file cannot be written.
@@ -42,21 +42,19 @@ def download_file(url: str, target: Path, sha256: str, max_bytes: int) -> None:
             while piece := response.read(PIECE):
                 size += len(piece)
                 if size > max_bytes:
-                    raise InputError(
-                        f"{url} is longer than the {max_bytes} bytes that it should have; nothing was kept"
-                    )
+                    raise InputError(f"{url} is longer than the {max_bytes} bytes that are allowed; nothing was kept")
                 digest.update(piece)
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         if digest.hexdigest() != sha256:
             raise InputError(
-                f"{url} has the wrong checksum (SHA-256 {digest.hexdigest()}, should be {sha256}); nothing was kept"
+                f"{url} has the wrong checksum (SHA-256 {digest.hexdigest()} instead of {sha256}); nothing was kept"
             )
         temporary.replace(target)
     except (HTTPException, urllib.error.URLError, TimeoutError) as error:
         raise InputError(
-            f"cannot download {url} ({error}): fetch it in another way, and put it into {target.parent}"
+            f"cannot download {url} ({error}): download it in another way and put it into {target.parent}"
         ) from error
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error

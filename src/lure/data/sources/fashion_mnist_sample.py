@@ -1,7 +1,7 @@
-"""The embedded sample of Fashion-MNIST: data for the demonstration, with no download.
+"""The embedded sample of Fashion-MNIST: data for the demonstration, without a download.
 
 The first 3,000 training images and the first 1,000 test images of the official files, with their labels.
-`benchmarks/embed_sample.py` made the file; `fashion_mnist_sample.LICENSE` is the notice of its owners.
+`benchmarks/embed_sample.py` made the file; `fashion_mnist_sample.LICENSE` is the licence of the data.
 """
 
 import importlib.resources

@@ -1,4 +1,4 @@
-"""Anybody's own data: a `.npz` file, a folder of images for each class, Parquet, or a saved Hugging Face table."""
+"""Your own data: a `.npz` file, a folder of images per class, Parquet, or a saved Hugging Face table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,21 +25,21 @@ def load_examples(
 
     Args:
         path: a `.npz` file with `inputs` (N, H, W), (N, C, H, W), (N, H, W, C) or (N, features) and integer `labels`; a
-            folder with a folder of images for each class; a `.parquet` file or a folder of such; or what `save_to_disk`
-            of Hugging Face's `datasets` wrote.
-        class_names: the known classes in order of their labels, for data whose labels are names (folders, say). None
-            takes the data's own; see `read_class_names`.
-        input_shape: what the model takes. Encoded images are scaled to it, and made grey or RGB; arrays must have it.
-        size: height and width to scale encoded images to, where `input_shape` is None; None takes the first image's.
-        labelled: False if labels are not needed: they are then all 0.
-        columns: the columns that the features of a table must be; they are taken in this order. None takes the table's
-            own; see `read_columns`.
+            folder with one folder of images per class; a `.parquet` file or a folder of them; or the output of
+            `save_to_disk` of Hugging Face's `datasets`.
+        class_names: the known classes in the order of their labels, for data whose labels are names, such as folders.
+            None takes the data's own; see `read_class_names`.
+        input_shape: the model's input. Encoded images are scaled to it and made grey or RGB; arrays must match it.
+        size: height and width to scale encoded images to if `input_shape` is None; None takes the first image's.
+        labelled: False if labels are not needed; they are then all 0.
+        columns: the feature columns that a table must have, in the order that is wanted. None takes the table's own;
+            see `read_columns`.
 
     Returns:
         Examples in file order. Large data stay in their files.
 
     Raises:
-        InputError: if there is nothing at `path`, or it is damaged or holds what cannot be used.
+        InputError: if `path` does not exist, is damaged, or holds data that cannot be used.
 
     Example:
         >>> import tempfile, numpy
@@ -70,7 +70,7 @@ def load_examples(
 
 
 def read_class_names(path: Path | str) -> tuple[str, ...]:
-    """Return the names of the classes that data on disk declare, in order of their labels; () if they have none.
+    """Return the class names in data on disk, in the order of their labels; () if there are none.
 
     Raises:
         InputError: as `load_examples`.
@@ -86,7 +86,7 @@ def read_class_names(path: Path | str) -> tuple[str, ...]:
 
 
 def read_columns(path: Path | str) -> tuple[str, ...]:
-    """Return the names of the features of a table of numbers, in their order; () for arrays and images.
+    """Return the names of the feature columns of a table of numbers, in order; () for arrays and images.
 
     Raises:
         InputError: as `load_examples`.
@@ -102,7 +102,7 @@ def _open_table(path: Path, kind: str) -> Any:
 
 
 def _kind(path: Path) -> str:
-    """Tell what lies at a path: "npz", "parquet", "saved" (by Hugging Face's library) or "folder"."""
+    """Return the kind of data at a path: "npz", "parquet", "saved" (by Hugging Face's library) or "folder"."""
     if path.is_dir():
         if any(path.glob("*.parquet")):
             return "parquet"
@@ -118,15 +118,15 @@ def _kind(path: Path) -> str:
 
 
 def own_files(path: Path | None, download: bool, *, size: int | None = None) -> Dataset:
-    """Load a folder that holds both parts of a data set, each in any of the forms that `load_examples` reads.
+    """Load a folder with both parts of a data set, each in any form that `load_examples` reads.
 
     Args:
-        path: holds `train` and `test`: each a folder, or a file with the ending .npz or .parquet.
+        path: contains `train` and `test`, each a folder or a file that ends in .npz or .parquet.
         download: has no effect.
         size: height and width to scale encoded images to; None takes the first training image's.
 
     Raises:
-        InputError: if a part is missing, or as `load_examples`.
+        InputError: if a part is missing, and as `load_examples`.
     """
     if path is None:
         raise InputError("'file' needs a folder that holds train and test (--data DIR)")

@@ -1,6 +1,6 @@
-"""Hugging Face data sets: Parquet files, saved copies, and data sets of the hub by their id.
+"""Hugging Face data sets: Parquet files, saved copies, and data sets on the hub by their id.
 
-The library `datasets` does the reading; it maps its tables into memory. It is imported only when it is needed.
+The library `datasets` reads them, with tables that are mapped into memory. It is imported only when it is needed.
 """
 
 import atexit
@@ -26,7 +26,7 @@ from lure.data.sources.images import EncodedImages, row_shape
 from lure.errors import InputError, require_within, unknown_name
 
 CHECKED_ROWS = 4096
-# A Parquet file may hold this many values freely, and beyond that so many for each of its bytes.
+# A Parquet file may hold FREE_VALUES values, or VALUES_PER_BYTE for each of its bytes, whichever is more.
 FREE_VALUES, VALUES_PER_BYTE = 1 << 23, 1000
 IMAGE_NAMES = ("image", "img", "inputs")
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class")
@@ -42,24 +42,26 @@ class TableReader:
         return len(self.table)
 
     def name(self, row: int) -> str:
-        """Return the row of the table."""
+        """Return where the image is, for messages."""
         return f"in row {row} of {self.place}"
 
     def key(self, row: int) -> str:
-        """Return nothing: the content says all, wherever the row stands."""
+        """Return "": the fingerprint is of the content, wherever the row is."""
         return ""
 
     def read(self, row: int) -> bytes:
         """Return the bytes of the image.
 
         Raises:
-            InputError: if the row holds none.
+            InputError: if the row has no image.
         """
         cell = self.table[row][self.column]
-        # A path beside missing bytes is not followed: the table could name any file of this machine.
+        # If there is only a path, it is not followed: the table could name any file on this machine.
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(content, bytes):
-            raise InputError(f"there is no image {self.name(row)}, column {self.column!r}: its bytes must be in it")
+            raise InputError(
+                f"there is no image {self.name(row)}, column {self.column!r}: the table must contain its bytes"
+            )
         return content
 
 
@@ -74,11 +76,11 @@ class TableRows:
 
     def _load(self, rows: list[int]) -> Tensor:
         try:
-            with np.errstate(over="ignore"):  # what is too large for float32 becomes infinity, which is refused
+            with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is refused
                 cells = self.table[rows]
                 features = [np.asarray(cells[name], dtype=np.float32).reshape(len(rows), -1) for name in self.columns]
         except (ValueError, TypeError) as error:
-            raise InputError(f"{self.place} holds rows of different length or values that are no numbers") from error
+            raise InputError(f"{self.place} holds rows of different length or values that are not numbers") from error
         return torch.from_numpy(np.concatenate(features, axis=1))
 
     def __getitem__(self, rows: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ def _import_datasets() -> Any:
 
 @contextmanager
 def _reading(place: str) -> Iterator[Any]:
-    """Run a block with `datasets`, without its progress bars and log; its many errors become one."""
+    """Run a block with `datasets`, without its progress bars and log; any error becomes an `InputError`."""
     datasets = _import_datasets()
     bars, verbosity = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
@@ -106,7 +108,7 @@ def _reading(place: str) -> Iterator[Any]:
     except InputError:
         raise
     except Exception as error:
-        # What `datasets` says about a failure while it reads is only that there was one.
+        # If reading fails, `datasets` says only that it failed; the cause says why.
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise InputError(f"cannot read {place}: {reason}") from error
     finally:
@@ -116,16 +118,16 @@ def _reading(place: str) -> Iterator[Any]:
 
 
 def open_parquet(path: Path) -> Any:
-    """Open a Parquet file, or all of a folder in the order of their names, as a table that is mapped into memory.
+    """Open a Parquet file, or all files of a folder in the order of their names, as a table mapped into memory.
 
-    What is mapped is an unpacked copy in a temporary folder, which goes when the process ends.
+    The mapped table is an unpacked copy in a temporary folder, which is removed when the process ends.
 
     Raises:
-        InputError: if a file is damaged, claims more rows than it has bytes or far more values, or has other columns
-            than the first, or `datasets` is missing.
+        InputError: if a file is damaged, claims more rows than it has bytes or far more values, or has different
+            columns than the first file, or if `datasets` is missing.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    _import_datasets()  # says what to install
+    _import_datasets()  # raises, with what to install, before files are opened
     total = 0
     columns: list[str] = []
     for file in files:
@@ -135,7 +137,7 @@ def open_parquet(path: Path) -> Any:
         if sorted(names) != sorted(columns):
             raise InputError(
                 f"{file} has the columns {', '.join(names)}, and {files[0]} has {', '.join(columns)}: "
-                f"all files of a folder must have the same"
+                f"all files of a folder must have the same columns"
             )
         if rows > found.st_size:
             raise InputError(f"{file} claims {rows} rows, more than it has bytes: refused")
@@ -151,7 +153,7 @@ def open_parquet(path: Path) -> Any:
         return datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=_scratch_folder())
 
 
-# Run in a process of its own: a damaged file can make pyarrow end the process that looks at it.
+# Run in a separate process: a damaged file can make pyarrow crash the process that inspects it.
 LOOK_AT_PARQUET = """
 import json, sys
 from pyarrow import parquet
@@ -166,12 +168,12 @@ print(json.dumps([metadata.num_rows, metadata.schema.to_arrow_schema().names, va
 
 @functools.lru_cache(maxsize=64)
 def _parquet_facts(file: Path, size: int, changed: int) -> tuple[int, list[str], int]:
-    """Return the numbers of rows, the names of the columns and the number of values that a Parquet file claims.
+    """Return the number of rows, the column names and the number of values that a Parquet file claims to have.
 
     Args:
         file: the file.
-        size: its size in bytes; with `changed` it stands for the content, of which the answer is remembered.
-        changed: when it was changed, in nanoseconds.
+        size: its size in bytes; with `changed`, the key under which the answer is cached.
+        changed: time of its last change, in nanoseconds.
 
     Raises:
         InputError: if the file is damaged.
@@ -188,14 +190,14 @@ def _parquet_facts(file: Path, size: int, changed: int) -> tuple[int, list[str],
 
 @functools.cache
 def _scratch_folder() -> str:
-    """Return a folder that lives as long as this process: what is unpacked must not pile up in the user's home."""
+    """Return a folder that is removed when the process ends: unpacked tables must not pile up in the user's home."""
     folder = tempfile.mkdtemp(prefix="lure-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def open_saved(path: Path) -> Any:
-    """Open a table that `save_to_disk` wrote.
+    """Open a table written by `save_to_disk`.
 
     Raises:
         InputError: if it is damaged or holds several tables, or `datasets` is missing.
@@ -219,9 +221,9 @@ def _pick(column: str | None, candidates: Sequence[str], names: Sequence[str], k
 
 
 def table_class_names(table: Any, label: str | None = None, place: str = "the table") -> tuple[str, ...]:
-    """Return the names of the classes: those that the table declares, or else the sorted texts of the label column.
+    """Return the class names: those that the table declares, or else the sorted texts of the label column.
 
-    Labels that are plain integers have no names.
+    Labels that are plain integers have no names: ().
     """
     name = _pick(label, LABEL_NAMES, table.column_names, "label", place)
     feature = table.features[name]
@@ -233,9 +235,9 @@ def table_class_names(table: Any, label: str | None = None, place: str = "the ta
 
 
 def table_columns(table: Any, labelled: bool = True, place: str = "the table") -> tuple[str, ...]:
-    """Return the columns that hold the features, in their order; () where images are the inputs.
+    """Return the feature columns in order; () if the inputs are images.
 
-    Those are the column "inputs", or else all columns but that of the labels.
+    They are the column "inputs" if there is one, or else all columns except the labels.
     """
     names = table.column_names
     if any(isinstance(feature, _import_datasets().Image) for feature in table.features.values()):
@@ -261,21 +263,22 @@ def table_examples(
     label: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> Examples:
-    """Return the rows of a table as examples: images of one column, or the numbers of all columns but the label.
+    """Return the rows of a table as examples: images of one column, or numbers of all columns except the labels.
 
     Args:
         table: a `datasets.Dataset`.
         place: where it comes from, for messages.
-        class_names: the known classes in order of their labels; None takes the table's.
-        input_shape: what the model takes; images are scaled to it.
-        size: height and width of images, where `input_shape` is None.
+        class_names: the known classes in the order of their labels; None takes the table's.
+        input_shape: the model's input; images are scaled to it.
+        size: height and width of images if `input_shape` is None.
         labelled: False if labels are not needed; they are then all 0.
         image: the column of the images; None finds it.
         label: the column of the labels; None finds it.
-        columns: the columns that the features must be, in the model's order; None takes them as `table_columns` does.
+        columns: the feature columns that the table must have, in the model's order; None takes those of
+            `table_columns`.
 
     Raises:
-        InputError: if the table is empty, a column is missing, or it holds what cannot be used.
+        InputError: if the table is empty, a column is missing, or values cannot be used.
     """
     if not len(table):
         raise InputError(f"{place} holds no rows")
@@ -315,7 +318,7 @@ def table_examples(
 
 
 def _labels(table: Any, column: str, class_names: Sequence[str] | None, place: str) -> Tensor:
-    """Read the labels; names are looked up among the known classes, numbers are taken as they are."""
+    """Read the labels: names become numbers by the known classes, numbers are taken as they are."""
     own = table_class_names(table, column, place)
     values = table.with_format(None)[column][:]
     if any(value is None for value in values):
@@ -349,14 +352,14 @@ def hugging_face(
     label: str | None = None,
     size: int | None = None,
 ) -> Dataset:
-    """Load a Hugging Face data set: a saved copy, or one of the hub.
+    """Load a Hugging Face data set: a saved copy, or one from the hub.
 
     Args:
-        path: the folder that `save_to_disk` wrote; with `id`, the folder that keeps what is fetched.
-        download: must be True for a data set of the hub.
+        path: the folder that `save_to_disk` wrote; with `id`, the folder for the downloaded files.
+        download: must be True for a data set from the hub.
         id: the data set's name on the hub, such as "ylecun/mnist".
-        config: which of its configurations.
-        train: the split to learn from.
+        config: name of one of its configurations.
+        train: the split to train on.
         test: the split to test on.
         image: the column of the images; None finds it.
         label: the column of the labels; None finds it.

@@ -1,6 +1,6 @@
 """MNIST and Fashion-MNIST, in their official IDX files, compressed with gzip or not.
 
-An IDX file is a magic number (type and number of dimensions), the dimensions as big-endian 32-bit integers, and the
+An IDX file holds a magic number (type and number of dimensions), the dimensions as big-endian 32-bit integers, and the
 bytes.
 
 Reference: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 1998;
@@ -20,8 +20,9 @@ from lure.data.examples import Examples
 from lure.data.sources.dataset import Dataset
 from lure.data.sources.download import download_file
 from lure.errors import InputError
+from lure.words import count
 
-# Bounds the memory that a hostile file can claim; the largest official file has 47 million bytes.
+# Limits the memory that a hostile file can claim; the largest official file has 47 million bytes.
 MAX_BYTES = 1 << 28
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -29,7 +30,9 @@ TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
+    """The official files of one data set: their address, checksums, classes and statistics."""
+
     name: str
     folders: tuple[str, ...]
     url: str
@@ -39,7 +42,7 @@ class _Layout:
     std: float
 
 
-MNIST = _Layout(
+MNIST = Layout(
     name="mnist",
     folders=("mnist", "MNIST/raw"),
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -53,7 +56,7 @@ MNIST = _Layout(
     mean=0.1307,
     std=0.3081,
 )
-FASHION_MNIST = _Layout(
+FASHION_MNIST = Layout(
     name="fashion-mnist",
     folders=("fashion-mnist", "FashionMNIST/raw"),
     url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -84,11 +87,11 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     """Read an IDX file of bytes.
 
     Args:
-        path: the file; compressed with gzip if it begins like that, whatever its name.
-        dimensions: how many it must have: 3 for images, 1 for labels.
+        path: the file; gzip is recognised by the first bytes, not by the name.
+        dimensions: how many the array must have: 3 for images, 1 for labels.
 
     Returns:
-        uint8 tensor of the shape that the header gives.
+        uint8 tensor of the shape in the header.
 
     Raises:
         InputError: if the file is missing, damaged, truncated, too long, or of another kind.
@@ -115,7 +118,12 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     return torch.frombuffer(content, dtype=torch.uint8).view(shape)
 
 
-def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
+def load_files(layout: Layout, path: Path | None, download: bool) -> Dataset:
+    """Load the four files of one layout: training and test images with their labels; arguments as `mnist`.
+
+    Raises:
+        InputError: if a file is missing or damaged, or the download fails.
+    """
     if path is None:
         raise InputError(
             f"{layout.name} needs a folder: pass the one that holds {TRAIN_IMAGES}.gz and its three companions "
@@ -142,9 +150,10 @@ def _load(layout: _Layout, path: Path | None, download: bool) -> Dataset:
             raise InputError(f"{layout.name} lacks {folder / missing} (or {missing}.gz); --download fetches it")
         images, labels = read_idx(files[0], 3), read_idx(files[1], 1)
         if images.shape[1:] != (28, 28):
-            raise InputError(f"{files[0]} holds images of {images.shape[1]}x{images.shape[2]}, should be 28x28")
+            raise InputError(f"{files[0]} holds images of {images.shape[1]}x{images.shape[2]} instead of 28x28")
         if len(images) != len(labels):
-            raise InputError(f"{files[1]} holds {len(labels)} labels for the {len(images)} images of {files[0]}")
+            found, wanted = count(len(labels), "label"), count(len(images), "image")
+            raise InputError(f"{files[1]} holds {found} for the {wanted} of {files[0]}")
         if int(labels.max()) > 9:
             raise InputError(f"{files[1]} holds the label {int(labels.max())}; labels must lie in [0, 9]")
         parts.append(Examples(images[:, None], labels))
@@ -159,23 +168,23 @@ def mnist(path: Path | None, download: bool) -> Dataset:
     """Load MNIST: 60,000 and 10,000 grey images of handwritten digits, 28x28.
 
     Args:
-        path: the folder of the four files, or its parent, where it is named `mnist` or `MNIST/raw`.
-        download: fetch the official files that are missing.
+        path: the folder of the four files, or its parent if the folder is named `mnist` or `MNIST/raw`.
+        download: download the official files that are missing.
 
     Raises:
         InputError: if a file is missing or damaged, or the download fails.
     """
-    return _load(MNIST, path, download)
+    return load_files(MNIST, path, download)
 
 
 def fashion_mnist(path: Path | None, download: bool) -> Dataset:
     """Load Fashion-MNIST: 60,000 and 10,000 grey images of clothes, 28x28.
 
     Args:
-        path: the folder of the four files, or its parent, where it is named `fashion-mnist` or `FashionMNIST/raw`.
-        download: fetch the official files that are missing.
+        path: the folder of the four files, or its parent if the folder is named `fashion-mnist` or `FashionMNIST/raw`.
+        download: download the official files that are missing.
 
     Raises:
         InputError: if a file is missing or damaged, or the download fails.
     """
-    return _load(FASHION_MNIST, path, download)
+    return load_files(FASHION_MNIST, path, download)

@@ -1,4 +1,4 @@
-"""A folder of images for each class: FOLDER/cat/1.png, FOLDER/dog/1.jpg and so on."""
+"""One folder of images per class: FOLDER/cat/1.png, FOLDER/dog/1.jpg and so on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 
 def class_folders(path: Path) -> tuple[str, ...]:
-    """Return the names of the folders in `path`, sorted; hidden ones are left out.
+    """Return the names of the folders in `path`, sorted, without hidden ones.
 
     Raises:
         InputError: if `path` cannot be listed.
@@ -25,7 +25,7 @@ def class_folders(path: Path) -> tuple[str, ...]:
 
 
 def image_files(folder: Path) -> list[str]:
-    """Return the names of the image files in a folder, sorted; other files and hidden ones are left out.
+    """Return the names of the image files in a folder, sorted, without hidden ones.
 
     Raises:
         InputError: if the folder cannot be listed.
@@ -44,17 +44,17 @@ def load_image_folder(
     size: int | None = None,
     labelled: bool = True,
 ) -> Examples:
-    """Load a folder of images for each class; images stay in their files and are decoded when they are needed.
+    """Load one folder of images per class; images stay in their files and are decoded on demand.
 
     Args:
-        path: holds one folder for each class. Files that are not named like images are ignored.
-        class_names: the known classes in order of their labels; None takes the folders in alphabetical order.
-        input_shape: (channels, height, width) that the model takes; None makes RGB images of the first one's size.
-        size: height and width to scale to, where `input_shape` is None.
-        labelled: False if labels are not needed: they are then all 0, and images may lie in `path` itself.
+        path: contains one folder per class. Files without the suffix of an image are ignored.
+        class_names: the known classes in the order of their labels; None takes the folders in alphabetical order.
+        input_shape: (channels, height, width) of the model's input; None gives RGB images of the first image's size.
+        size: height and width to scale to if `input_shape` is None.
+        labelled: False if labels are not needed; they are then all 0, and images may be in `path` itself.
 
     Raises:
-        InputError: if there are no images, a class is unknown, or pillow is missing.
+        InputError: if there are no images, or a class is unknown.
     """
     folders = class_folders(path)
     known = list(folders if class_names is None else class_names)

@@ -1,4 +1,7 @@
-"""Images as they are stored (PNG, JPEG and whatever else pillow reads), decoded when a row is asked for."""
+"""Encoded images (PNG, JPEG and other formats that pillow reads), decoded on demand.
+
+Pillow is imported by the functions that read an image, so that a run on tables or arrays does not load it.
+"""
 
 import hashlib
 import io
@@ -16,7 +19,7 @@ from lure.data.augmentation import Crops
 from lure.data.examples import Examples
 from lure.errors import InputError
 
-# The brightest value of the modes that do not count from 0 to 255.
+# The brightest value of the modes whose range is not 0 to 255.
 BRIGHTEST = {"I": 65535, "I;16": 65535, "I;16L": 65535, "I;16B": 65535, "F": 1}
 
 
@@ -26,10 +29,10 @@ class ImageReader(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, row: int) -> str:
-        """Return the name for messages."""
+        """Return the image's name, for messages."""
 
     def key(self, row: int) -> str:
-        """Return what stands for the place of the image in the fingerprint: a name that does not depend on the disk."""
+        """Return the image's name for the fingerprint, which must not depend on where the data are stored."""
 
     def read(self, row: int) -> bytes:
         """Return the encoded image."""
@@ -40,18 +43,17 @@ class EncodedImages:
 
     Args:
         reader: gives the encoded images.
-        row_shape: (channels, height, width) of every decoded image; channels are 1 (grey) or 3 (red, green, blue). An
-            image of another size is scaled, after cutting off evenly what does not fit the aspect ratio.
-        border: share of the image that is cut off at each of its four sides before that, in [0, 0.5).
+        row_shape: (channels, height, width) of every decoded image, with 1 channel (grey) or 3 (RGB). An image of
+            another size is cropped at the centre to this aspect ratio, then scaled.
+        border: share of the image that is first cut off at each of its four sides, in [0, 0.5).
 
     Raises:
-        InputError: if pillow is missing, or, when rows are asked for, an image cannot be decoded.
+        InputError: when rows are asked for, if an image cannot be read or decoded.
     """
 
     dtype = torch.uint8
 
     def __init__(self, reader: ImageReader, row_shape: tuple[int, int, int], border: float = 0.0) -> None:
-        import_pillow()
         self.reader = reader
         self.row_shape, self.border = row_shape, border
         self.shape = torch.Size((len(reader), *row_shape))
@@ -62,9 +64,9 @@ class EncodedImages:
         return self.crop(rows, None)
 
     def crop(self, rows: Tensor, crops: Crops | None) -> Tensor:
-        """Decode the rows with these numbers, of each the part that `crops` names; None is what indexing gives.
+        """Decode the given part of each row with these numbers; with `crops` None, the same as indexing.
 
-        Parts are cut out of the whole image, at its own resolution, and scaled to the shape of a row.
+        Parts are cut out of the full-size image and scaled to the shape of a row.
         """
         images = torch.empty((len(rows), *self.row_shape), dtype=torch.uint8)
         for position, row in enumerate(rows.tolist()):
@@ -74,7 +76,7 @@ class EncodedImages:
         return images
 
     def hash_rows(self, rows: Tensor) -> bytes:
-        """Return bytes that stand for the content of these rows without decoding them: part of a fingerprint."""
+        """Return bytes that identify the content of these rows, without decoding them; for the fingerprint."""
         return b"".join(self._digest(row) for row in rows.tolist())
 
     def _digest(self, row: int) -> bytes:
@@ -85,7 +87,7 @@ class EncodedImages:
 
 
 def file_names(examples: Examples) -> list[str]:
-    """Return the path of each example's image in its folder, in order; [] where the examples are no image files."""
+    """Return the path of each example's image in its folder, in order; [] if the examples are not image files."""
     names: list[str] = []
     for part in examples.parts:
         if not isinstance(part.inputs, EncodedImages):
@@ -106,13 +108,13 @@ def decode_image(
 
     Args:
         content: the encoded image.
-        name: its name for messages.
-        shape: (channels, height, width) that is wanted, channels being 1 or 3.
+        name: its name, for messages.
+        shape: (channels, height, width) of the result, with 1 or 3 channels.
         border: share that is cut off at each side, in [0, 0.5).
-        part: crops, and the number of the one that is wanted instead of the middle.
+        part: crops and a number: that crop is returned instead of the centre.
 
     Raises:
-        InputError: if it cannot be decoded, or claims more pixels than pillow takes for sane.
+        InputError: if it cannot be decoded, or has so many pixels that pillow takes it for a decompression bomb.
     """
     from PIL import Image, ImageOps
 
@@ -134,19 +136,21 @@ def measure_image(content: bytes, name: str) -> tuple[int, int]:
     """Return (height, width) of an encoded image.
 
     Raises:
-        InputError: if it is no image, or pillow is missing.
+        InputError: if it is not an image.
     """
-    with _decoding(name), import_pillow().open(io.BytesIO(content)) as image:
+    from PIL import Image
+
+    with _decoding(name), Image.open(io.BytesIO(content)) as image:
         return image.height, image.width
 
 
 def row_shape(
     reader: ImageReader, input_shape: Sequence[int] | None, size: int | None, place: str
 ) -> tuple[int, int, int]:
-    """Return what images are decoded to: the model's shape, else RGB squares of `size`, else RGB like the first image.
+    """Return the shape of decoded images: the model's input, else RGB squares of `size`, else RGB like the first image.
 
     Raises:
-        InputError: if the model takes no images, or none of 1 or 3 channels.
+        InputError: if the model's input is not an image of 1 or 3 channels.
     """
     if input_shape is None:
         height, width = (size, size) if size is not None else measure_image(reader.read(0), reader.name(0))
@@ -160,42 +164,30 @@ def row_shape(
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    Image = import_pillow()
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except Exception as error:  # a damaged image can fail in any way
         reason = str(error).partition("\n")[0]
-        reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else reason
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else reason
         raise InputError(f"cannot decode the image {name}: {reason}") from error
 
 
 def _to_bytes(image: Any) -> Any:
-    """Scale the modes with more than 8 bits, which pillow would cut off at 255, and smooth its way to RGB or grey."""
+    """Scale modes of more than 8 bits, which pillow would clip at 255; convert those it cannot turn grey directly."""
     from PIL import Image
 
     if isinstance(image.info.get("transparency"), bytes):
-        return image.convert("RGBA")  # a palette with shades of transparency, about which pillow warns otherwise
+        return image.convert("RGBA")  # a palette with levels of transparency: pillow would warn
     if image.mode == "LAB":
-        return image.convert("RGB")  # which pillow does not turn into grey directly
+        return image.convert("RGB")  # pillow cannot turn it grey directly
     if image.mode not in BRIGHTEST:
         return image
     values = np.nan_to_num(np.asarray(image, dtype=np.float64) / BRIGHTEST[image.mode])
     return Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
-
-
-def import_pillow() -> Any:
-    """Return the module PIL.Image.
-
-    Raises:
-        InputError: if pillow is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise InputError("reading images needs pillow: pip install 'lure-torch[data]'") from error
-    return Image
 
 
 class FolderReader:

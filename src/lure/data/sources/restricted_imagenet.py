@@ -16,7 +16,7 @@ from lure.data.sources.image_folder import class_folders, image_files
 from lure.data.sources.images import EncodedImages, FolderReader
 from lure.errors import InputError, require_within
 
-# Name of the group, and the WordNet ids of its classes, which are the names of the folders.
+# Each group and the WordNet ids of its classes, which are the names of the folders.
 GROUPS = {
     "bird": "n01530575 n01531178 n01532829 n01534433 n01537544",
     "turtle": "n01664065 n01665541 n01667114 n01667778 n01669191",
@@ -35,24 +35,25 @@ GROUPS = {
 }
 FOLDERS = [(label, folder) for label, folders in enumerate(GROUPS.values()) for folder in folders.split()]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-BORDER = (1 - 224 / 256) / 2  # the usual crop of test images: the middle 224 of 256 pixels
+BORDER = (1 - 224 / 256) / 2  # the usual crop of test images: the central 224 of 256 pixels
 
 
 def restricted_imagenet(
     path: Path | None, download: bool, *, size: int = 224, statistics: Literal["imagenet", "cifar10"] = "imagenet"
 ) -> Dataset:
-    """Load the 69 classes from an ImageNet tree; images stay in their files and are decoded when they are needed.
+    """Load the 69 classes from an ImageNet tree; images stay in their files and are decoded on demand.
 
     Args:
-        path: the folder with `train` and `val`, each with a folder for each class, named by its WordNet id; or its
-            parent. Other classes are ignored.
-        download: has no effect: ImageNet cannot be fetched without an account.
-        size: height and width of what is cut out of the middle of an image and scaled: 7/8 of its shorter side, as is
-            usual. Training with `augment = imagenet` cuts random parts out of the whole image instead.
-        statistics: whose mean and standard deviation normalise the images; the released code of LURE takes CIFAR-10's.
+        path: the folder with `train` and `val`, each with one folder per class, named by its WordNet id; or its parent.
+            Other classes are ignored.
+        download: has no effect: ImageNet cannot be downloaded without an account.
+        size: height and width of images. A central square of 7/8 of the shorter side is cut out and scaled, as usual.
+            Training with `augment = imagenet` cuts random parts out of the whole image instead.
+        statistics: the data set whose mean and standard deviation normalise the images; the released code of LURE uses
+            CIFAR-10's.
 
     Raises:
-        InputError: if a part or a class is missing, or pillow is.
+        InputError: if a part or a class is missing.
 
     Example:
         >>> len(GROUPS), len(FOLDERS), FOLDERS[-1]

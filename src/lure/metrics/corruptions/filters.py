@@ -1,8 +1,8 @@
 """Image filters on batches, for the corruptions: blurs, zooms, sampling between pixels, clouds.
 
-They follow the tools that the published corruptions were made with (SciPy, scikit-image, OpenCV, ImageMagick, Pillow),
-borders included, so that equal parameters give equal pictures. All take images (batch, channels, height, width) and
-return new tensors of that shape.
+They match the tools that made the published corruptions (SciPy, scikit-image, OpenCV, ImageMagick, Pillow), borders
+included, so equal parameters give equal images. Images are (batch, channels, height, width); unless a docstring says
+otherwise, a filter returns a new tensor of that shape.
 """
 
 import math
@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# How a row goes on past its ends. a b c d: nearest aa|abcd|dd; mirror cb|abcd|cb; symmetric ba|abcd|dc.
+# How a row continues beyond its ends. For a b c d: nearest aa|abcd|dd; mirror cb|abcd|cb; symmetric ba|abcd|dc.
 Border = Literal["nearest", "mirror", "symmetric"]
 
 
 def border_index(index: Tensor, size: int, border: Border) -> Tensor:
-    """Return, for positions that may lie outside of a row, the position inside it that stands for them.
+    """Map positions that may be outside a row of this size to the positions inside whose values they get.
 
     Example:
         >>> row = torch.arange(-2, 6)
@@ -32,7 +32,7 @@ def border_index(index: Tensor, size: int, border: Border) -> Tensor:
 
 
 def extend(images: Tensor, rows: int, columns: int, border: Border) -> Tensor:
-    """Return the images with so many more rows above and below and columns left and right."""
+    """Return the images extended by `rows` above and below and by `columns` on the left and right."""
     height, width = images.shape[-2:]
     down = border_index(torch.arange(-rows, height + rows, device=images.device), height, border)
     across = border_index(torch.arange(-columns, width + columns, device=images.device), width, border)
@@ -40,7 +40,7 @@ def extend(images: Tensor, rows: int, columns: int, border: Border) -> Tensor:
 
 
 def correlate(images: Tensor, kernel: Tensor, border: Border) -> Tensor:
-    """Return each channel correlated with one kernel (odd height, odd width)."""
+    """Return each channel correlated with the same kernel (odd height, odd width)."""
     wide = extend(images, kernel.shape[0] // 2, kernel.shape[1] // 2, border)
     channels = images.shape[1]
     weights = kernel.to(images).expand(channels, 1, *kernel.shape)
@@ -48,20 +48,20 @@ def correlate(images: Tensor, kernel: Tensor, border: Border) -> Tensor:
 
 
 def gaussian_weights(sigma: float, radius: int) -> Tensor:
-    """Return 2 * radius + 1 weights of a Gaussian that add up to 1, float64."""
+    """Return 2 * radius + 1 weights of a Gaussian, float64, which sum to 1."""
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     return weights / weights.sum()
 
 
 def gaussian_smooth(images: Tensor, sigma: float, truncate: float = 4.0, border: Border = "nearest") -> Tensor:
-    """Return the images smoothed by a Gaussian, as SciPy and scikit-image do it.
+    """Return the images smoothed with a Gaussian, as by SciPy and scikit-image.
 
     Args:
         images: (batch, channels, height, width).
         sigma: standard deviation in pixels; 0 changes nothing.
-        truncate: the kernel reaches so many standard deviations far.
-        border: how the images go on past their edges.
+        truncate: radius of the kernel, in standard deviations.
+        border: how the images continue beyond their edges.
     """
     radius = int(truncate * sigma + 0.5)
     if sigma == 0 or radius == 0:
@@ -71,7 +71,7 @@ def gaussian_smooth(images: Tensor, sigma: float, truncate: float = 4.0, border:
 
 
 def disk_kernel(radius: float, alias_blur: float) -> Tensor:
-    """Return a disk (odd size, float64) whose edge is softened by a Gaussian of 3 x 3, or 5 x 5 for a radius over 8."""
+    """Return a disk (odd size, float64), its edge blurred with a Gaussian of 3 x 3, or 5 x 5 for a radius above 8."""
     reach = math.floor(radius)
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     disk = (offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius**2).double()
@@ -82,13 +82,13 @@ def disk_kernel(radius: float, alias_blur: float) -> Tensor:
 
 
 def smear(images: Tensor, radius: float, sigma: float, angles: Tensor) -> Tensor:
-    """Return the images blurred along one direction each, as ImageMagick's motion blur does it.
+    """Return the images blurred along one direction each, as by ImageMagick's motion blur.
 
     The pixels on one side along the direction are weighted by half a Gaussian; positions are rounded to whole pixels.
 
     Args:
         images: (batch, channels, height, width).
-        radius: the smear reaches 2 * radius pixels far.
+        radius: the blur reaches 2 * radius pixels.
         sigma: standard deviation of the half Gaussian, in pixels.
         angles: (batch,) degrees, clockwise from the right.
     """
@@ -109,7 +109,7 @@ def move(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
     Args:
         images: (batch, channels, height, width).
-        down: int64 (batch,), or (batch, height, width) for a way of its own for each pixel.
+        down: int64 (batch,), or (batch, height, width) for one shift per pixel.
         across: as `down`.
     """
     count, _, height, width = images.shape
@@ -129,13 +129,13 @@ def pick(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 
 def sample(images: Tensor, y: Tensor, x: Tensor, border: Border) -> Tensor:
-    """Return the images read between pixels, by bilinear interpolation.
+    """Return the images sampled between pixels, by bilinear interpolation.
 
     Args:
         images: (batch, channels, height, width).
         y: row of each new pixel in the old image, floats (batch, height, width).
         x: column of each new pixel.
-        border: how the images go on past their edges.
+        border: how the images continue beyond their edges.
     """
     height, width = images.shape[-2:]
     top, left = torch.floor(y), torch.floor(x)
@@ -149,7 +149,7 @@ def sample(images: Tensor, y: Tensor, x: Tensor, border: Border) -> Tensor:
 
 
 def zoom_in(images: Tensor, factor: float) -> Tensor:
-    """Return the middle of the images magnified by a factor of at least 1, at the old size."""
+    """Return the centre of the images, magnified by a factor of at least 1 to the old size."""
     height, width = images.shape[-2:]
     inner = math.ceil(height / factor), math.ceil(width / factor)
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
@@ -161,9 +161,9 @@ def zoom_in(images: Tensor, factor: float) -> Tensor:
 
 
 def resize_boxes(images: Tensor, height: int, width: int) -> Tensor:
-    """Return the images resized with a box filter, as Pillow does it: means when shrinking, repeats when growing.
+    """Return the images resized with a box filter, as by Pillow: means when shrinking, repeats when enlarging.
 
-    Values are rounded to 1/255 (halves up) after each direction, the horizontal one first.
+    Values are rounded to multiples of 1/255 (halves up) after each direction; the horizontal one is first.
     """
     down, across = (
         _box_weights(old, new).to(images) for old, new in zip(images.shape[-2:], (height, width), strict=True)
@@ -182,12 +182,12 @@ def _box_weights(old: int, new: int) -> Tensor:
 
 
 def plasma(count: int, size: int, decay: float, generator: torch.Generator) -> Tensor:
-    """Return clouds: (count, size, size) in [0, 1], drawn by the diamond-square algorithm; they tile without a seam.
+    """Return clouds (count, size, size) in [0, 1], made by the diamond-square algorithm; they tile seamlessly.
 
     Args:
-        count: how many.
-        size: pixels a side, a power of two.
-        decay: how much finer detail is weaker; above 1, the higher the smoother.
+        count: number of clouds.
+        size: pixels per side, a power of two.
+        decay: how much weaker each finer level of detail is; above 1, and the higher, the smoother.
         generator: the source of randomness, on the CPU.
     """
     cloud = torch.zeros(count, size, size)
@@ -211,7 +211,7 @@ def plasma(count: int, size: int, decay: float, generator: torch.Generator) -> T
 
 
 def distance_to(marked: Tensor, limit: int) -> Tensor:
-    """Return the distance of each pixel to the nearest marked one, in pixels, at most `limit`; (batch, 1, H, W)."""
+    """Return the distance from each pixel to the nearest marked one, in pixels, at most `limit`; (batch, 1, H, W)."""
     far = float(limit**2)
     squares = torch.where(marked, 0.0, far)
     for dim in (2, 3):
@@ -226,7 +226,7 @@ def distance_to(marked: Tensor, limit: int) -> Tensor:
 
 
 def equalize(levels: Tensor) -> Tensor:
-    """Return 8-bit levels (batch, 1, H, W; floats 0 to 255) with flat histograms, made as OpenCV does it."""
+    """Return 8-bit levels (batch, 1, H, W; floats 0 to 255) with equalised histograms, as by OpenCV."""
     flat = levels.round().long().flatten(1)
     histogram = torch.zeros(len(flat), 256, device=levels.device).scatter_add_(1, flat, torch.ones_like(flat).float())
     below = histogram.cumsum(1)
@@ -239,8 +239,8 @@ def equalize(levels: Tensor) -> Tensor:
 def canny_edges(levels: Tensor, low: float, high: float) -> Tensor:
     """Return the edges (bool) of 8-bit levels (batch, 1, H, W; floats 0 to 255), by Canny's method.
 
-    The gradient is Sobel's, its size |dx| + |dy|. Of each ridge the crest is kept, where it is above `high`, or above
-    `low` and joined to such a place.
+    The gradient is Sobel's, and its size |dx| + |dy|. The crest of each ridge is kept where it is above `high`, or
+    above `low` and connected to such a place.
     """
     slope = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     across, down = correlate(levels, slope, "nearest"), correlate(levels, slope.T, "nearest")
@@ -248,21 +248,21 @@ def canny_edges(levels: Tensor, low: float, high: float) -> Tensor:
     wide = F.pad(size, (1, 1, 1, 1))
     height, width = levels.shape[-2:]
 
-    def beside(y: int, x: int) -> Tensor:
+    def neighbour(y: int, x: int) -> Tensor:
         return wide[..., 1 + y : 1 + y + height, 1 + x : 1 + x + width]
 
     flat, steep = down.abs() < 0.41421356 * across.abs(), down.abs() > 2.41421356 * across.abs()
     same_sign = across * down >= 0
     crest = torch.where(
         flat,
-        (size > beside(0, -1)) & (size >= beside(0, 1)),
+        (size > neighbour(0, -1)) & (size >= neighbour(0, 1)),
         torch.where(
             steep,
-            (size > beside(-1, 0)) & (size >= beside(1, 0)),
+            (size > neighbour(-1, 0)) & (size >= neighbour(1, 0)),
             torch.where(
                 same_sign,
-                (size > beside(-1, -1)) & (size > beside(1, 1)),
-                (size > beside(-1, 1)) & (size > beside(1, -1)),
+                (size > neighbour(-1, -1)) & (size > neighbour(1, 1)),
+                (size > neighbour(-1, 1)) & (size > neighbour(1, -1)),
             ),
         ),
     )

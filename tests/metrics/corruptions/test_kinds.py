@@ -7,11 +7,9 @@ import pytest
 import torch
 
 from lure.errors import InputError
-from lure.metrics import corrupt, read_corrupted
-from lure.metrics.corruptions import filters
-from lure.metrics.corruptions.corruptions import EXTRA, KINDS, corruption_generator
+from lure.metrics.corruptions import EXTRA, KINDS, corrupt, corruption_generator, filters
 
-# Made with the authors' script of CIFAR-10-C from the test card below: some pixels (row, column) of each severity.
+# Some pixels (row, column) at each severity, made from the test card below by the CIFAR-10-C authors' script.
 PUBLISHED = json.loads((Path(__file__).parent / "published_corruptions.json").read_text())
 FIXED = (
     "gaussian_blur",
@@ -27,7 +25,7 @@ RANDOM = sorted(set(KINDS) - set(FIXED))
 
 
 def card():
-    """A picture of 32 x 32 with slopes, edges and flat parts in three colours."""
+    """A test card of 32 x 32 pixels with ramps, edges and flat areas in three colours."""
     y, x = np.mgrid[0:32, 0:32]
     disk = ((x - 16) ** 2 + (y - 12) ** 2 < 90) * 180 + ((x // 4 + y // 4) % 2) * 60
     levels = np.stack([(x * 7 + y * 3) % 256, (x * x // 3 + y * 11) % 256, disk]).astype(np.uint8)
@@ -38,14 +36,14 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_there_are_fifteen_kinds_and_four():
+def test_there_are_fifteen_usual_and_four_extra_kinds():
     assert len(KINDS) == 19
     assert len(EXTRA) == 4
 
 
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("kind", FIXED)
-def test_kinds_without_chance_match_the_published_definition(kind, severity):
+def test_deterministic_kinds_match_the_published_definition(kind, severity):
     made = 255 * corrupt(card(), kind, severity)[0]
     for (row, column), values in zip(PUBLISHED["pixels"], PUBLISHED[kind][severity - 1], strict=True):
         assert made[:, row, column].tolist() == pytest.approx(values, abs=1)
@@ -78,13 +76,13 @@ def test_any_size_keeps_shape_type_and_range(kind, shape):
             assert not torch.allclose(made, images)
 
 
-def test_saturation_leaves_grey_images_alone():
+def test_saturation_does_not_change_grey_images():
     images = torch.rand(2, 1, 8, 8, generator=generator())
     assert torch.equal(corrupt(images, "saturate", 5), images)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_black_and_white_images_survive(kind):
+def test_black_and_white_images_give_finite_results(kind):
     images = torch.stack([torch.zeros(3, 32, 32), torch.ones(3, 32, 32)])
     assert torch.isfinite(corrupt(images, kind, 5)).all()
 
@@ -108,7 +106,7 @@ def test_the_seed_decides_and_the_global_state_does_not(kind):
     "kind",
     sorted(set(KINDS) - {"elastic_transform", "frost", "glass_blur", "motion_blur", "pixelate", "saturate", "spatter"}),
 )
-def test_a_higher_severity_moves_the_image_further(kind):
+def test_a_higher_severity_changes_the_image_more(kind):
     images = card().expand(20, -1, -1, -1)
     away = [float((corrupt(images, kind, severity) - images).abs().mean()) for severity in (1, 2, 3, 4, 5)]
     assert all(less < more for less, more in pairwise(away))
@@ -128,7 +126,7 @@ def test_noise_has_its_parameters():
         assert float((made == 0).float().mean()) == pytest.approx(amount / 2, rel=0.15)
 
 
-def test_glass_takes_pixels_from_up_and_left():
+def test_glass_blur_takes_pixels_from_above_and_left():
     image = torch.zeros(1, 1, 32, 32)
     image[..., 10, 10] = 1
     seen = sum(corrupt(image, "glass_blur", 1, generator(seed))[0, 0] for seed in range(30))
@@ -176,53 +174,6 @@ def test_each_chunk_has_a_generator_of_its_own():
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "fog", 1, "must be floats"),
     ],
 )
-def test_what_cannot_be_corrupted_is_refused(images, kind, severity, message):
+def test_bad_requests_are_refused(images, kind, severity, message):
     with pytest.raises(InputError, match=message):
         corrupt(images, kind, severity)
-
-
-@pytest.fixture
-def published(tmp_path):
-    images = np.zeros((20, 4, 4, 3), np.uint8)
-    images[:, 0, 1, 2] = np.arange(20)
-    np.save(tmp_path / "fog.npy", images)
-    np.save(tmp_path / "labels.npy", np.tile(np.arange(4, dtype=np.uint8), 5))
-    return tmp_path
-
-
-def test_published_files_are_cut_by_severity(published):
-    examples = read_corrupted(published, "fog", 3)
-    assert examples.input_shape == (3, 4, 4)
-    assert examples.inputs[:, 2, 0, 1].tolist() == [8, 9, 10, 11]
-    assert examples.labels.tolist() == [0, 1, 2, 3]
-
-
-def test_labels_of_one_severity_serve_all(published):
-    np.save(published / "labels.npy", np.array([3, 2, 1, 0]))
-    assert read_corrupted(published, "fog", 5).labels.tolist() == [3, 2, 1, 0]
-
-
-@pytest.mark.parametrize(
-    ("name", "array", "message"),
-    [
-        ("fog", np.zeros((21, 4, 4, 3), np.uint8), r"fog\.npy must hold uint8 images"),
-        ("fog", np.zeros((20, 4, 4, 3), np.float32), r"fog\.npy must hold uint8 images"),
-        ("labels", np.zeros(7, np.uint8), r"labels\.npy must hold an integer label for each image"),
-        ("labels", np.zeros(4), r"labels\.npy must hold an integer label for each image"),
-    ],
-)
-def test_wrong_arrays_are_refused(published, name, array, message):
-    np.save(published / f"{name}.npy", array)
-    with pytest.raises(InputError, match=message):
-        read_corrupted(published, "fog", 1)
-
-
-def test_missing_damaged_and_pickled_files_are_refused(published):
-    with pytest.raises(InputError, match=r"there is no file .*snow\.npy"):
-        read_corrupted(published, "snow", 1)
-    (published / "fog.npy").write_bytes((published / "fog.npy").read_bytes()[:200])
-    with pytest.raises(InputError, match=r"fog\.npy cannot be read as an array"):
-        read_corrupted(published, "fog", 1)
-    np.save(published / "fog.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(InputError, match=r"fog\.npy cannot be read as an array"):
-        read_corrupted(published, "fog", 1)

@@ -1,13 +1,13 @@
-"""Natural corruptions of images: the 15 kinds of CIFAR-10-C and its 4 further ones, at five severities.
+"""Natural corruptions of images: the 15 kinds of CIFAR-10-C and its 4 extra ones, at five severities.
 
-Each kind is a function of (images, one set of parameters, generator); `KINDS` holds the five sets of parameters of
-each, those of the CIFAR-10-C files, for images of 32 pixels. For larger images the lengths among them grow in
-proportion with the shorter side, so that a blur looks equally strong; for smaller ones they stay. Images are floats in
-[0, 1]. Random kinds draw from one generator, so the same seed gives the same pictures to every model.
+Each kind is a function of (images, one set of parameters, generator). `KINDS` holds five sets of parameters for each:
+those of the CIFAR-10-C files, for images of 32 pixels. For larger images, lengths grow in proportion to the shorter
+side, so that a blur looks equally strong; for smaller images they stay the same. Images are floats in [0, 1]. Random
+kinds draw from one generator, so every model gets the same images for the same seed.
 
-Where this differs from the published files: nothing is cut to 8 bits at the end; the frost is synthetic, since its
-photographs are not ours to ship; `glass_blur` moves all pixels of a pass at once; `spatter` is drawn with exact
-distances. The order of random draws differs, so that random kinds agree in distribution, not pixel by pixel.
+Differences from the published files: the result is not rounded to 8 bits; frost is synthetic, because its photographs
+are not ours to distribute; `glass_blur` moves all pixels of a pass at once; `spatter` uses exact distances. Random
+draws come in another order, so random kinds agree in distribution, not pixel by pixel.
 
 Reference: Hendrycks, Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019.
@@ -17,19 +17,17 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from lure.data.examples import Examples
 from lure.errors import InputError, require_within, unknown_name
 from lure.metrics.corruptions import filters
 from lure.randomness import derive_generator
+from lure.words import dtype_name
 
 SEVERITIES = (1, 2, 3, 4, 5)
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -56,7 +54,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _layer(images: Tensor, mean: float, deviation: float, sigma: float, generator: torch.Generator) -> Tensor:
-    """Return smoothed normal noise (batch, 1, height, width), drawn at 32 pixels and enlarged, so its grain scales."""
+    """Return smooth normal noise (batch, 1, height, width), drawn at 32 pixels and enlarged with its grain."""
     scale = _scale(images)
     height, width = images.shape[-2:]
     shape = len(images), 1, math.ceil(height / scale), math.ceil(width / scale)
@@ -66,43 +64,43 @@ def _layer(images: Tensor, mean: float, deviation: float, sigma: float, generato
 
 
 def gaussian_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Add normal noise of standard deviation `sigma` to every value."""
+    """Add normal noise of standard deviation `sigma`."""
     return images + sigma * _normal(images, generator)
 
 
 def shot_noise(images: Tensor, photons: float, generator: torch.Generator) -> Tensor:
-    """Count photons: Poisson noise, with so many `photons` for a value of 1."""
+    """Count photons: Poisson noise, where a value of 1 is `photons` photons."""
     return (torch.poisson(images.cpu() * photons, generator=generator) / photons).to(images.device)
 
 
 def impulse_noise(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Set a share `amount` of all values to 0 or 1, with equal chances."""
+    """Set a share `amount` of all values to 0 or 1, with equal probability."""
     draw = torch.rand(images.shape, generator=generator).to(images.device)
     salt = torch.rand(images.shape, generator=generator).to(images.device)
     return torch.where(draw < amount, (salt < 0.5).to(images.dtype), images)
 
 
 def speckle_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Add normal noise in proportion to each value: `sigma` times the value."""
+    """Add normal noise whose standard deviation is `sigma` times the value."""
     return images + images * sigma * _normal(images, generator)
 
 
 def gaussian_blur(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Smooth by a Gaussian of `sigma` pixels."""
+    """Smooth with a Gaussian of `sigma` pixels."""
     return filters.gaussian_smooth(images, sigma * _scale(images))
 
 
 def defocus_blur(images: Tensor, sizes: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Spread every pixel over a disk: (radius, softness of its edge), both in pixels."""
+    """Spread every pixel over a disk: (radius, blur of the disk's edge), both in pixels."""
     radius, alias_blur = (size * _scale(images) for size in sizes)
     return filters.correlate(images, filters.disk_kernel(radius, alias_blur), "mirror")
 
 
 def glass_blur(images: Tensor, sizes: tuple[float, int, int], generator: torch.Generator) -> Tensor:
-    """Look through frosted glass: smooth, let pixels change places, smooth: (sigma, way, passes).
+    """Look through frosted glass: smooth, move pixels at random, smooth: (sigma, way, passes).
 
-    In each pass every pixel takes the value of one that lies up to `way` pixels up and left, and up to `way` - 1 down
-    and right, as the published code does in effect; pixels at the rim stay.
+    In each pass every pixel takes the value of one that is up to `way` pixels up or left, or up to `way` - 1 down or
+    right, which is the effect of the published code; pixels at the border stay.
     """
     scale = _scale(images)
     sigma, way, passes = sizes[0] * scale, round(sizes[1] * scale), sizes[2]
@@ -119,15 +117,15 @@ def glass_blur(images: Tensor, sizes: tuple[float, int, int], generator: torch.G
 
 
 def motion_blur(images: Tensor, sizes: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Smear along a direction drawn from -45 to 45 degrees: (reach, sigma), in pixels."""
+    """Blur along a direction drawn from -45 to 45 degrees: (reach, sigma), in pixels."""
     radius, sigma = (size * _scale(images) for size in sizes)
     return filters.smear(images, radius, sigma, _uniform((len(images),), -45, 45, generator))
 
 
 def zoom_blur(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Average the image with `count` copies of itself, magnified by 1.00, 1.01, 1.02, ..."""
+    """Average the image with `count` copies, magnified by 1.00, 1.01, 1.02, ..."""
     total = images.clone()
-    step = (1 + 0.01) - 1  # as NumPy's arange counts: a factor of 1.25 comes out larger by a rounding error that shows
+    step = (1 + 0.01) - 1  # as in NumPy's arange: its rounding error makes 1.25 a little larger, which is visible
     for number in range(count):
         total += filters.zoom_in(images, 1 + number * step)
     return total / (count + 1)
@@ -140,7 +138,7 @@ def _cloud(images: Tensor, decay: float, generator: torch.Generator) -> Tensor:
 
 
 def fog(images: Tensor, strength: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Add a cloud and dim the sum to the old brightest value: (amount, decay of detail)."""
+    """Add a cloud and scale the sum to the old maximum: (amount, decay of detail)."""
     amount, decay = strength
     brightest = images.amax(dim=(1, 2, 3), keepdim=True)
     return (images + amount * _cloud(images, decay, generator)) * brightest / (brightest + amount)
@@ -149,7 +147,7 @@ def fog(images: Tensor, strength: tuple[float, float], generator: torch.Generato
 def frost(images: Tensor, strength: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Add ice to the dimmed image: (weight of the image, weight of the ice). Synthetic, not the published photographs.
 
-    The ice is bright needles along the ridges of one rough cloud, thicker where a smoother cloud is bright; bluish.
+    The bluish ice is a smooth cloud, with bright needles along the ridges of a rough cloud.
     """
     needles = (1 - (2 * _cloud(images, 1.4, generator) - 1).abs()) ** 4
     ice = 0.2 + 0.3 * _cloud(images, 2.0, generator) + 0.7 * needles
@@ -160,10 +158,10 @@ def frost(images: Tensor, strength: tuple[float, float], generator: torch.Genera
 def snow(
     images: Tensor, flakes: tuple[float, float, float, float, float, float, float], generator: torch.Generator
 ) -> Tensor:
-    """Let it snow on a whitened image: (mean, deviation, zoom, threshold, reach, sigma, weight of the image).
+    """Add snow to a whitened image: (mean, deviation, zoom, threshold, reach, sigma, weight of the image).
 
-    The flakes are normal noise, magnified, cut below the threshold and smeared downwards; the same layer, turned by
-    half a circle, falls once more.
+    The flakes are normal noise, magnified, set to 0 below the threshold, and blurred downwards. The same layer, rotated
+    by 180 degrees, is added again.
     """
     mean, deviation, zoom, threshold, reach, sigma, weight = flakes
     scale = _scale(images)
@@ -180,8 +178,8 @@ def spatter(
 ) -> Tensor:
     """Spatter with water or mud: (mean, deviation, sigma, threshold, strength, mud).
 
-    Where smoothed noise lies above the threshold there is liquid: pale turquoise water that is bright at its edges, or
-    brown mud that covers what is below it, its edge softened by `strength` pixels.
+    There is liquid wherever smooth noise is above the threshold: pale turquoise water with bright edges, or opaque
+    brown mud whose edge is blurred by `strength` pixels.
     """
     mean, deviation, sigma, threshold, strength, mud = drops
     layer = _layer(images, mean, deviation, sigma, generator)
@@ -206,22 +204,22 @@ def spatter(
 
 
 def contrast(images: Tensor, factor: float, generator: torch.Generator) -> Tensor:
-    """Draw every value towards the mean of its channel, to `factor` of its distance."""
+    """Multiply the distance of every value from the mean of its channel by `factor`."""
     means = images.mean(dim=(2, 3), keepdim=True)
     return (images - means) * factor + means
 
 
 def brightness(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Add `amount` to the value of HSV (the largest channel); hue and saturation stay."""
+    """Add `amount` to the value of HSV (the largest channel); hue and saturation stay the same."""
     value = images.amax(dim=1, keepdim=True)
     brighter = (value + amount).clamp(0, 1)
     return torch.where(value > 0, images * brighter / value.clamp_min(1e-12), brighter)
 
 
 def saturate(images: Tensor, change: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Multiply the saturation of HSV and add to it: (factor, summand). Grey images stay as they are.
+    """Multiply the saturation of HSV, then add to it: (factor, summand). Grey images stay the same.
 
-    A grey pixel of a colour image has hue red, by the convention of HSV, so that a summand tints it.
+    By the convention of HSV, a grey pixel of a colour image has the hue red, so a summand tints it.
     """
     if images.shape[1] == 1:
         return images
@@ -237,6 +235,8 @@ def saturate(images: Tensor, change: tuple[float, float], generator: torch.Gener
 
 def jpeg_compression(images: Tensor, quality: int, generator: torch.Generator) -> Tensor:
     """Compress as JPEG at this quality (1 to 100) and read it back."""
+    from PIL import Image
+
     levels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     read = []
     for level in levels:
@@ -248,16 +248,16 @@ def jpeg_compression(images: Tensor, quality: int, generator: torch.Generator) -
 
 
 def pixelate(images: Tensor, factor: float, generator: torch.Generator) -> Tensor:
-    """Shrink to `factor` of the size and grow back, both with box filters."""
+    """Shrink to `factor` of the size and enlarge again, both with box filters."""
     height, width = images.shape[-2:]
     small = filters.resize_boxes(images, max(1, int(height * factor)), max(1, int(width * factor)))
     return filters.resize_boxes(small, height, width)
 
 
 def elastic_transform(images: Tensor, shares: tuple[float, float, float], generator: torch.Generator) -> Tensor:
-    """Stretch like rubber: (strength, smoothness, shift of three corners), as shares of the image's side.
+    """Distort like rubber: (strength, smoothness, shift of three points), as shares of the image's side.
 
-    First an affine map that moves three points by up to the shift, then a smooth random displacement of every pixel.
+    An affine map moves three points by up to the shift; then every pixel gets a smooth random displacement.
     """
     count, _, height, width = images.shape
     side = min(height, width)
@@ -281,7 +281,7 @@ def elastic_transform(images: Tensor, shares: tuple[float, float, float], genera
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """One kind: how it is made, and its parameters at severities 1 to 5."""
+    """One kind: its function, its parameters at severities 1 to 5, and whether it only imitates the published one."""
 
     make: Callable[[Tensor, Any, torch.Generator], Tensor]
     parameters: tuple[Any, Any, Any, Any, Any]
@@ -337,16 +337,16 @@ def corrupt(images: Tensor, kind: str, severity: int, generator: torch.Generator
     """Return the images with one corruption.
 
     Args:
-        images: floats in [0, 1], (batch, 1 or 3 channels, height, width), any size; left alone.
-        kind: a name in `KINDS`, as the files of CIFAR-10-C are called.
+        images: floats in [0, 1], (batch, 1 or 3 channels, height, width), any size; not changed.
+        kind: a name in `KINDS`; the files of CIFAR-10-C have the same names.
         severity: 1 to 5.
-        generator: the source of randomness, on the CPU; None means seed 0. It does not matter to kinds without chance.
+        generator: the source of randomness, on the CPU; None means seed 0. Deterministic kinds ignore it.
 
     Returns:
         floats in [0, 1], of the images' shape, type and device.
 
     Raises:
-        InputError: for an unknown kind or severity, or images of another kind.
+        InputError: if the kind or severity is unknown, or `images` are not such images.
 
     Example:
         >>> images = torch.full((1, 3, 32, 32), 0.5)
@@ -363,7 +363,7 @@ def corrupt(images: Tensor, kind: str, severity: int, generator: torch.Generator
     if images.dim() != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point():
         raise InputError(
             f"images must be floats (batch, 1 or 3 channels, height, width), "
-            f"got {str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape)}"
+            f"got {dtype_name(images.dtype)} of shape {tuple(images.shape)}"
         )
     if generator is None:
         generator = torch.Generator().manual_seed(0)
@@ -372,59 +372,7 @@ def corrupt(images: Tensor, kind: str, severity: int, generator: torch.Generator
     return made.clamp(0, 1).to(images.dtype)
 
 
-def read_corrupted(directory: Path | str, kind: str, severity: int) -> Examples:
-    """Read one kind and severity of the published CIFAR-10-C files: KIND.npy and labels.npy.
-
-    Args:
-        directory: the unpacked archive.
-        kind: a name in `KINDS`.
-        severity: 1 to 5.
-
-    Returns:
-        a fifth of the file's images, uint8 (N, 3, 32, 32), with their labels.
-
-    Raises:
-        InputError: if a file is missing or is not what it should be.
-    """
-    if kind not in KINDS:
-        raise unknown_name("corruption", kind, KINDS)
-    require_within("severity", severity, 1, 5)
-    images = _open_array(Path(directory) / f"{kind}.npy")
-    labels = _open_array(Path(directory) / "labels.npy")
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3) or len(images) % 5:
-        raise InputError(
-            f"{Path(directory) / kind}.npy must hold uint8 images (5 x N, height, width, channels), "
-            f"got {images.dtype} of shape {images.shape}"
-        )
-    count = len(images) // 5
-    if labels.ndim != 1 or len(labels) not in (count, len(images)) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{Path(directory) / 'labels.npy'} must hold an integer label for each image, "
-            f"got {labels.dtype} of shape {labels.shape}"
-        )
-    rows = slice((severity - 1) * count, severity * count)
-    chosen = labels[rows] if len(labels) == len(images) else labels
-    if len(chosen) and int(chosen.min()) < 0:
-        raise InputError(f"{Path(directory) / 'labels.npy'} must hold labels from 0 on, got {int(chosen.min())}")
-    pixels = torch.from_numpy(np.array(images[rows].transpose(0, 3, 1, 2), order="C"))
-    return Examples(pixels, torch.from_numpy(chosen.astype(np.int64)))
-
-
-def _open_array(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError) as error:
-        # NumPy takes what it does not know for a pickle, and says how to load it all the same.
-        reason = "it is no .npy file, or holds objects" if "pickle" in str(error) else " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as an array: {reason}") from None
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path} holds several arrays, one is wanted")
-    return array
-
-
 def corruption_generator(seed: int, kind: str, severity: int, chunk: int) -> torch.Generator:
-    """Return the generator for one chunk of test images: the same for every model, whatever was drawn before."""
+    """Return the generator for one chunk of test images: the same for every model, whatever else was drawn."""
     number = list(KINDS).index(kind) * len(SEVERITIES) + severity
     return derive_generator(seed, number, "evaluate", chunk)

@@ -56,7 +56,7 @@ def test_a_moved_image_repeats_its_edge():
     assert moved[0, 0].tolist() == [[3, 3, 4], [3, 3, 4]]
 
 
-def test_smearing_leaves_brightness_and_goes_one_way():
+def test_smearing_keeps_brightness_and_has_one_direction():
     image = torch.zeros(2, 1, 9, 9)
     image[:, :, 4, 4] = 1
     smeared = filters.smear(image, 2, 1.5, torch.tensor([0.0, 90.0]))
@@ -98,7 +98,7 @@ def test_edges_of_a_square_are_its_outline():
     assert not edges[9:].any()
 
 
-def test_weak_edges_count_only_where_they_join_strong_ones():
+def test_weak_edges_count_only_if_connected_to_strong_ones():
     levels = torch.zeros(2, 1, 12, 24)
     levels[0, :, 6:, :12] = 60
     levels[0, :, 6:, 12:] = 25

@@ -1,0 +1,57 @@
+"""What all adapters share: the options, the seed and the report; a missing package is named."""
+
+import importlib
+import sys
+
+import pytest
+import torch
+from small_network import data, network
+
+from lure.adapters.callback import unlearn_once
+from lure.unlearn import UnlearnReport
+
+
+class Callback:
+    """What a trainer's callback keeps."""
+
+    def __init__(self, **options: object) -> None:
+        self.method, self.options, self.num_uses = "random-reset", options, 0
+        self.report: UnlearnReport | None = None
+
+
+def weights_after(callback: Callback, **defaults: object) -> torch.Tensor:
+    model = network()
+    unlearn_once(callback, model, {"loader": [data()], **defaults})
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_the_seed_goes_up_with_each_use() -> None:
+    callback = Callback(seed=5)
+    first, second = weights_after(callback), weights_after(callback)
+    assert callback.num_uses == 2
+    assert not torch.equal(first, second)
+    assert torch.equal(second, weights_after(Callback(seed=6)))
+
+
+def test_the_options_of_the_user_win() -> None:
+    callback = Callback(forget_fraction=1.0)
+    weights_after(callback, forget_fraction=0.0)
+    assert callback.report is not None
+    assert callback.report.changed_count == 40 + 24
+
+
+@pytest.mark.parametrize(
+    ("package", "advice"),
+    [
+        ("lightning", "lightning>=2.4,!=2.6.2,!=2.6.3"),
+        ("transformers", "transformers>=4.46"),
+        ("skorch", "skorch>=1.0"),
+    ],
+)
+def test_a_missing_package_is_named(package: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, f"lure.adapters.{package}", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"pip install '{advice}'"):
+        importlib.import_module(f"lure.adapters.{package}")
