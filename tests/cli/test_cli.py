@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lure.cli.entry import build_parser, main
+from lure.cli import main
+from lure.cli.commands import build_parser
 from lure.metrics.corruptions.corruptions import KINDS
 from lure.metrics.evaluation import unpack_hits
 from lure.recipe import Experiment
@@ -256,7 +257,7 @@ def test_a_file_of_the_users_own_is_a_recipe(capsys: pytest.CaptureFixture[str])
 def test_every_field_has_a_flag_and_every_flag_a_help_text() -> None:
     parser = build_parser()
     for command in parser.commands.values():
-        for action in command._actions:
+        for action in command.complete()._actions:
             assert action.help
     flags = set(parser.commands["run"]._option_string_actions)
     assert {f"--{name.replace('_', '-')}" for name in Experiment.__dataclass_fields__} <= flags
