@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lure.cli.experiment_flags import add_experiment, experiment_of, placement_of, runs_folder
@@ -28,18 +30,16 @@ def add_flags(parser: Parser) -> None:
 
 def compare_command(arguments: argparse.Namespace) -> None:
     """Run every pair of policy and seed, evaluate the last versions, and print table, verdict and plot."""
+    experiment = experiment_of(arguments)  # first: what is refused should not wait for the imports
+    unlearners, seeds = _unlearners_and_seeds(arguments)
+
     from lure.distributed import joined, process_rank
     from lure.experiment.compare import compare, pairs_of
     from lure.experiment.evaluate import evaluate_finished
-    from lure.report.plots import plot_accuracy_over_stages
     from lure.report.progress import StageProgress
-    from lure.report.records import read_runs
-    from lure.report.table import comparison_table, report_console
-    from lure.report.verdict import verdict
 
-    experiment, placement = experiment_of(arguments), placement_of(arguments)
+    placement = placement_of(arguments)
     out = arguments.out or runs_folder(arguments.recipe)
-    unlearners, seeds = _unlearners_and_seeds(arguments)
     pairs = pairs_of(unlearners, seeds)
 
     def show(unlearner: str, seed: int, moment: "Moment") -> None:
@@ -53,6 +53,15 @@ def compare_command(arguments: argparse.Namespace) -> None:
         if process_rank():
             return
     evaluate_finished(directories, placement, experiment.model)
+    _print_comparison(directories, out)
+
+
+def _print_comparison(directories: Sequence[Path], out: Path) -> None:
+    from lure.report.plots import plot_accuracy_over_stages
+    from lure.report.records import read_runs
+    from lure.report.table import comparison_table, report_console
+    from lure.report.verdict import verdict
+
     runs, console = read_runs(directories), report_console()
     console.print(comparison_table(runs, console.width))
     print(f"\n{verdict(runs)}")

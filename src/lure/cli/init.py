@@ -18,7 +18,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--test", metavar="FILE", type=Path, help="labelled data that are measured, too, but decide nothing"
     )
-    gate = "when a new version is accepted (shares in [0, 1]; the first always is)"
+    gate = "the gate: when a version after the first is refused (shares in [0, 1])"
     add_fields(parser, gate, Gate, list(Gate.__dataclass_fields__), into="gate", with_defaults=True)
     training = "how the model is trained, now and at every update"
     add_fields(parser, training, Recipe, list(Recipe.__dataclass_fields__), into="fields", with_defaults=True)

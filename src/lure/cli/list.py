@@ -33,7 +33,8 @@ def list_command(arguments: argparse.Namespace) -> None:
         for option, meaning in _options(maker):
             _print_indented(f"{option}  {meaning}".rstrip(), " " * 8, hanging=" " * 4)
             example = example or f"{name}:{option}".split("|")[0]
-    print(f"\nOptions are shown with their defaults. Write them after the name, as in {example}")
+    print()
+    _print_indented(f"Options are shown with their defaults. Write them after the name, as in {example}", "")
 
 
 def _print_indented(text: str, indent: str, hanging: str = "") -> None:

@@ -178,7 +178,7 @@ def add_workers(parser: argparse._ActionsContainer) -> None:
         metavar="N",
         type=int,
         default=0,
-        help="processes that read data too large for memory (default 0: none beside this one)",
+        help="processes that read data too large for memory (default 0: this one reads them)",
     )
 
 
@@ -187,10 +187,10 @@ def add_model(parser: Parser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="package.module:function, once more, if the network is your own code",
+        help="package.module:function; needed only if the network is your own code",
     )
 
 
 def add_json(parser: Parser) -> None:
     """Add --json."""
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -14,6 +14,8 @@ def add_flags(parser: Parser) -> None:
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Run the experiment, evaluate its last version, and print a table of its stages."""
+    experiment = experiment_of(arguments)  # first: a recipe that is refused should not wait for the imports
+
     from lure.distributed import joined, process_rank
     from lure.experiment.compare import pair_directory
     from lure.experiment.evaluate import evaluate_finished
@@ -23,7 +25,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     from lure.report.records import read_run
     from lure.report.table import report_console, run_table
 
-    experiment, placement = experiment_of(arguments), placement_of(arguments)
+    placement = placement_of(arguments)
     out = arguments.out or pair_directory(runs_folder(arguments.recipe), experiment.unlearner, experiment.seed)
     label = f"{policy_name(experiment.unlearner)}, seed {experiment.seed}"
     with joined(arguments.device, out) as (device, mine):
