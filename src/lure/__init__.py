@@ -2,49 +2,166 @@
 
 Learn, unlearn, relearn: before each new fit, forget what matters least. `unlearn_` is the one line for a training loop
 of your own; `Learner` runs the whole cycle over a directory on disk; the command `lure` runs, compares and reports.
+
+A name is imported when it is first used (PEP 562), so `import lure` is quick and loads only what a program needs.
 """
 
-from importlib.metadata import version
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from lure.data.examples import Examples, Split
-from lure.data.replay import BufferReplay, FullReplay, LastReplay, NoReplay
-from lure.data.stream import mega_batches
-from lure.errors import InputError
-from lure.learner.learner import Learner
-from lure.metrics import cumulative_error, expected_calibration_error
-from lure.recipe import Experiment, Recipe
-from lure.store.stage import Stage
-from lure.unlearn import UnlearnReport, unlearn_
-from lure.unlearners import *  # noqa: F403 - every registered method, by its class name
-from lure.unlearners import UNLEARNERS, Context, Unlearner
-from lure.weights.reinit import reinitialize_
-from lure.weights.saliency import snip_saliency
-from lure.weights.selection import lowest_fraction
+if TYPE_CHECKING:  # for type checkers and editors; a test compares this list with the two below
+    from lure.data.examples import Examples, Split
+    from lure.data.replay import BufferReplay, FullReplay, LastReplay, NoReplay
+    from lure.data.stream import mega_batches
+    from lure.errors import InputError
+    from lure.experiment.compare import compare
+    from lure.experiment.run import run
+    from lure.learner.learner import Learner
+    from lure.metrics.anytime import cumulative_error
+    from lure.metrics.calibration import expected_calibration_error
+    from lure.metrics.evaluation import evaluate
+    from lure.recipe import Experiment, Recipe
+    from lure.store.stage import Stage
+    from lure.unlearn import UnlearnReport, unlearn_
+    from lure.unlearners import (
+        UNLEARNERS,
+        Context,
+        Dash,
+        Fire,
+        FisherReset,
+        HeadReset,
+        KnowledgeEvolution,
+        LaterLayers,
+        Lure,
+        MagnitudeReset,
+        RandomReset,
+        Redo,
+        Scratch,
+        ShrinkPerturb,
+        Unlearner,
+        WarmStart,
+    )
+    from lure.weights.reinit import reinitialize_
+    from lure.weights.saliency import snip_saliency
+    from lure.weights.selection import lowest_fraction
 
-__version__ = version("lure-torch")
+    __version__: str
 
 __all__ = [
     "UNLEARNERS",
     "BufferReplay",
     "Context",
+    "Dash",
     "Examples",
     "Experiment",
+    "Fire",
+    "FisherReset",
     "FullReplay",
+    "HeadReset",
     "InputError",
+    "KnowledgeEvolution",
     "LastReplay",
+    "LaterLayers",
     "Learner",
+    "Lure",
+    "MagnitudeReset",
     "NoReplay",
+    "RandomReset",
     "Recipe",
+    "Redo",
+    "Scratch",
+    "ShrinkPerturb",
     "Split",
     "Stage",
     "UnlearnReport",
     "Unlearner",
+    "WarmStart",
+    "compare",
     "cumulative_error",
+    "evaluate",
     "expected_calibration_error",
     "lowest_fraction",
     "mega_batches",
     "reinitialize_",
+    "run",
     "snip_saliency",
     "unlearn_",
-    *(maker.__name__ for maker in UNLEARNERS.values()),
 ]
+
+# Where the names are: module -> names.
+_HOME = {
+    "data.examples": ("Examples", "Split"),
+    "data.replay": ("BufferReplay", "FullReplay", "LastReplay", "NoReplay"),
+    "data.stream": ("mega_batches",),
+    "errors": ("InputError",),
+    "experiment.compare": ("compare",),
+    "experiment.run": ("run",),
+    "learner.learner": ("Learner",),
+    "metrics.anytime": ("cumulative_error",),
+    "metrics.calibration": ("expected_calibration_error",),
+    "metrics.evaluation": ("evaluate",),
+    "recipe": ("Experiment", "Recipe"),
+    "store.stage": ("Stage",),
+    "unlearn": ("UnlearnReport", "unlearn_"),
+    "unlearners": (
+        "UNLEARNERS",
+        "Context",
+        "Dash",
+        "Fire",
+        "FisherReset",
+        "HeadReset",
+        "KnowledgeEvolution",
+        "LaterLayers",
+        "Lure",
+        "MagnitudeReset",
+        "RandomReset",
+        "Redo",
+        "Scratch",
+        "ShrinkPerturb",
+        "Unlearner",
+        "WarmStart",
+    ),
+    "weights.reinit": ("reinitialize_",),
+    "weights.saliency": ("snip_saliency",),
+    "weights.selection": ("lowest_fraction",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+# `import lure; lure.metrics.accuracy(...)` works without a further import.
+_SUBMODULES = (
+    "data",
+    "distributed",
+    "errors",
+    "experiment",
+    "learner",
+    "metrics",
+    "models",
+    "randomness",
+    "recipe",
+    "settings",
+    "store",
+    "training",
+    "unlearn",
+    "unlearners",
+    "weights",
+    "words",
+)
+
+if not TYPE_CHECKING:  # a type checker would take it for a promise that every name exists
+
+    def __getattr__(name):
+        """Import a name when it is first used, and keep it."""
+        if name in _MODULE_OF:
+            value = getattr(import_module(f"lure.{_MODULE_OF[name]}"), name)
+        elif name in _SUBMODULES:
+            value = import_module(f"lure.{name}")
+        elif name == "__version__":
+            value = import_module("importlib.metadata").version("lure-torch")
+        else:
+            raise AttributeError(f"module 'lure' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES, "__version__"})

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -10,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lure.cli.entry import build_parser, main
+from lure.cli import main
+from lure.cli.commands import COMMANDS, build_parser
 from lure.metrics.corruptions import KINDS
 from lure.metrics.hits import unpack_hits
 from lure.recipe import Experiment
 
+ROOT = Path(__file__).parents[2]
 QUICK = ["--epochs", "1", "--num-mega-batches", "2", "--mega-batch-size", "40", "--test-limit", "50", "--threads", "1"]
 
 
@@ -256,19 +260,47 @@ def test_a_file_of_the_users_own_is_a_recipe(capsys: pytest.CaptureFixture[str])
 def test_every_field_has_a_flag_and_every_flag_a_help_text() -> None:
     parser = build_parser()
     for command in parser.commands.values():
-        for action in command._actions:
+        for action in command.complete()._actions:
             assert action.help
     flags = set(parser.commands["run"]._option_string_actions)
     assert {f"--{name.replace('_', '-')}" for name in Experiment.__dataclass_fields__} <= flags
 
 
-def test_help_fits_and_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def shown_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as leaving:
-        main(["--help"])
+        main([*words, "--help"])
     assert leaving.value.code == 0
-    text = capsys.readouterr().out
-    for command in build_parser().commands:
+    return capsys.readouterr().out
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown_help([], capsys)
+    for command in COMMANDS:
         assert f"\n    {command} " in text
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, shown_help(command.split(), capsys).splitlines())) <= 80
+
+
+@pytest.mark.parametrize("what", ["data", "models", "unlearners", "recipes"])
+def test_lists_fit_80_columns(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list", what]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_the_flags_of_records_are_kept_apart() -> None:
+    parser = build_parser()
+    words = ["init", "here", "--holdout", "data.npz", "--margin", "0.02", "--lr", "0.5", "--epochs", "3"]
+    arguments = parser.parse_all(words)
+    assert arguments.gate == {"margin": "0.02"}
+    assert arguments.fields == {"lr": "0.5", "epochs": "3"}
+    assert parser.parse_all(words[:4]).fields == {}  # nothing of one call is left in the next
 
 
 def start(*words: str, **environment: str) -> subprocess.Popen[str]:
@@ -315,6 +347,30 @@ def test_interrupted_says_how_to_go_on_and_another_process_waits_its_turn(capsys
     assert again.communicate(timeout=60)[1].startswith("interrupted")
     epochs.append(json.loads(checkpoint.read_text().splitlines()[0])["epoch"])
     assert epochs == sorted(set(epochs))  # each went on from where the one before it was
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("program", ["-m lure run --out here", f"{ROOT / 'LURE_main.py'} --seed 1"])
+def test_an_interruption_while_modules_load_is_one_line(program: str, number: signal.Signals) -> None:
+    if number == signal.SIGINT and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        pytest.skip("a child would ignore it, too")
+    Path("packages").mkdir()
+    slow = "import time\nfrom pathlib import Path\nPath('loading').touch()\ntime.sleep(60)\n"
+    Path("packages", "torch.py").write_text(slow)  # takes the place of the real one, and forever
+    process = subprocess.Popen(
+        [sys.executable, *shlex.split(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(["packages", *sys.path])},
+    )
+    while not Path("loading").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    command = {"-m": "lure run --out here"}.get(program.split()[0], "python LURE_main.py --seed 1")
+    assert (process.returncode, out, err) == (130, "", f"interrupted; go on with: {command}\n")
 
 
 def test_what_a_killed_process_left_goes_and_what_is_the_users_own_stays() -> None:

@@ -6,34 +6,23 @@ import os
 import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import pytest
 import torch
 from miniatures import write_cifar10_binary, write_cifar10_python, write_cifar100_binary, write_restricted_imagenet
 
-from lure.cli.entry import build_parser
-from lure.cli.released import (
-    ONLY_ALMA,
-    ONLY_LURE,
-    SHARED,
-    Command,
-    Script,
-    flags_of,
-    main,
-    notes_on,
-    placement_of,
-    run_directory_of,
-    to_experiment,
-)
+from lure.cli.commands import build_parser
+from lure.cli.released import main, notes_on, placement_of, run_directory_of, to_experiment
+from lure.cli.released_flags import ONLY_ALMA, ONLY_LURE, SHARED, Call, Script, flags_of
 from lure.data.replay import build_replay
 from lure.errors import InputError
+from lure.experiment.run import run
 from lure.recipe import Experiment, load_experiment, shipped_recipes
-from lure.report.progress import StageProgress
-from lure.training.fit import Moment
 from lure.unlearners import build_unlearner
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +34,8 @@ CIFAR = f"{COMMON} --log-dir LOGS --dataset cifar10 --arch resnet18 --batch_size
 IMAGENET = f"{COMMON} --imagenet_path IMAGENET --dataset restricted_imagenet --arch resnet50 --batch_size 128"
 
 
-def call(words: str, script: Script = "LURE_main.py") -> Command:
-    return Command.parse(script, shlex.split(words))
+def call(words: str, script: Script = "LURE_main.py") -> Call:
+    return Call.parse(script, shlex.split(words))
 
 
 def experiment(words: str, script: Script = "LURE_main.py") -> Experiment:
@@ -216,7 +205,7 @@ NOTES = {
     "--imagenet_arch": ["--imagenet_arch has no effect: resnet20s has one stem"],
     "--decreasing_lr 3": ["--decreasing_lr has no effect: --gamma is 1"],
     "--decreasing_lr 3 --gamma 0.1": [],
-    "-snip_no_replay": ["-snip_no_replay has no effect: the saliency is read on the new mega-batch anyhow"],
+    "-snip_no_replay": ["-snip_no_replay has no effect: the saliency is read on the new mega-batch anyway"],
     "-snip_no_replay --as_released": [],
     "--use_fc --as_released": ["--use_fc has no effect: the released code looks for a layer that no network there has"],
     "-one_replay --dataset cifar100 --as_released": [
@@ -246,7 +235,7 @@ def test_what_is_said_about_the_warm_started_script() -> None:
     assert notes_on(call(f"{QUIET} --as_released --decreasing_lr 3", "ALMA.py")) == [
         "--decreasing_lr has no effect: the released ALMA.py never decays"
     ]
-    assert notes_on(call("")) == ["the seed is 0, for --seed was not given"]
+    assert notes_on(call("")) == ["the seed is 0, because --seed was not given"]
 
 
 def test_the_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +256,7 @@ def test_every_flag_is_accepted(script: Script) -> None:
         words.append(flag.name)
         if flag.default is not False:
             words.append("7")
-    parsed = Command.parse(script, words)
+    parsed = Call.parse(script, words)
     assert parsed.given == set(flags_of(script))
     assert all(parsed[key] in (True, 7, "7") for key in parsed.given)
 
@@ -327,21 +316,20 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the commands run narrow ResNets, on small images."""
-    made = to_experiment
-
-    def smaller(call: Command) -> Experiment:
-        experiment = made(call)
-        size = ":size=32" if experiment.dataset == "restricted-imagenet" else ""
-        return dataclasses.replace(experiment, dataset=experiment.dataset + size, model="resnet18:width=2")
-
-    monkeypatch.setattr("lure.cli.released.to_experiment", smaller)
-
-
 def without_wandb() -> dict[str, str]:
     """The environment without what wandb left in it, such as the address of another test's service."""
     return {key: value for key, value in os.environ.items() if "WANDB" not in key}
+
+
+def script(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run LURE_main.py in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "LURE_main.py"), *shlex.split(words)],
+        env=without_wandb() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def ledger(directory: str) -> list[dict[str, object]]:
@@ -352,13 +340,7 @@ def test_the_documented_command_runs_as_it_stands(data: Path) -> None:
     """Paths are filled in, and what costs hours is asked for smaller by flags that follow; wandb is offline."""
     pytest.importorskip("wandb")
     words = CIFAR.replace("DATA", str(data)).replace("LOGS", "logs").replace("SAVED", "saved").replace("NAME", "try")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "LURE_main.py"), *shlex.split(f"{words} {SMALL}")],
-        env={**without_wandb(), "WANDB_MODE": "offline", "WANDB_API_KEY": "k" * 40},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = script(f"{words} {SMALL}", WANDB_MODE="offline", WANDB_API_KEY="k" * 40)
     assert done.returncode == 0, done.stderr
     lines = ledger("saved")
     errors = [line["error_count"] for line in lines]
@@ -374,25 +356,35 @@ def test_the_documented_command_runs_as_it_stands(data: Path) -> None:
     assert not [path for path in written if b"k" * 40 in path.read_bytes()]
 
 
-def test_without_a_login_the_documented_command_says_what_to_do(
-    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_login_the_documented_command_says_what_to_do(data: Path) -> None:
     pytest.importorskip("wandb")
-    monkeypatch.setattr("lure.experiment.trackers._wandb_has_login", lambda: False)
-    assert main("LURE_main.py", shlex.split(CIFAR.replace("DATA", str(data)).replace("SAVED", "saved"))) == 2
-    captured = capsys.readouterr()
-    errors = [line for line in captured.err.splitlines() if not line.startswith("note: ")]
+    home = str(Path("home").resolve())  # where nobody has logged in
+    done = script(CIFAR.replace("DATA", str(data)).replace("SAVED", "saved"), HOME=home, USERPROFILE=home)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
     assert len(errors) == 1
     assert errors[0].startswith("error: nobody is logged in to Weights & Biases: run 'wandb login', or set WANDB_MODE")
-    assert captured.out == ""
+    assert done.stdout == ""
     assert not Path("saved").exists()
 
 
-def test_the_imagenet_command_runs(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As documented without the tracker; the network is a small one, and the images are smaller."""
-    narrow(monkeypatch)
+def imagenet_words(data: Path) -> list[str]:
+    """The documented command without the tracker; what costs hours is asked for smaller by flags that follow."""
     words = IMAGENET.replace("IMAGENET", str(data / "imagenet")).replace("SAVED", "saved").replace(" -wb", "")
-    assert main("LURE_main.py", shlex.split(f"{words} {SMALL}")) == 0
+    return shlex.split(f"{words} {SMALL}")
+
+
+def test_the_imagenet_command_runs(data: Path) -> None:
+    """What the command asks for, on smaller images, because those of 224 pixels take half a minute."""
+    asked = Call.parse("LURE_main.py", imagenet_words(data))
+    small = dataclasses.replace(to_experiment(asked), dataset="restricted-imagenet:size=32")
+    run(small, run_directory_of(asked), placement=placement_of(asked))
+    assert [line["test_examples"] for line in ledger("saved")] == [69] * 3
+
+
+@pytest.mark.slow
+def test_the_imagenet_command_runs_on_images_of_full_size(data: Path) -> None:
+    assert main("LURE_main.py", [*imagenet_words(data), "--arch", "convnet"]) == 0
     assert [line["test_examples"] for line in ledger("saved")] == [69] * 3
 
 
@@ -405,13 +397,8 @@ def test_the_warm_started_script_runs(data: Path, capsys: pytest.CaptureFixture[
     assert "saved in runs/a_b_c" in captured.out.replace("\\", "/")
 
 
-@pytest.mark.parametrize(
-    "flags", ["--use_snip", "--use_randinit", "--use_llf --arch resnet18", "-buffer_replay", "-wb"]
-)
-def test_it_runs_as_released(flags: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lure.experiment.run.require_tracker", lambda tracking: None)
-    monkeypatch.setattr("lure.experiment.trackers._backend", lambda *_: MagicMock())
-    narrow(monkeypatch)
+@pytest.mark.parametrize("flags", ["--use_snip", "--use_randinit", "-buffer_replay"])
+def test_it_runs_as_released(flags: str, data: Path) -> None:
     words = f"--data {data} --save_dir saved --as_released {SMALL} {flags}"
     assert main("LURE_main.py", shlex.split(words)) == 0
     lines = ledger("saved")
@@ -419,24 +406,73 @@ def test_it_runs_as_released(flags: str, data: Path, monkeypatch: pytest.MonkeyP
     assert [line["validation_examples"] for line in lines][:1] == [2]
 
 
+def test_the_released_later_layers_run(data: Path) -> None:
+    """In a narrow network: the released layer is one of resnet18."""
+    asked = call(f"--data {data} --as_released --save_dir saved {SMALL} --use_llf --arch resnet18")
+    narrow = dataclasses.replace(to_experiment(asked), model="resnet18:width=2")
+    run(narrow, run_directory_of(asked), placement=placement_of(asked))
+    assert {line["unlearner"] for line in ledger("saved")} == {"later-layers:first_layer=layer3.0.conv1"}
+
+
+# Stands for the tracker's package, and writes down what it is told.
+WANDB = """
+import json
+from types import SimpleNamespace
+
+def setup():
+    return SimpleNamespace(settings=SimpleNamespace(mode="offline"))
+
+def note(what, values):
+    with open("told.jsonl", "a") as file:
+        print(json.dumps([what, values]), file=file)
+
+def init(**settings):
+    note("init", settings)
+    return SimpleNamespace(
+        log=lambda values, step: note("log", {**values, "step": step}), finish=lambda: note("finish", None)
+    )
+
+config = SimpleNamespace(update=lambda values, **options: note("config", values))
+"""
+
+
+def test_the_tracker_is_told_of_the_run(data: Path) -> None:
+    Path("packages").mkdir()
+    Path("packages", "wandb.py").write_text(WANDB)
+    words = f"--data {data} --save_dir saved --as_released {SMALL} -wb --run named --project_name mine --log-dir logs"
+    done = script(words, PYTHONPATH=os.pathsep.join(["packages", *sys.path]))
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in Path("told.jsonl").read_text().splitlines()]
+    assert [what for what, _ in told] == ["init", "config", *["log"] * 6, "finish"]  # an epoch and a stage, three times
+    assert told[0][1] == {"project": "mine", "name": "named", "dir": str(Path("logs").resolve())}
+    assert told[1][1]["unlearner"] == "warm-start"
+    assert told[-2][1]["stage/accuracy"] == ledger("saved")[-1]["accuracy"]
+
+
 # Going on
 
 
-def test_a_stopped_run_goes_on_with_resume(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = shlex.split(f"--data {data} --use_snip --as_released -buffer_replay {SMALL}")
-    assert main("LURE_main.py", [*words, "--save_dir", "whole"]) == 0
-    real = StageProgress.show
-
-    def stop(self: StageProgress, label: str, moment: Moment) -> None:
-        if moment.stage == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(StageProgress, "show", stop)
-    assert main("LURE_main.py", [*words, "--save_dir", "stopped"]) == 130
-    assert len(ledger("stopped")) == 1
-    monkeypatch.setattr(StageProgress, "show", real)
-    checkpoint = "stopped/versions/0001/model.safetensors"
-    assert main("LURE_main.py", [*words, "--resume", "--checkpoint", checkpoint]) == 0
+def test_a_stopped_run_says_how_to_go_on_and_goes_on_with_resume(data: Path) -> None:
+    words = f"--data {data} --use_snip --as_released -buffer_replay {SMALL} --epochs 2"
+    assert script(f"{words} --save_dir whole").returncode == 0
+    stopped = shlex.split(f"{words} --save_dir stopped")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "LURE_main.py"), *stopped],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not Path("stopped/ledger.jsonl").is_file():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    errors = [line for line in err.splitlines() if not line.startswith("note: ")]
+    assert errors == [f"interrupted; go on with: python LURE_main.py {shlex.join(stopped)}"]
+    assert len(ledger("stopped")) < 3
+    done = script(f"{words} --resume --checkpoint stopped/versions/0001/model.safetensors")
+    assert done.returncode == 0, done.stderr
     weights = [Path(name, "versions", "0003", "model.safetensors").read_bytes() for name in ("whole", "stopped")]
     assert weights[0] == weights[1]
 
@@ -464,7 +500,7 @@ def test_a_save_dir_to_resume_is_the_run_directory_itself(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../..", ".hidden", "C:\\runs"])
 def test_a_runs_name_stays_inside_the_folder_of_runs(name: str) -> None:
-    folder = run_directory_of(Command.parse("LURE_main.py", ["--run", name]))
+    folder = run_directory_of(Call.parse("LURE_main.py", ["--run", name]))
     assert folder.parts[0] == "runs"
     assert len(folder.parts) == 2
     assert not folder.name.startswith(".")
@@ -474,17 +510,6 @@ def test_a_number_of_workers_is_checked(data: Path, capsys: pytest.CaptureFixtur
     assert main("LURE_main.py", shlex.split(f"--data {data} --save_dir saved --workers -1 {SMALL}")) == 2
     assert capsys.readouterr().err == "error: workers must be at least 0, got -1\n"
     assert not Path("saved").exists()
-
-
-def test_an_interrupted_command_says_how_to_go_on(
-    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("lure.cli.released.run", stop)
-    assert main("LURE_main.py", ["--data", str(data), "--seed", "1"]) == 130
-    assert capsys.readouterr().err == f"interrupted; go on with: python LURE_main.py --data {data} --seed 1\n"
 
 
 def test_missing_data_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -539,12 +564,11 @@ def test_the_commands_of_the_page_are_understood(line: str) -> None:
         script, *flags = words
         assert (ROOT / script).is_file()
         if script in ("LURE_main.py", "ALMA.py"):
-            to_experiment(Command.parse("ALMA.py" if script == "ALMA.py" else "LURE_main.py", flags))
+            to_experiment(Call.parse("ALMA.py" if script == "ALMA.py" else "LURE_main.py", flags))
         return
     parsed = vars(build_parser().parse_all(words))
     if parsed["command"] in ("run", "compare"):
-        given = {key.removeprefix("field_"): value for key, value in parsed.items() if key.startswith("field_")}
-        load_experiment(parsed["recipe"], {key: value for key, value in given.items() if value is not None})
+        load_experiment(parsed["recipe"], parsed["fields"])
         for unlearner in parsed.get("unlearners", "lure").split(","):
             build_unlearner(unlearner)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError
-from lure.words import dtype_name
+from lure.words import count, dtype_name
 
 HASH_ROWS = 4096
 

@@ -1,0 +1,49 @@
+"""`lure init`: create a directory that is kept current."""
+
+import argparse
+from pathlib import Path
+
+from lure.cli.parser import Command, Parser, add_directory, add_fields
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `lure init`."""
+    from lure.learner.gate import Gate
+    from lure.recipe import Recipe
+
+    add_directory(parser)
+    parser.add_argument(
+        "--holdout", metavar="FILE", type=Path, required=True, help="labelled data on which every version is judged"
+    )
+    parser.add_argument(
+        "--test", metavar="FILE", type=Path, help="labelled data that are measured, too, but decide nothing"
+    )
+    gate = "the gate: when a version after the first is refused (shares in [0, 1])"
+    add_fields(parser, gate, Gate, list(Gate.__dataclass_fields__), into="gate", with_defaults=True)
+    training = "how the model is trained, now and at every update"
+    add_fields(parser, training, Recipe, list(Recipe.__dataclass_fields__), into="fields", with_defaults=True)
+
+
+def init_command(arguments: argparse.Namespace) -> None:
+    """Create the directory, and print what to do next."""
+    from lure.learner import production
+    from lure.learner.gate import Gate
+    from lure.recipe import Recipe
+
+    production.init(
+        arguments.directory,
+        arguments.holdout,
+        independent=arguments.test,
+        recipe=Recipe(**arguments.fields),
+        gate=Gate(**arguments.gate),
+    )
+    print(f"{arguments.directory} is ready; give it the first chunk: lure update {arguments.directory} DATA")
+
+
+COMMAND = Command(
+    summary="Create a directory that is kept current: fix the holdout, the gate and how to train.",
+    add_flags=add_flags,
+    run=init_command,
+    usage="lure init DIR --holdout FILE [--test FILE] [--model NAME]\n"
+    "                 [--unlearner NAME] [any flag below]",
+)

@@ -1,0 +1,37 @@
+"""`lure predict`: the class and the probabilities of each example."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lure.cli.parser import Command, Parser, add_device, add_directory, add_model, add_version_flag
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `lure predict`."""
+    add_directory(parser)
+    parser.add_argument("data", metavar="DATA", type=Path, help="data as for lure update; labels are not needed")
+    parser.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="form of the output (default csv)")
+    add_version_flag(parser, "predict with")
+    add_model(parser)
+    add_device(parser)
+
+
+def predict_command(arguments: argparse.Namespace) -> None:
+    """Write one line for each example to standard output."""
+    from lure.data.sources.files import load_examples
+    from lure.learner.version import Version, write_predictions
+
+    version = Version.load(arguments.directory, arguments.number, model=arguments.model, device=arguments.device)
+    task = version.task
+    examples = load_examples(
+        arguments.data, task.class_names or None, task.input_shape, labelled=False, columns=task.columns
+    )
+    write_predictions(version, examples, sys.stdout, arguments.format)
+
+
+COMMAND = Command(
+    summary="Print the class and the probabilities of each example, as the version in use predicts them.",
+    add_flags=add_flags,
+    run=predict_command,
+)

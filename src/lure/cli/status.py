@@ -1,0 +1,80 @@
+"""`lure status`: what a run directory holds."""
+
+import argparse
+import json
+from typing import Any
+
+from lure.cli.parser import Command, Parser, add_directory, add_json
+from lure.errors import printable
+from lure.words import count, percent
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `lure status`."""
+    add_directory(parser)
+    add_json(parser)
+
+
+def status_command(arguments: argparse.Namespace) -> None:
+    """Print the versions as a table, and below it holdout, waiting chunks, refusals and events."""
+    from lure.learner import production
+    from lure.store.durable import to_json
+
+    facts = production.status(arguments.directory)
+    if arguments.json:
+        print(json.dumps(json.loads(to_json(facts)), indent=2, ensure_ascii=False))
+        return
+    _print_versions(facts)
+
+
+def _print_versions(facts: dict[str, Any]) -> None:
+    from lure.report.table import empty_table, report_console
+
+    table = empty_table()
+    table.title = f"{facts['directory']}: {facts['model']}, {facts['unlearner']}"
+    table.caption = "holdout: share of it right; chunk before: share of the chunk that the version before had right"
+    for heading in ("version", "status", "from", "chunk", "new", "trained\non", "holdout\n%", "chunk\nbefore\n%"):
+        table.add_column(heading, justify="left" if heading in ("status", "chunk") else "right", no_wrap=True)
+    for heading in ("ECE\n%", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for version in facts["versions"]:
+        before = (version["arrival"] or {}).get("prequential_accuracy")
+        table.add_row(
+            str(version["version"]),
+            version["status"],
+            str(version["parent"] or "-"),
+            version["data_fingerprint"][:8],
+            str(version["data_examples"]),
+            str(version["train_examples"]),
+            percent(version["accuracy"], 2),
+            percent(before, 2),
+            percent(version["expected_calibration_error"], 2),
+            f"{version['train_seconds'] + version['unlearn_seconds']:.1f}",
+        )
+    console = report_console()
+    console.print(table)
+    for line in _status_lines(facts):
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def _status_lines(facts: dict[str, Any]) -> list[str]:
+    lines = [f"in use: version {facts['current_version']}" if facts["current_version"] else "there is no version yet"]
+    if facts["holdout"]:
+        examples, uses = count(facts["holdout"]["examples"], "example"), count(facts["holdout_uses"], "time")
+        lines.append(f"holdout: {examples}, used {uses}")
+    if facts["running"]:
+        epochs = count(facts["running"]["epochs_done"], "epoch")
+        lines.append(f"interrupted: stage {facts['running']['stage']}, {epochs} done")
+    if facts["waiting_chunks"]:
+        lines.append(f"chunks that the next update takes in: {len(facts['waiting_chunks'])}")
+    for version in facts["versions"]:
+        reasons = (version["decision"] or {"reasons": []})["reasons"]
+        lines += [f"version {version['version']} was refused: {reason}" for reason in reasons]
+    for event in facts["events"]:
+        which = event.get("version") or ", ".join(map(str, event["versions"]))
+        reason = f" ({event['reason']})" if event.get("reason") else ""
+        lines.append(f"{event['committed_at']}: {event['event']} {which}{reason}")
+    return lines
+
+
+COMMAND = Command(summary="Show versions, data, metrics, cost and decisions.", add_flags=add_flags, run=status_command)
