@@ -13,7 +13,7 @@ import numpy as np
 
 import lure
 from lure.data.sources import load_examples
-from lure.learner.production import accept, init, rollback, status, update, verify
+from lure.learner.production import accept, init, rollback, status, update
 
 
 def save(path: Path, seed: int, count: int, shift: int = 0) -> Path:
@@ -48,4 +48,3 @@ with tempfile.TemporaryDirectory() as temporary:
 
     new = load_examples(save(folder / "new.npz", 9, 5))
     print("predictions:", lure.Learner.open(model).predict(new).argmax(1).tolist(), "labels:", new.labels.tolist())
-    print("damaged files:", list(verify(model)) or "none")
