@@ -1,3 +1,5 @@
+"""docs/evaluation.md: its examples run, and it names every metric and corruption."""
+
 import doctest
 from pathlib import Path
 
