@@ -23,7 +23,7 @@ from lure.experiment.compare import is_complete, pair_directory
 from lure.experiment.run import Placement, open_dataset, run
 from lure.learner.learner import Learner
 from lure.recipe import Experiment, load_experiment
-from lure.training.fit import Moment
+from lure.training.fit import Progress
 
 POLICIES = {
     "lure": ("cifar10", None),
@@ -52,7 +52,7 @@ def main() -> int:
     arguments = parser.parse_args()
     end = time.monotonic() + arguments.seconds
 
-    def watch(moment: Moment) -> None:
+    def watch(moment: Progress) -> None:
         if time.monotonic() > end:
             raise TimeIsUp
 

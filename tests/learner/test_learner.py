@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lure import Examples, InputError, Learner, Recipe, Split, Stage
-from lure.training.fit import Moment
+from lure.training.fit import Progress
 
 TIMING = {"unlearn_seconds", "train_seconds", "committed_at"}
 
@@ -103,7 +103,7 @@ def test_a_stage_interrupted_in_any_epoch_goes_on_exactly(name: str, tmp_path: P
     model = dropout_net if recipe.model == "tests_dropout" else None
 
     def learn(directory: Path, stop: tuple[int, int] | None) -> None:
-        def watch(moment: Moment) -> None:
+        def watch(moment: Progress) -> None:
             if stop == (moment.stage, moment.epoch):
                 raise KeyboardInterrupt
 
@@ -142,7 +142,7 @@ def test_a_stage_interrupted_while_it_is_measured_need_not_train_again(tmp_path:
         # Once the last epoch has ended, all that still reads the network is the measuring.
         learner.learn(CHUNKS[1], on_epoch=lambda epoch: armed.append(1) if epoch.epoch == RECIPE.epochs else None)
     armed.clear()
-    trained: list[Moment] = []
+    trained: list[Progress] = []
     for directory, watch in (("straight", None), ("stopped", trained.append)):
         with opened(directory) as learner:
             learner.learn(CHUNKS[1], watch)
@@ -153,7 +153,7 @@ def test_a_stage_interrupted_while_it_is_measured_need_not_train_again(tmp_path:
 def test_a_checkpoint_is_really_used(tmp_path: Path) -> None:
     epochs = []
 
-    def stop_in_third(moment: Moment) -> None:
+    def stop_in_third(moment: Progress) -> None:
         epochs.append(moment.epoch)
         if moment.epoch == 3:
             raise KeyboardInterrupt

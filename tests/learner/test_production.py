@@ -27,7 +27,7 @@ from lure.learner.production import accept, init, prune, rollback, status, updat
 from lure.learner.version import Version, write_predictions
 from lure.metrics import fit_temperature
 from lure.recipe import Experiment, to_toml
-from lure.training.fit import Moment
+from lure.training.fit import Progress
 
 RECIPE = Recipe(
     model="mlp:width=16:depth=1",
@@ -345,14 +345,14 @@ def test_a_loss_that_becomes_nan_changes_nothing_and_the_learner_goes_on() -> No
     assert weights("run", 2) == weights("twin", 2)
 
 
-def update_until(path: str, chunk: str, stop: Callable[[Moment], None], checkpoint_share: float) -> None:
+def update_until(path: str, chunk: str, stop: Callable[[Progress], None], checkpoint_share: float) -> None:
     """Update as `update` does, with another share of the time for checkpoints."""
     with pytest.raises(KeyboardInterrupt), Learner.open(path, checkpoint_share=checkpoint_share) as learner:
         learner.learn(load(Path(chunk)), stop)
 
 
 def test_a_checkpoint_of_another_chunk_or_another_start_is_not_taken_up() -> None:
-    def stop(moment: Moment) -> None:
+    def stop(moment: Progress) -> None:
         if moment.epoch == 3:
             raise KeyboardInterrupt
 
@@ -374,7 +374,7 @@ def test_a_checkpoint_of_another_chunk_or_another_start_is_not_taken_up() -> Non
 
 
 def test_an_interrupt_saves_the_last_finished_epoch() -> None:
-    def stop(moment: Moment) -> None:
+    def stop(moment: Progress) -> None:
         if moment.epoch == 4:
             raise KeyboardInterrupt
 

@@ -11,7 +11,7 @@ from lure.cli.parser import Command, Parser
 from lure.errors import InputError
 
 if TYPE_CHECKING:
-    from lure.training.fit import Moment
+    from lure.training.fit import Progress
 
 COMPARED = "warm-start,scratch,lure,shrink-perturb,dash,dash:shrink_floor=0.05"
 
@@ -42,7 +42,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
     out = arguments.out or runs_folder(arguments.recipe)
     pairs = pairs_of(unlearners, seeds)
 
-    def show(unlearner: str, seed: int, moment: "Moment") -> None:
+    def show(unlearner: str, seed: int, moment: "Progress") -> None:
         number = pairs.index((unlearner, seed)) + 1
         progress.show(f"run {number} of {len(pairs)}: {unlearner}, seed {seed}", moment)
 

@@ -9,7 +9,7 @@ from lure.experiment.run import Placement, _open, open_dataset, run
 from lure.learner.learner import Learner
 from lure.recipe import Experiment, policy_name
 from lure.store.stage import Stage
-from lure.training.fit import Moment
+from lure.training.fit import Progress
 
 
 def compare(
@@ -19,7 +19,7 @@ def compare(
     out: Path | str,
     *,
     placement: Placement | None = None,
-    watch: Callable[[str, int, Moment], None] | None = None,
+    watch: Callable[[str, int, Progress], None] | None = None,
     on_stage: Callable[[str, int, Stage], None] | None = None,
 ) -> list[Path]:
     """Run an experiment for every pair of unlearner and seed, each in `out`/POLICY/seed-N.

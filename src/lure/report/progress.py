@@ -4,13 +4,13 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lure.words import percent
 
 if TYPE_CHECKING:
-    from lure.training.fit import Moment
+    from lure.training.fit import Progress
 
 
 class StageProgress:
@@ -18,14 +18,14 @@ class StageProgress:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr)
-        self._progress: Progress | None = None
+        self._progress: rich_progress.Progress | None = None
         if self._console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-                TextColumn("{task.fields[accuracy]}"),
-                TimeRemainingColumn(),
+            self._progress = rich_progress.Progress(
+                rich_progress.TextColumn("{task.description}"),
+                rich_progress.BarColumn(bar_width=30),
+                rich_progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+                rich_progress.TextColumn("{task.fields[accuracy]}"),
+                rich_progress.TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
             )
@@ -42,7 +42,7 @@ class StageProgress:
         if self._progress:
             self._progress.stop()
 
-    def show(self, label: str, moment: "Moment") -> None:
+    def show(self, label: str, moment: "Progress") -> None:
         """Move the bar to where a fit is; `label` names the run ("lure, seed 0")."""
         if self._progress is None:
             return

@@ -32,7 +32,7 @@ from lure.training.state import FitState, model_tensors, restore_model, restore_
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Progress:
     """Where a fit stands; what progress bars show. `accuracy` is None until the first epoch has ended."""
 
     stage: int
@@ -43,7 +43,7 @@ class Moment:
     accuracy: float | None
 
 
-Watch = Callable[[Moment], None]
+Watch = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ class _Trainer:
             hits += (logits.detach().argmax(1) == labels).sum()
             seen += counts[step - 1]
             if self.watch and step % 20 == 1:
-                self.watch(Moment(stage, epoch, recipe.epochs, step, steps, accuracy))
+                self.watch(Progress(stage, epoch, recipe.epochs, step, steps, accuracy))
             if step == last_step or (deadline is not None and time.perf_counter() >= deadline):
                 break
         losses = sum_over_processes(losses) / number_of_processes()
