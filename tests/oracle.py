@@ -3,6 +3,7 @@
     python tests/oracle.py > before.txt      # before the change
     python tests/oracle.py > after.txt       # after it, on the same machine
     diff before.txt after.txt                # nothing
+    python tests/oracle.py --write           # after a change of numbers that is meant: the file of test_oracle.py
 
 A digest is over the bits of all weights and states, the ledger less its times, and the evaluations. Bits differ from
 machine to machine, so the digests are not stored; `test_oracle.py` keeps the short form, a few numbers of each case
@@ -27,6 +28,7 @@ from safetensors.torch import load_file
 import lure
 from lure.cli import main
 
+SHORT_FORM = Path(__file__).with_name("oracle.json")
 TIMES = ("unlearn_seconds", "train_seconds", "committed_at", "line_sha256", "environment", "sha256", "command")
 
 COMMON = ["--epochs", "2", "--batch-size", "16", "--lr", "0.05", "--milestones", "1", "--threads", "1"]
@@ -278,8 +280,17 @@ def all_digests(folder: Path) -> Iterator[tuple[str, str]]:
     yield from one_line_digests()
 
 
+def write_short_form(folder: Path) -> None:
+    """Write the file that `test_oracle.py` compares with, one case a line."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(short_form(run_case(folder, name)))}" for name in CASES]
+    SHORT_FORM.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
+        if sys.argv[1:] == ["--write"]:
+            write_short_form(Path(place))
+            sys.exit()
         writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
         for case in all_digests(Path(place)):
             writer.writerow(case)
