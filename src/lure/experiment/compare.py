@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lure.experiment.run import Placement, _open, open_dataset, run
-from lure.learner.learner import Learner
+from lure.learner.opening import require_same_recipe
 from lure.recipe import Experiment, policy_name
 from lure.store.stage import Stage
 from lure.training.fit import Progress
@@ -49,7 +49,7 @@ def compare(
         for unlearner, seed in pairs_of(unlearners, seeds)
     ]
     for pair, directory in pairs:
-        Learner.check(directory, pair)
+        require_same_recipe(directory, pair)
     dataset = open_dataset(experiment, placement)
     for pair, directory in pairs:
         if pair.seed == pairs[0][0].seed and not directory.exists():

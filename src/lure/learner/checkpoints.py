@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lure.learner.record import Unlearned
+from lure.learner.mega_batch import MegaBatch
+from lure.learner.opening import Opened
+from lure.learner.record import Running, Unlearned
 from lure.store.durable import parsing
-from lure.store.progress import Progress
+from lure.training.schedule import build_optimizer
 from lure.training.state import FitState, restore_training, training_tensors
 
 ASIDE = ("kept", "average")  # fields of `FitState` that hold tensors
@@ -37,23 +39,34 @@ class Attempt:
     waiting: list[int]
     data_fingerprint: str
 
+    @classmethod
+    def of(cls, opened: Opened, arrived: MegaBatch) -> "Attempt":
+        """Return that of the next stage."""
+        standing = opened.directory.standing
+        return cls(
+            stage=arrived.stage,
+            parent=standing.current,
+            waiting=list(standing.waiting),
+            data_fingerprint=arrived.whole.fingerprint,
+        )
+
 
 class Checkpoints:
     """The checkpoints of one stage.
 
     Args:
-        progress: where they are written.
+        opened: where they are written, and the recipe.
         attempt: what they must agree in.
         share: at most this share of the time goes into writing them.
-        epochs: after the last epoch none is written, for the stage is about to be committed.
     """
 
-    def __init__(self, progress: Progress, attempt: Attempt, share: float, epochs: int) -> None:
-        self._progress, self._attempt, self._share, self._epochs = progress, attempt, share, epochs
+    def __init__(self, opened: Opened, attempt: Attempt, share: float) -> None:
+        self._progress, self._recipe = opened.directory.progress, opened.recipe
+        self._attempt, self._share = attempt, share
         self._unsaved: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
 
-    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[FitState, Unlearned] | None:
-        """Restore model and optimiser from the last checkpoint; return where the fit stood, or None if there is none.
+    def resume(self, model: nn.Module) -> Running | None:
+        """Restore a model, and a new optimiser, from the last checkpoint; None if there is none of this attempt.
 
         Raises:
             InputError: naming the file, if the checkpoint is damaged.
@@ -69,9 +82,10 @@ class Checkpoints:
             group, _, rest = name.partition(".")
             aside[group][rest] = tensors.pop(name)
         with parsing(self._progress.folder):
+            optimizer = build_optimizer(model, self._recipe)
             restore_training(model, optimizer, tensors)
             fitted = {field.name: record[field.name] for field in dataclasses.fields(FitState)}
-            return FitState(**fitted | aside), Unlearned(**record["unlearned"])
+            return Running(optimizer, FitState(**fitted | aside), Unlearned(**record["unlearned"]))
 
     def saver(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, unlearned: Unlearned
@@ -88,7 +102,8 @@ class Checkpoints:
             fitted = dataclasses.asdict(dataclasses.replace(state, kept={}, average={}))
             record = {**dataclasses.asdict(self._attempt), **fitted, "unlearned": dataclasses.asdict(unlearned)}
             self._unsaved = tensors, record
-            if state.epoch == self._epochs or began - last < cost / self._share:
+            # After the last epoch the stage is about to be committed.
+            if state.epoch == self._recipe.epochs or began - last < cost / self._share:
                 return
             self.flush()
             last = time.perf_counter()

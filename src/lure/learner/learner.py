@@ -18,12 +18,12 @@ from lure.data.examples import Examples, Split
 from lure.errors import InputError, require_within
 from lure.learner.arrival import Arrival
 from lure.learner.checkpoints import Attempt, Checkpoints
-from lure.learner.gate import Decision, EarlierVersion, Gate, decide
+from lure.learner.gate import Gate
 from lure.learner.inspection import Inspection
-from lure.learner.measure import measure
+from lure.learner.measure import decide_version, measure
 from lure.learner.mega_batch import MegaBatch
-from lure.learner.opening import Normalization, Opened, agree, choose_device, settle_recipe
-from lure.learner.record import Measured, Offered, Round, Running, record_stage
+from lure.learner.opening import Normalization, Opened, choose_device, settle_recipe
+from lure.learner.record import Offered, Round, Running, record_stage
 from lure.learner.rehearsal import rehearse
 from lure.learner.state import WorkingState
 from lure.learner.task import Task
@@ -34,9 +34,7 @@ from lure.store.ledger import Standing
 from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.training.fit import OnEpoch, Watch, fit
-from lure.training.loader import Loader
 from lure.training.predict import arithmetic, count_flops, predict
-from lure.training.schedule import build_optimizer
 from lure.training.state import FitState
 
 
@@ -68,7 +66,6 @@ class Learner:
         self._checkpoints: Checkpoints | None = None  # of the running stage
         self._inspection: Inspection | None = None  # what earlier chunks hold, where there is a gate
         self._flops_per_example: int | None = None
-        self._test: Loader | None = None
         self._restore()
 
     def _restore(self) -> None:
@@ -150,17 +147,6 @@ class Learner:
             directory.__exit__(type(error), error, error.__traceback__)
             raise
 
-    @classmethod
-    def check(cls, path: Path | str, recipe: Recipe) -> None:
-        """Raise if a directory holds a run of another recipe; nothing is locked or changed.
-
-        Raises:
-            InputError: naming the fields that differ.
-        """
-        directory = RunDirectory(path)
-        if directory.exists:
-            agree(directory, recipe, recipe.model)
-
     def __enter__(self) -> Self:
         return self
 
@@ -220,11 +206,11 @@ class Learner:
         with self._attempt() as number:
             arrived = self._arrive(mega_batch, number)
             arrival = self._inspect(arrived, on_arrival)
-            offered = self._replay(arrived, number)
-            running = self._resume(arrived, number) or unlearn(self.state, arrived, offered)
+            offered = self.state.admit(arrived)
+            running = self._resume(arrived) or unlearn(self.state, arrived, offered)
             fitted = self._fit(offered, running, number, watch, on_epoch)
             measured = measure(self.state, offered, number, fitted)
-            decision = self._decide(measured)
+            decision = decide_version(self.opened, measured)
             return self._commit(Round(arrived, arrival, offered, running, fitted, measured, decision))
 
     def predict(self, inputs: Tensor | Examples) -> Tensor:
@@ -303,21 +289,6 @@ class Learner:
             arrived = arrived.moved_to(self.directory.chunks.store(arrived.whole))
         return arrived
 
-    def _replay(self, arrived: MegaBatch, number: int) -> Offered:
-        """Ask the replay regime what to train on, and read now what is only needed once the training is done.
-
-        An image that is damaged would otherwise cost all of the training.
-        """
-        split, taken_in = self.state.admit(arrived.split, number)
-        test = self.opened.test
-        if self._test is None and test is not None and len(test):
-            self._test = self.state.place(test)
-        offered = Offered(self.state.place(split.train), self.state.place(split.validation), self._test, taken_in)
-        for held_out in (offered.validation, offered.test):
-            if held_out is not None:
-                held_out.load()
-        return offered
-
     def _inspect(self, arrived: MegaBatch, on_arrival: Callable[[Arrival], None] | None) -> Arrival | None:
         """Inspect a new mega-batch before training on it, where there is a gate."""
         if self.opened.gate is None:
@@ -328,19 +299,10 @@ class Learner:
             on_arrival(arrival)
         return arrival
 
-    def _resume(self, arrived: MegaBatch, number: int) -> Running | None:
-        """Take up the stage where the last checkpoint of an interrupted attempt left it; None if there is none."""
-        model = self.state.trained_model()
-        attempt = Attempt(
-            stage=number,
-            parent=self.standing.current,
-            waiting=list(self.standing.waiting),
-            data_fingerprint=arrived.whole.fingerprint,
-        )
-        self._checkpoints = Checkpoints(self.directory.progress, attempt, self._checkpoint_share, self.recipe.epochs)
-        optimizer = build_optimizer(model, self.recipe)
-        resumed = self._checkpoints.resume(model, optimizer)
-        return None if resumed is None else Running(optimizer, *resumed)
+    def _resume(self, arrived: MegaBatch) -> Running | None:
+        """Take up the stage where an interrupted attempt left it; None if there is nothing to take up."""
+        self._checkpoints = Checkpoints(self.opened, Attempt.of(self.opened, arrived), self._checkpoint_share)
+        return self._checkpoints.resume(self.state.trained_model())
 
     def _fit(
         self, offered: Offered, running: Running, number: int, watch: Watch | None, on_epoch: OnEpoch | None
@@ -359,22 +321,6 @@ class Learner:
             watch=watch,
             on_epoch=on_epoch,
             initial=self.state.initial,
-        )
-
-    def _decide(self, measured: Measured) -> Decision | None:
-        """Let the gate compare the new version with the one in use, and with the best of its line."""
-        if self.opened.gate is None or measured.test is None:
-            return None
-        current = best = None
-        if line := self.standing.lineage:
-            fewest_errors = max(line, key=lambda version: -(self.stages[version - 1].error_count or 0))
-            current, best = (
-                EarlierVersion(version=version, correct=self.directory.versions.read_hits(self.stages[version - 1]))
-                for version in (line[0], fewest_errors)
-            )
-        test = measured.test
-        return decide(
-            self.opened.gate, test.correct, current, best, test.class_accuracies, test.expected_calibration_error
         )
 
     def _commit(self, ended: Round) -> Stage:

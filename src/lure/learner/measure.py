@@ -1,8 +1,10 @@
-"""Measuring a stage: the outputs on every set, read once."""
+"""Measuring a stage: the outputs on every set, read once, and what the gate makes of them."""
 
 from torch import Tensor
 
 from lure.errors import InputError
+from lure.learner.gate import Decision, EarlierVersion, decide
+from lure.learner.opening import Opened
 from lure.learner.record import Measured, Offered, SetMeasures
 from lure.learner.state import WorkingState
 from lure.metrics.calibration import expected_calibration_error, negative_log_likelihood
@@ -52,6 +54,21 @@ def measure_set(logits: Tensor, labels: Tensor) -> SetMeasures:
         correct=logits.argmax(1) == labels,
         class_accuracies=[row["accuracy"] for row in per_class(logits, labels)],
     )
+
+
+def decide_version(opened: Opened, measured: Measured) -> Decision | None:
+    """Let the gate compare a new version with the one in use, and with the best of its line; None without a gate."""
+    directory, test = opened.directory, measured.test
+    if opened.gate is None or test is None:
+        return None
+    current = best = None
+    if line := directory.standing.lineage:
+        fewest_errors = max(line, key=lambda version: -(directory.stages[version - 1].error_count or 0))
+        current, best = (
+            EarlierVersion(version=version, correct=directory.versions.read_hits(directory.stages[version - 1]))
+            for version in (line[0], fewest_errors)
+        )
+    return decide(opened.gate, test.correct, current, best, test.class_accuracies, test.expected_calibration_error)
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -218,6 +219,17 @@ def agree(directory: RunDirectory, asked: Recipe | None, model: Callable[[], nn.
             f"choose another directory (--out), or ask for the stored values"
         )
     return stored
+
+
+def require_same_recipe(path: Path | str, recipe: Recipe) -> None:
+    """Raise if a directory holds a run of another recipe; nothing is locked or changed.
+
+    Raises:
+        InputError: naming the fields that differ.
+    """
+    directory = RunDirectory(path)
+    if directory.exists:
+        agree(directory, recipe, recipe.model)
 
 
 def read_recipe(directory: RunDirectory) -> Recipe:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lure.data.examples import Examples, Split
 from lure.learner.mega_batch import MegaBatch
 from lure.learner.opening import Opened
+from lure.learner.record import Offered
 from lure.learner.task import Task, build_network
 from lure.randomness import derive_generator, forked_rng
 from lure.store.durable import parsing
@@ -40,6 +41,7 @@ class WorkingState:
         self.optimizer_tensors: dict[str, Tensor] = {}
         self.replay = opened.recipe.new_replay()
         self.splits: dict[int, Split] = {}
+        self._test: Loader | None = None
         if current := opened.directory.standing.current:
             self._load(opened.directory.stages[current - 1])
 
@@ -80,21 +82,26 @@ class WorkingState:
             raise AssertionError("the first mega-batch builds the model")
         return self.model
 
-    def admit(self, split: Split, number: int) -> tuple[Split, list[int]]:
+    def admit(self, arrived: MegaBatch) -> Offered:
         """Have the replay regime take in what was accepted by hand since, then the new mega-batch.
 
-        Returns:
-            What to train on and to validate on, and the numbers of the stages whose mega-batches were taken in.
+        What is only needed once the training is done is read now: an image that is damaged would cost all of it.
         """
-        generator = derive_generator(self.opened.recipe.seed, number, "replay")
-        directory = self.opened.directory
-        waiting = directory.standing.waiting
-        self.splits[number] = split
+        opened, number = self.opened, arrived.stage
+        generator = derive_generator(opened.recipe.seed, number, "replay")
+        waiting = opened.directory.standing.waiting
+        self.splits[number] = arrived.split
         for stage in waiting:
-            self.splits[stage] = self.recall(directory.stages[stage - 1])
+            self.splits[stage] = self.recall(opened.directory.stages[stage - 1])
         taken_in = [*waiting, number]
-        offered = [self.replay.admit(self.splits[stage], generator) for stage in taken_in]
-        return offered[-1], taken_in
+        split = [self.replay.admit(self.splits[stage], generator) for stage in taken_in][-1]
+        if self._test is None and opened.test is not None and len(opened.test):
+            self._test = self.place(opened.test)
+        offered = Offered(self.place(split.train), self.place(split.validation), self._test, taken_in)
+        for held_out in (offered.validation, offered.test):
+            if held_out is not None:
+                held_out.load()
+        return offered
 
     def recall(self, stage: Stage) -> Split:
         """Return the mega-batch of a committed stage, cut as it was then."""
