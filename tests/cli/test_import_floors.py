@@ -72,10 +72,6 @@ def test_help_and_errors_in_usage_load_nothing(words: str, code: int) -> None:
     assert loaded(words, code) == set()
 
 
-waits = pytest.mark.xfail(strict=False, reason="what these commands call must stop importing torch at module level")
-
-
-@waits
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -91,7 +87,6 @@ def test_what_reads_recipes_alone_needs_no_torch(words: str, code: int) -> None:
     assert loaded(words, code) == set()
 
 
-@waits
 @pytest.mark.parametrize(
     ("words", "used"),
     [

@@ -11,6 +11,11 @@ MODULES = [
     "lure.report.colours",
     "lure.report.evaluation_table",
     "lure.report.progress",
+    "lure.report.records",
+    "lure.report.comparison",
+    "lure.report.numbers",
+    "lure.report.verdict",
+    "lure.report.table",
 ]
 
 

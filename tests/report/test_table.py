@@ -4,8 +4,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from lure.report.console import report_console
 from lure.report.records import read_run
-from lure.report.table import comparison_table, report_console, run_table, short_number
+from lure.report.table import comparison_table, run_table, short_number
 
 
 def show(table, width):

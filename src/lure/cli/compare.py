@@ -57,9 +57,10 @@ def compare_command(arguments: argparse.Namespace) -> None:
 
 
 def _print_comparison(directories: Sequence[Path], out: Path) -> None:
+    from lure.report.console import report_console
     from lure.report.plots import plot_accuracy_over_stages
     from lure.report.records import read_runs
-    from lure.report.table import comparison_table, report_console
+    from lure.report.table import comparison_table
     from lure.report.verdict import verdict
 
     runs, console = read_runs(directories), report_console()

@@ -56,8 +56,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(json.loads(to_json(result)), indent=2))
         return
+    from lure.report.console import report_console
     from lure.report.evaluation_table import evaluation_tables
-    from lure.report.table import report_console
 
     console = report_console()
     for title, table in evaluation_tables(result, reliability=arguments.calibration):

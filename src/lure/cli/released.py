@@ -276,9 +276,10 @@ def _run(call: Call) -> None:
     from lure.distributed import process_group, process_rank
     from lure.experiment.run import run
     from lure.recipe import policy_name
+    from lure.report.console import report_console
     from lure.report.progress import StageProgress
     from lure.report.records import read_run
-    from lure.report.table import report_console, run_table
+    from lure.report.table import run_table
 
     experiment, directory = to_experiment(call), run_directory_of(call)
     for note in notes_on(call):

@@ -30,7 +30,8 @@ def report_command(arguments: argparse.Namespace) -> None:
 
         print(json.dumps(page_data(runs), indent=2))
         return
-    from lure.report.table import comparison_table, report_console, run_table
+    from lure.report.console import report_console
+    from lure.report.table import comparison_table, run_table
 
     console = report_console()
     if len(runs) == 1:

@@ -21,9 +21,10 @@ def run_command(arguments: argparse.Namespace) -> None:
     from lure.experiment.evaluate import evaluate_finished
     from lure.experiment.run import run
     from lure.recipe import policy_name
+    from lure.report.console import report_console
     from lure.report.progress import StageProgress
     from lure.report.records import read_run
-    from lure.report.table import report_console, run_table
+    from lure.report.table import run_table
 
     placement = placement_of(arguments)
     out = arguments.out or pair_directory(runs_folder(arguments.recipe), experiment.unlearner, experiment.seed)

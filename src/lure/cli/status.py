@@ -28,7 +28,7 @@ def status_command(arguments: argparse.Namespace) -> None:
 
 
 def _print_versions(facts: dict[str, Any]) -> None:
-    from lure.report.table import empty_table, report_console
+    from lure.report.console import empty_table, report_console
 
     table = empty_table()
     table.title = f"{facts['directory']}: {facts['model']}, {facts['unlearner']}"

@@ -6,14 +6,16 @@ against the new version that chance brings it with less than 5 %. Many losses to
 version may not fall more than one point below the best of its line either.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from lure.metrics.statistics import worse_p_value
 from lure.settings import check_settings, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ class Decision:
 
 def compare_with(correct: Tensor, earlier: EarlierVersion) -> Comparison:
     """Set a new version's hits on the holdout beside an earlier version's; both (N,) bool."""
+    from lure.metrics.statistics import worse_p_value  # `lure init --help` needs the rules alone, and no scipy
+
     lost, won = int((earlier.correct & ~correct).sum()), int((correct & ~earlier.correct).sum())
     accuracy = float(earlier.correct.double().mean())
     return Comparison(version=earlier.version, accuracy=accuracy, lost=lost, won=won, p_value=worse_p_value(lost, won))

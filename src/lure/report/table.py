@@ -4,12 +4,9 @@ Both are readable at 80 columns. A pipe has no width, so `report_console` uses 1
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -23,11 +20,11 @@ from lure.report.comparison import (
     stage_cost,
     totals,
 )
+from lure.report.console import empty_table
 from lure.report.records import RunRecord
 from lure.words import MISSING, percent
 
 WIDE = 100
-PIPE_WIDTH = 120
 
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "final_accuracy": ("final\naccuracy\n%", percent),
@@ -50,16 +47,6 @@ STAGE_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "seconds": ("seconds", lambda value: f"{value:.1f}"),
     "flops": ("FLOPs", lambda value: short_number(value)),
 }
-
-
-def report_console(stream: TextIO | None = None) -> Console:
-    """Return a console for results: as wide as the terminal, and 120 columns on a pipe.
-
-    Args:
-        stream: where to write; None means standard output.
-    """
-    stream = stream or sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, markup=False)
 
 
 def short_number(value: float) -> str:
@@ -108,11 +95,6 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
         table.add_section()
     table.caption = _caption(groups, counts)
     return table
-
-
-def empty_table() -> Table:
-    """Return a table in the style of all tables here: one line, below the headings."""
-    return Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True, caption_justify="left")
 
 
 def _policy_cells(group: RunGroup, policy: str) -> list[str]:
