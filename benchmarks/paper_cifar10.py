@@ -21,7 +21,7 @@ from lure.cli.entry import exit_code
 from lure.errors import unknown_name
 from lure.experiment.compare import is_complete, pair_directory
 from lure.experiment.run import Placement, open_dataset, run
-from lure.learner.learner import Learner
+from lure.learner.opening import require_same_recipe
 from lure.recipe import Experiment, load_experiment
 from lure.training.fit import Progress
 
@@ -73,7 +73,7 @@ def main() -> int:
                 experiment = dataclasses.replace(experiment, unlearner=unlearner)
             pairs.append((experiment, pair_directory(arguments.out, policy, experiment.seed)))
     for experiment, directory in pairs:
-        Learner.check(directory, experiment)
+        require_same_recipe(directory, experiment)
     placement = Placement(data=arguments.data)
     dataset = open_dataset(pairs[0][0], placement)
     print(f"device: {torch.cuda.get_device_name() if cuda else 'cpu'}")

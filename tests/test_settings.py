@@ -22,7 +22,6 @@ from lure.settings import (
     check_settings,
     describe_options,
     format_choice,
-    format_options,
     parse_value,
     read_choice,
     setting,
@@ -167,7 +166,6 @@ def test_the_options_of_a_record_are_described_from_its_fields() -> None:
         Option(name="exact", default="true", meaning="whether it is exact", allowed="true|false"),
         Option(name="name", default="none", meaning="a name", allowed=""),
     ]
-    assert format_options(Sample) == "share=0.2 scale=1.0 count=none sizes=1,2 side=left|right exact=true name=none"
 
 
 @pytest.mark.parametrize("table", [UNLEARNERS, MODELS, SOURCES], ids=["unlearners", "models", "data"])

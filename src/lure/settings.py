@@ -238,21 +238,6 @@ def _allowed(default: Any, kind: Any, metadata: Mapping[str, Any]) -> str:
     return "" if low is None else f"at least {low:g}"
 
 
-def format_options(maker: Callable[..., Any]) -> str:
-    """Write the options of a maker with their defaults, as they are given in a choice; "" if it has none.
-
-    Where an option takes one of some names, the others stand behind its default.
-
-    Example:
-        >>> def net(classes: int, *, width: int = 64, stem: Literal["cifar", "imagenet"] = "imagenet") -> None: ...
-        >>> format_options(net)
-        'width=64 stem=imagenet|cifar'
-    """
-    options = describe_options(maker)
-    names = [o.allowed if "|" in o.allowed and o.default not in ("true", "false") else o.default for o in options]
-    return " ".join(f"{option.name}={value}" for option, value in zip(options, names, strict=True))
-
-
 def _options_of(maker: Callable[..., Any]) -> list[tuple[inspect.Parameter, Any]]:
     """Return each keyword-only parameter with its annotated type."""
     try:
