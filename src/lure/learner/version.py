@@ -27,8 +27,7 @@ from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.store.tensors import bytes_to_tensors, tensors_to_bytes
 from lure.store.versions import version_folder
-from lure.training.loader import Loader
-from lure.training.predict import EVALUATION_BATCH, arithmetic, predict
+from lure.training.predict import arithmetic, mixed_precision, stream_outputs
 from lure.training.state import restore_model
 from lure.weights.layers import suits_channels_last
 from lure.weights.modes import evaluating
@@ -104,11 +103,14 @@ class Version:
             InputError: if the inputs do not fit.
         """
         self.task.check(examples)
-        for start in range(0, len(examples), EVALUATION_BATCH):
-            piece = examples[start : start + EVALUATION_BATCH]
-            with arithmetic(self.recipe):
-                loader = Loader(piece, self.device, suits_channels_last(self.model))
-                yield predict(self.model, loader, self.recipe)[0]
+        pieces = stream_outputs(self.model, examples, self.device, suits_channels_last(self.model))
+        while True:
+            # Entered for each piece, and not left open while the caller works on it.
+            with arithmetic(self.recipe), mixed_precision(self.recipe, self.device), evaluating(self.model):
+                logits = next(pieces, None)
+            if logits is None:
+                return
+            yield logits
 
 
 def write_predictions(version: Version, examples: Examples, file: TextIO, form: Literal["csv", "jsonl"]) -> None:

@@ -28,14 +28,15 @@ from lure.metrics.classification import accuracy, class_balanced_accuracy, error
 from lure.metrics.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corruption_generator, read_corrupted
 from lure.metrics.hits import pack_hits
 from lure.randomness import derive_generator
+from lure.training.predict import stream_outputs
 from lure.weights.layers import snapshot
 from lure.weights.modes import evaluating
 from lure.words import dtype_name
 
 Model = Callable[[Tensor], Tensor]
 
-# A batch has at most CHUNK examples, and fewer if they are larger than 3 x 32 x 32. Its size depends on nothing but the
-# shape of an input, because random numbers are drawn batch by batch.
+# Images are corrupted and attacked in batches of at most CHUNK examples, and fewer if they are larger than 3 x 32 x 32.
+# The size depends on nothing but the shape of an input, because random numbers are drawn batch by batch.
 CHUNK = 500
 CHUNK_VALUES = CHUNK * 3 * 32 * 32
 EPSILONS: dict[str, tuple[float, ...]] = {
@@ -189,16 +190,15 @@ def compare_versions(
     }
 
 
-@torch.no_grad()
 def compute_logits(model: Model, examples: Examples, device: torch.device | str = "cpu") -> Tensor:
-    """Return the logits (N, classes) of all examples, on the CPU, in order; uint8 inputs become floats in [0, 1].
+    """Return the logits (N, classes), float32 on the CPU, in order; uint8 inputs become floats in [0, 1].
 
     Raises:
         InputError: if there are no examples.
     """
     if not len(examples):
         raise InputError("there are no examples to evaluate on")
-    return torch.cat([model(inputs.to(device)).cpu() for inputs, _ in _chunks(examples)])
+    return torch.cat(list(stream_outputs(model, examples, device)))
 
 
 def corruption_accuracy(

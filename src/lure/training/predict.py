@@ -1,6 +1,6 @@
 """The reader of outputs: logits of a whole data set in eval mode, in the recipe's arithmetic."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lure.data.examples import Examples
 from lure.randomness import forked_rng
 from lure.recipe import Recipe
 from lure.training.loader import Loader
 from lure.weights.layers import trainable
 from lure.weights.modes import evaluating
 
-EVALUATION_BATCH = 512
+EVALUATION_BATCH = 512  # examples that are read at once; fewer if they are larger than 3 x 32 x 32
 
 
 @contextmanager
@@ -49,12 +50,39 @@ def predict(
     The model is read in eval mode and comes back as it was. `augmentation` and its `generator` are those of
     `Loader.batches`.
     """
-    logits, labels = [], []
-    with evaluating(model), torch.inference_mode(), mixed_precision(recipe, examples.device):
-        for inputs, targets in examples.batches(None, EVALUATION_BATCH, augmentation, generator):
-            logits.append(model(inputs).float().cpu())
+    with evaluating(model), mixed_precision(recipe, examples.device):
+        return read_outputs(model, examples, augmentation, generator)
+
+
+def read_outputs(
+    model: Callable[[Tensor], Tensor],
+    examples: Loader,
+    augmentation: str = "none",
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the same from any function of inputs, in the mode and the precision that the caller has set."""
+    outputs, labels = [], []
+    with torch.inference_mode():
+        size = evaluation_batch(examples.examples)
+        for inputs, targets in examples.batches(None, size, augmentation, generator):
+            outputs.append(model(inputs).float().cpu())
             labels.append(targets.cpu())
-    return torch.cat(logits), torch.cat(labels)
+    return torch.cat(outputs), torch.cat(labels)
+
+
+def stream_outputs(
+    model: Callable[[Tensor], Tensor], examples: Examples, device: torch.device | str, channels_last: bool = False
+) -> Iterator[Tensor]:
+    """Yield the outputs piece by piece, (n, classes), so that the examples need not fit into memory."""
+    size = evaluation_batch(examples)
+    for start in range(0, len(examples), size):
+        yield read_outputs(model, Loader(examples[start : start + size], device, channels_last))[0]
+
+
+def evaluation_batch(examples: Examples) -> int:
+    """Return how many examples are read at once, so that large images take no more memory than small ones."""
+    values = max(1, torch.Size(examples.input_shape).numel())
+    return max(1, min(EVALUATION_BATCH, EVALUATION_BATCH * 3 * 32 * 32 // values))
 
 
 def count_flops(model: nn.Module, loader: Loader) -> int:
