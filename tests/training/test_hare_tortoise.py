@@ -105,6 +105,13 @@ def test_weights_that_were_not_there_from_the_start_are_refused() -> None:
     assert tortoise.num_steps == 0
 
 
+def test_a_model_that_cannot_be_copied_is_refused() -> None:
+    model = network()
+    model.handle = (number for number in range(3))  # a generator cannot be copied
+    with pytest.raises(InputError, match="cannot be copied to average its weights"):
+        HareTortoise(model)
+
+
 def test_mistakes_are_refused() -> None:
     with pytest.raises(InputError, match=r"decay must lie in \[0, 1\], got 1.5"):
         HareTortoise(network(), decay=1.5)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from lure.errors import InputError, require_within
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
@@ -14,11 +15,11 @@ class HareTortoise:
 
     The model that is trained is the hare, the average the tortoise: slow <- decay * slow + (1 - decay) * fast after
     each step, and fast <- slow after every `interval` steps. The hare adapts fast, the tortoise keeps what lasts. This
-    acts while training, so it is no unlearner.
+    acts while training, so it is not an unlearner. The averaging is torch's `AveragedModel`.
 
     Averaged and set back: all trainable parameters, biases and norm scales included, and BatchNorm's running mean and
     variance. Frozen parameters and integer buffers stay as they are in the model. The average is kept in float32 at
-    least. The optimiser's state is left alone.
+    least. The optimiser's state is left alone. Meanwhile there is a second copy of the model in memory.
 
     Args:
         model: the network; the average begins with its weights.
@@ -27,7 +28,7 @@ class HareTortoise:
         interval: steps between two times the hare is set back; None averages only.
 
     Raises:
-        InputError: if a value is out of range.
+        InputError: if a value is out of range, or the model cannot be copied.
 
     Example:
         >>> net = nn.Linear(1, 1, bias=False)
@@ -52,10 +53,24 @@ class HareTortoise:
             require_within("interval", interval, 1)
         refuse_unmaterialized(model)
         self.decay, self.interval, self.num_steps = decay, interval, 0
-        self._slow = {
-            name: tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
-            for name, tensor in _averaged(model).items()
-        }
+        inner = unwrap(model)
+        try:
+            self._average = AveragedModel(inner, avg_fn=self._follow, use_buffers=True)
+        except (RuntimeError, TypeError) as error:
+            raise InputError(f"the model cannot be copied to average its weights: {error}") from error
+        self._average.n_averaged.fill_(1)  # it begins with the model's weights, so the first step averages already
+        self._names = list(_averaged(inner))
+        for tensor in _averaged(self._average.module).values():
+            tensor.data = tensor.data.to(torch.promote_types(tensor.dtype, torch.float32))
+
+    def _follow(self, slow: Tensor, fast: Tensor, _: Tensor | int) -> Tensor:
+        if not (slow.is_floating_point() or slow.is_complex()):
+            return fast  # a counter has no average
+        return slow.lerp(fast.to(slow.dtype), 1 - self.decay)
+
+    def _slow(self) -> dict[str, Tensor]:
+        tensors = {**dict(self._average.module.named_parameters()), **dict(self._average.module.named_buffers())}
+        return {name: tensors[name].detach() for name in self._names}
 
     @torch.no_grad()
     def step(self, model: nn.Module) -> bool:
@@ -67,10 +82,9 @@ class HareTortoise:
         Raises:
             InputError: if the model has a weight that had no part in the average from the start.
         """
-        weights = self._known(model)
+        self._known(model)
         self.num_steps += 1
-        for name, fast in weights.items():
-            self._slow[name].lerp_(fast.to(self._slow[name].dtype), 1 - self.decay)
+        self._average.update_parameters(unwrap(model))
         if self.interval is None or self.num_steps % self.interval:
             return False
         self.copy_to_(model)
@@ -79,20 +93,21 @@ class HareTortoise:
     @torch.no_grad()
     def copy_to_(self, model: nn.Module) -> None:
         """Set a model's weights to the average; evaluate a copy of the model with it."""
+        slow = self._slow()
         for name, fast in self._known(model).items():
-            fast.copy_(self._slow[name])
+            fast.copy_(slow[name])
 
     def _known(self, model: nn.Module) -> dict[str, Tensor]:
-        weights = _averaged(model)
+        weights, slow = _averaged(model), self._slow()
         for name, fast in weights.items():
-            if name not in self._slow or self._slow[name].shape != fast.shape:
+            if name not in slow or slow[name].shape != fast.shape:
                 raise InputError(f"the average holds no {name!r} of shape {tuple(fast.shape)}: begin a new one")
         return weights
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold: the average under the model's names, and the number of steps."""
         return {
-            **{f"slow.{name}": slow for name, slow in self._slow.items()},
+            **{f"slow.{name}": slow for name, slow in self._slow().items()},
             "num_steps": torch.tensor(self.num_steps),
         }
 
@@ -106,7 +121,7 @@ class HareTortoise:
         expected = self.state_dict()
         if state.keys() != expected.keys() or any(state[name].shape != expected[name].shape for name in expected):
             raise InputError("the state to go on from holds the averages of another model")
-        for name, slow in self._slow.items():
+        for name, slow in self._slow().items():
             slow.copy_(state[f"slow.{name}"])
         self.num_steps = int(state["num_steps"])
 
