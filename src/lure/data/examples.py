@@ -125,6 +125,10 @@ class Examples:
         return cls._of([part for piece in pieces for part in piece.parts])
 
     def __len__(self) -> int:
+        return self._length
+
+    @cached_property
+    def _length(self) -> int:
         return sum(len(part) for part in self.parts)
 
     @property

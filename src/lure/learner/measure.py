@@ -63,9 +63,10 @@ def decide_version(opened: Opened, measured: Measured) -> Decision | None:
         return None
     current = best = None
     if line := directory.standing.lineage:
-        fewest_errors = max(line, key=lambda version: -(directory.stages[version - 1].error_count or 0))
+        stages = directory.stages
+        fewest_errors = max(line, key=lambda version: -(stages[version - 1].error_count or 0))
         current, best = (
-            EarlierVersion(version=version, correct=directory.versions.read_hits(directory.stages[version - 1]))
+            EarlierVersion(version=version, correct=directory.versions.read_hits(stages[version - 1]))
             for version in (line[0], fewest_errors)
         )
     return decide(opened.gate, test.correct, current, best, test.class_accuracies, test.expected_calibration_error)

@@ -10,7 +10,7 @@ lines stands in `ledger.seal`, so that a ledger which lost its end is found, too
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,31 +56,46 @@ def standing(events: Sequence[Mapping[str, Any]]) -> Standing:
         >>> standing(lines).lineage, standing([*lines, {"event": "rollback", "version": 1}]).current
         ((3, 1), 1)
     """
-    parents: dict[int, int] = {}
-    current, accepted, waiting, pruned = 0, set[int](), list[int](), set[int]()
+    parents, state = _parents_of(events), Standing()
     for event in events:
-        kind, version = event["event"], event.get("version", 0)
-        if kind == "prune":
-            pruned.update(event["versions"])
-            continue
-        if kind == "stage":
-            parents[version] = event["parent"]
-        if kind == "rollback":
-            current, waiting = version, []
-            continue
-        if kind == "stage" and not event["accepted"]:
-            continue
-        accepted.add(version)
-        if kind == "accept" and not event["becomes_current"]:
-            waiting.append(version)
-            continue
-        current = version
-        waiting = [stage for stage in waiting if stage not in event["taken_in"]]
+        state = _after(state, event, parents)
+    return state
+
+
+def _parents_of(events: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    return {event["version"]: event["parent"] for event in events if event["event"] == "stage"}
+
+
+def _after(before: Standing, event: Mapping[str, Any], parents: Mapping[int, int]) -> Standing:
+    """Return the state that one more line gives.
+
+    Args:
+        before: the state that all lines before it imply.
+        event: the line.
+        parents: version -> the version that it was trained from, up to this line at least.
+    """
+    kind, version = event["event"], event.get("version", 0)
+    if kind == "prune":
+        return replace(before, pruned=before.pruned | set(event["versions"]))
+    if kind == "rollback":
+        return replace(before, lineage=_lineage(version, before, parents), waiting=())
+    if kind == "stage" and not event["accepted"]:
+        return before
+    accepted = before.accepted | {version}
+    if kind == "accept" and not event["becomes_current"]:
+        return replace(before, accepted=accepted, waiting=(*before.waiting, version))
+    waiting = tuple(stage for stage in before.waiting if stage not in event["taken_in"])
+    return replace(before, lineage=_lineage(version, before, parents), accepted=accepted, waiting=waiting)
+
+
+def _lineage(version: int, before: Standing, parents: Mapping[int, int]) -> tuple[int, ...]:
+    if version and parents[version] == before.current:
+        return (version, *before.lineage)
     lineage = []
-    while current:
-        lineage.append(current)
-        current = parents[current]
-    return Standing(tuple(lineage), frozenset(accepted), tuple(waiting), frozenset(pruned))
+    while version:
+        lineage.append(version)
+        version = parents[version]
+    return tuple(lineage)
 
 
 class Ledger:
@@ -103,6 +118,7 @@ class Ledger:
         self._checksums: list[str] = []  # one for each line
         self._stages: list[Stage] = []
         self._standing: Standing | None = None
+        self._parents: dict[int, int] = {}  # of every version, once the standing is known
 
     @property
     def path(self) -> Path:
@@ -151,6 +167,7 @@ class Ledger:
         """
         if self._standing is None:
             with parsing(self.path):
+                self._parents = _parents_of(self.events)
                 self._standing = standing(self.events)
         return self._standing
 
@@ -180,7 +197,9 @@ class Ledger:
         assert self._events is not None
         self._events.append(plain)
         self._checksums.append(digest)
-        self._standing = None
+        if plain["event"] == "stage":
+            self._parents[plain["version"]] = plain["parent"]
+        self._standing = self._standing and _after(self._standing, plain, self._parents)
 
     def renew_seal(self) -> None:
         """Bring the seal up to the ledger's last line, should a process have died between the two."""
