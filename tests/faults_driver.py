@@ -67,6 +67,19 @@ def learn(run: str, chunk: str) -> None:
             learner.learn(plain(chunk))
 
 
+def fail(run: str) -> None:
+    """An update that stores its chunk, and then finds that it cannot go on."""
+
+    def give_up(arrival: Any) -> None:
+        raise InputError("no such chunk, please")
+
+    try:
+        update(run, "two.npz", on_arrival=give_up)
+    except InputError as error:
+        if str(error) != "no such chunk, please":
+            raise
+
+
 def not_accepted(stage: Stage) -> None:
     assert not stage.accepted
 
@@ -77,6 +90,7 @@ OPERATIONS: dict[str, tuple[list[str], Callable[[str], Any]]] = {
     "first": (["init"], lambda run: update(run, "one.npz")),
     "second": (["init", "first"], lambda run: update(run, "two.npz")),
     "refused": (["init", "first"], lambda run: not_accepted(update(run, "bad.npz")[0])),
+    "failed": (["init", "first"], fail),
     "accept": (["init", "first", "refused"], lambda run: accept(run, 2, "why")),
     "rollback": (["init", "first", "second"], lambda run: rollback(run, 1)),
     "prune": (["init", "first", "second", "refused"], lambda run: prune(run, 1)),

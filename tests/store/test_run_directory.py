@@ -23,6 +23,7 @@ from lure.store.ledger import LEDGER, SEAL, Ledger, read_ledger, standing
 from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.store.tensors import tensors_to_bytes
+from lure.store.verify import verify
 from lure.store.versions import VersionFiles
 
 
@@ -269,6 +270,40 @@ def test_what_stands_on_disk_has_the_fingerprint_of_the_examples(kind: torch.dty
     directory.chunks.check(examples.fingerprint)  # computed by numpy from the files, not by torch from the tensors
     again = directory.chunks.open(examples.fingerprint)
     assert Examples(again.inputs, again.labels).fingerprint == examples.fingerprint
+
+
+@pytest.mark.parametrize("lost", ["inputs.npy", "labels.npy", "row_digests.npy"])
+def test_a_half_chunk_that_nothing_names_is_named_by_verify_and_written_anew(lost: str, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with RunDirectory(path) as directory:
+        begin(directory)
+        other = Examples(CHUNK.inputs + 1, CHUNK.labels)
+        directory.chunks.store(other)
+        directory.undo.clear()  # as if the process had died here
+    folder = path / "chunks" / other.fingerprint
+    whole = (folder / lost).read_bytes()
+    assert list(verify(path)) == []
+    for content in (b"", whole[:-1]):
+        (folder / lost).write_bytes(content)
+        assert [str(folder) in complaint for complaint in verify(path)] == [True]
+    with RunDirectory(path) as directory:
+        assert torch.equal(directory.chunks.store(other).inputs, other.inputs)
+        directory.undo.clear()
+    assert (folder / lost).read_bytes() == whole
+    assert list(verify(path)) == []
+
+
+def test_a_damaged_chunk_that_is_committed_is_never_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with RunDirectory(path) as directory:
+        begin(directory)
+        directory.undo.clear()
+    damaged = path / "chunks" / CHUNK.fingerprint / "inputs.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    before = damaged.read_bytes()
+    with RunDirectory(path) as directory, pytest.raises(InputError, match="cannot read the stored chunk"):
+        directory.chunks.store(CHUNK)
+    assert damaged.read_bytes() == before
 
 
 def test_digests_of_rows_stand_beside_a_chunk_and_are_written_where_they_are_missing(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Writing so that a process killed at any instant leaves the old state or the new one, never a half.
 
 A file is written under a temporary name, flushed to the disk, renamed, and the folder that holds it is flushed; a
-folder goes the same way as a whole. Temporary names begin with a dot and end in `.tmp`; what a killed process left
-under such a name is removed by the next one. Nothing is pickled: tensors are safetensors (`lure.store.tensors`),
-everything else is JSON.
+folder goes the same way as a whole. A folder that has to go is renamed first, so that none is ever seen half removed.
+Temporary names begin with a dot and end in `.tmp`; what a killed process left under such a name is removed by the next
+one. Nothing is pickled: tensors are safetensors (`lure.store.tensors`), everything else is JSON.
 """
 
 import hashlib
@@ -137,12 +137,23 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a file or folder bears the name of something that is not whole yet, or about to go."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Remove a file, a link or a folder, if it is there; whenever the process dies, a folder is whole or gone."""
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    if not is_temporary(path):
+        gone = temporary_name(path.with_name(f"{path.name}.gone"))
+        remove(gone)
+        os.replace(path, gone)
+        sync_folder(path.parent)
+        path = gone
+    shutil.rmtree(path)
 
 
 def replace_file(path: Path, content: Content) -> None:

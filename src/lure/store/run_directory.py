@@ -63,7 +63,7 @@ class RunDirectory:
         self.path = Path(path)
         self.ledger = Ledger(self.path)
         self.undo = UndoList()
-        self.chunks = Chunks(self.path / "chunks", self.undo)
+        self.chunks = Chunks(self.path / "chunks", self.undo, self.named_chunks)
         self.progress = Progress(self.path / "progress", self.undo)
         self.versions = Versions(self.path)
         self._lock: filelock.BaseFileLock | None = None
@@ -110,7 +110,7 @@ class RunDirectory:
         with writing(self.path):
             for name in (RECIPE, INITIAL, AGREEMENT, RESULT, LEDGER, SEAL):
                 remove(temporary_name(self.path / name))
-            for pattern in ("chunks/.*.tmp", "versions/.*.tmp"):
+            for pattern in (".progress*.tmp", "chunks/.*.tmp", "versions/.*.tmp"):
                 for leftover in self.path.glob(pattern):
                     remove(leftover)
         self.ledger.renew_seal()
@@ -209,6 +209,17 @@ class RunDirectory:
         if expected is None and not path.exists():
             return None
         return Agreement.from_bytes(read_file(path) if expected is None else read_checked(path, expected), path)
+
+    def named_chunks(self) -> list[str]:
+        """Return the fingerprints of all chunks that the ledger, or what `lure init` fixed, says are stored here.
+
+        Raises:
+            InputError: if ledger or record is damaged.
+        """
+        agreement = self.agreement()
+        sets = () if agreement is None else (agreement.holdout, agreement.independent)
+        chunks = [stage.data_fingerprint for stage in self.stages if stage.data_stored]
+        return list(dict.fromkeys([*chunks, *filter(None, sets)]))
 
     def recipe_text(self) -> str:
         """Return the content of recipe.toml, which is still what the run was begun with.

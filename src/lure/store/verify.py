@@ -1,7 +1,7 @@
 """Check a run directory: every checksum, and every reference of one file to another."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,20 +41,19 @@ def verify(path: Path | str) -> Iterator[str]:
             yield f"{file} is missing: restore it from a backup"
         elif file_checksum(file) != files[name]:
             yield f"{file} is damaged: its SHA-256 is not the one in {LEDGER}; restore it from a backup"
-    for fingerprint in dict.fromkeys(_referenced_chunks(directory)):
+    unfinished: Iterable[Path] = ()
+    try:
+        chunks, unfinished = directory.named_chunks(), directory.chunks.unfinished()
+    except InputError:  # that the agreement is damaged is said above
+        chunks = [stage.data_fingerprint for stage in directory.stages if stage.data_stored]
+    for fingerprint in dict.fromkeys(chunks):
         damaged = [*_complaints(partial(directory.chunks.check, fingerprint))]
         yield from damaged or _complaints(partial(directory.chunks.check_row_digests, fingerprint))
-
-
-def _referenced_chunks(directory: RunDirectory) -> list[str]:
-    chunks = [stage.data_fingerprint for stage in directory.stages if stage.data_stored]
-    try:
-        agreement = directory.agreement()
-    except InputError:
-        return chunks  # named above
-    if agreement is not None:
-        chunks += [fingerprint for fingerprint in (agreement.holdout, agreement.independent) if fingerprint]
-    return chunks
+    for folder in unfinished:
+        yield (
+            f"{folder} stands in no line of {LEDGER} and is not whole: run the interrupted command again, which writes "
+            f"it anew, or remove the folder"
+        )
 
 
 def _unfinished(directory: RunDirectory) -> Iterator[str]:
