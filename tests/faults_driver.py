@@ -229,6 +229,7 @@ def sweep(operation: str, full: bool, stride: int) -> dict[str, Any]:
     expected_run = fresh("expected", before)
     assert attempt(operation, expected_run) == 0
     expected, expected_status = content(expected_run), json.dumps(standing_of(expected_run))
+    lines = {2: num_lines(fresh("work", before)), 0: num_lines(expected_run)}  # exit code -> how many there must be
     faults, at = [], 1
     while True:
         run = fresh("work", before)
@@ -237,6 +238,8 @@ def sweep(operation: str, full: bool, stride: int) -> dict[str, Any]:
             break
         if code not in ((2, 0) if full else (-signal.SIGKILL,)):
             faults.append(f"step {at}: ended with {code}")
+        if full and num_lines(run) != lines.get(code):
+            faults.append(f"step {at}: ended with {code}, and {num_lines(run)} lines are committed")
         faults += [f"step {at}: {trouble}" for trouble in troubles(run)]
         code = attempt(operation, run)
         if code != 0:
@@ -245,6 +248,10 @@ def sweep(operation: str, full: bool, stride: int) -> dict[str, Any]:
             faults.append(f"step {at}: {differences(content(run), expected)}")
         at += stride
     return {"steps": at - 1, "faults": faults}
+
+
+def num_lines(run: Path) -> int:
+    return len(RunDirectory(run).ledger.events)
 
 
 def troubles(run: Path) -> list[str]:

@@ -166,6 +166,43 @@ def test_a_line_that_the_disk_refused_is_not_remembered(tmp_path: Path, monkeypa
     assert list(ledger.events) == list(read_ledger(tmp_path))
 
 
+def test_what_the_disk_refuses_after_the_commit_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.replace
+
+    def refuse_the_seal(source: Path, target: Path) -> None:
+        if target.name == SEAL:
+            full(0)
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse_the_seal)
+    ledger = Ledger(tmp_path)
+    for line in LINES[:2]:
+        with pytest.warns(UserWarning, match=r"ledger.seal: No space left on device .* is committed"):
+            ledger.append(line)
+    assert list(read_ledger(tmp_path)) == list(ledger.events) == [json.loads(to_json(line)) for line in LINES[:2]]
+    monkeypatch.undo()
+    Ledger(tmp_path).append(LINES[2])
+    assert len(read_ledger(tmp_path)) == 3
+    assert (tmp_path / SEAL).exists()
+
+
+def test_a_line_that_cannot_be_flushed_is_taken_back_and_else_it_is_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ledger(tmp_path, LINES[:1])
+    before = (tmp_path / LEDGER).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError):
+            Ledger(tmp_path).append(LINES[1])
+        assert (tmp_path / LEDGER).read_bytes() == before
+        patched.setattr(os, "ftruncate", lambda *_: full(0))
+        with pytest.warns(UserWarning, match="No space left on device .* is committed") as said:
+            Ledger(tmp_path).append(LINES[1])
+        assert any(LEDGER in str(warning.message) for warning in said)
+    assert len(read_ledger(tmp_path)) == 2
+
+
 def test_standing_follows_acceptance_by_hand_and_rollback() -> None:
     refused = stage(2, 1, accepted=False)
     late = {"event": "accept", "version": 2, "becomes_current": False, "taken_in": [2]}

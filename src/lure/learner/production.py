@@ -213,6 +213,8 @@ def prune(path: Path | str, keep: int) -> list[int]:
         standing = directory.standing
         versions = [stage.version for stage in directory.stages]
         chosen = [v for v in versions[:-keep] if v not in standing.pruned and v != standing.current]
+        for version in chosen:
+            directory.versions.require_own(version)
         if chosen:
             directory.ledger.append({"event": "prune", "versions": chosen, "committed_at": _now()})
         # After the line, so that nothing is gone that is not said to be; and again for what a killed process left.

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,19 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"cannot write to {path}: {error.strerror or error} (what is committed stands)") from None
+
+
+@contextmanager
+def tidying(path: Path) -> Iterator[None]:
+    """Run a block that writes to `path` after a commit; what the operating system refuses becomes a warning.
+
+    What is committed must not be reported as failed, and whatever is left to do here, the next command does.
+    """
+    try:
+        with writing(path):
+            yield
+    except StorageError as error:
+        warnings.warn(f"{error}: this command is committed, and the next one tidies up", stacklevel=4)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
-from lure.store.durable import checksum, parsing, replace_file, seal, sync_folder, to_json, unseal, writing
+from lure.store.durable import checksum, parsing, replace_file, seal, sync_folder, tidying, to_json, unseal, writing
 from lure.store.stage import Stage
 
 LEDGER, SEAL = "ledger.jsonl", "ledger.seal"
@@ -157,6 +157,8 @@ class Ledger:
     def append(self, event: Mapping[str, Any]) -> None:
         """Append one line, first cutting off a line that was never finished.
 
+        What the disk refuses once the line stands there is a warning: it is committed.
+
         Raises:
             StorageError: if the disk refuses; the line is then not committed.
         """
@@ -168,10 +170,8 @@ class Ledger:
         try:
             with writing(self.path):
                 _cut_unfinished_line(self.path)
-                with open(self.path, "ab") as file:
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _append(self.path, line)
+            with tidying(self._folder / SEAL):
                 sync_folder(self._folder)
                 replace_file(self._folder / SEAL, seal({"lines": count + 1, "line_sha256": digest}))
         except BaseException:
@@ -212,6 +212,34 @@ def _read(path: Path) -> bytes | None:
 
 def _line_checksum(event: Mapping[str, Any], previous: str) -> str:
     return checksum((previous + to_json(event)).encode())
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line, flushed to the disk; if that fails, take it back, and if that fails, too, see what stands there.
+
+    Raises:
+        OSError: if the disk refuses, and the whole line is not there.
+    """
+    # Without a buffer: what it still holds after an error would be written when the file is closed.
+    with open(path, "ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            rest = line
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+            return
+        except OSError as error:
+            refused = error
+        try:
+            os.ftruncate(file.fileno(), size)
+        except OSError:
+            # The next process that reads it takes a whole line for a commit, and so must this one.
+            if os.fstat(file.fileno()).st_size == size + len(line):
+                with tidying(path):
+                    raise refused from None
+                return
+        raise refused
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -33,6 +33,7 @@ from lure.store.durable import (
     replace_file,
     require_own,
     temporary_name,
+    tidying,
     to_json,
     writing,
 )
@@ -323,7 +324,8 @@ class RunDirectory:
         committed = dataclasses.replace(stage, files=sums)
         self.ledger.append({"event": "stage", **committed.as_dict()})
         self.undo.clear()
-        self.progress.clear()
+        with tidying(self.progress.folder):
+            self.progress.clear()
         return committed
 
     def write_result(self, result: Mapping[str, Any]) -> None:
