@@ -138,6 +138,36 @@ def test_a_line_that_the_seal_does_not_know_yet_is_a_commit(tmp_path: Path) -> N
     assert len(read_ledger(tmp_path)) == 4
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [bytes(40) + b"\n", b'{"event": "prune", "ver\n', b'{"event": \n\0', b'{"line_sha256": "' + b"0" * 9 + b'"}\n'],
+)
+def test_a_last_line_that_is_torn_and_that_the_seal_does_not_know_is_no_commit(tail: bytes, tmp_path: Path) -> None:
+    """After a loss of power the last block of a file may hold anything."""
+    before = write_ledger(tmp_path, LINES[:2])
+    (tmp_path / LEDGER).write_bytes(before + tail)
+    assert len(read_ledger(tmp_path)) == 2
+    assert Ledger(tmp_path).unfinished
+    Ledger(tmp_path).append(LINES[2])
+    assert [dict(line) for line in read_ledger(tmp_path)] == [json.loads(to_json(line)) for line in LINES[:3]]
+    assert (tmp_path / LEDGER).read_bytes().startswith(before)
+    assert tail not in (tmp_path / LEDGER).read_bytes()
+    (tmp_path / LEDGER).write_bytes(before + tail + b"\n" + tail)
+    with pytest.raises(InputError, match="line 3 is damaged"):
+        read_ledger(tmp_path)
+
+
+def test_a_hard_linked_backup_stays_as_it_was(tmp_path: Path) -> None:
+    before = write_ledger(tmp_path, LINES[:2])
+    for name in (LEDGER, SEAL):
+        os.link(tmp_path / name, tmp_path / f"backup of {name}")
+    seal = (tmp_path / SEAL).read_bytes()
+    Ledger(tmp_path).append(LINES[2])
+    assert len(read_ledger(tmp_path)) == 3
+    assert (tmp_path / f"backup of {LEDGER}").read_bytes() == before
+    assert (tmp_path / f"backup of {SEAL}").read_bytes() == seal
+
+
 @pytest.mark.parametrize("line", [b"[1]", b"null", b"[" * 100_000, b'{"line_sha256": 1}', b'{"a": 1e999}', b"\xff"])
 def test_a_line_of_anything_else_is_damage(line: bytes, tmp_path: Path) -> None:
     (tmp_path / LEDGER).write_bytes(line + b"\n")

@@ -3,8 +3,8 @@
 A line is the commit: what has no line did not happen. Its `event` says what it is about: "stage" (a version was
 trained, and accepted or refused), "accept" and "rollback" (somebody overruled), "prune" (weights were removed to free
 space). Lines are only ever appended. Each holds its own SHA-256, computed together with that of the line before, so a
-line that is damaged, missing or out of place is found; a last line that was never finished is no commit. The number of
-lines stands in `ledger.seal`, so that a ledger which lost its end is found, too.
+line that is damaged, missing or out of place is found. The number of lines stands in `ledger.seal`, so that a ledger
+which lost its end is found, too. A last line beyond those that is torn was never finished: it is no commit.
 """
 
 import json
@@ -101,6 +101,7 @@ class Ledger:
         """Forget what was read: the next question reads the files again."""
         self._events: list[dict[str, Any]] | None = None
         self._checksums: list[str] = []  # one for each line
+        self._torn = 0  # bytes of a last line that was never finished
         self._stages: list[Stage] = []
         self._standing: Standing | None = None
 
@@ -117,8 +118,17 @@ class Ledger:
             InputError: naming file and line, if a line is damaged or missing.
         """
         if self._events is None:
-            self._events, self._checksums = _read_lines(self._folder)
+            self._events, self._checksums, self._torn = _read_lines(self._folder)
         return self._events
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the file ends in a line that was never finished; it is no commit, and the next line replaces it.
+
+        Raises:
+            InputError: as `events`.
+        """
+        return bool(self.events is not None and self._torn)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -169,7 +179,8 @@ class Ledger:
         line = to_json({**plain, "line_sha256": digest}).encode() + b"\n"
         try:
             with writing(self.path):
-                _cut_unfinished_line(self.path)
+                _own(self.path, self._torn)
+                self._torn = 0
                 _append(self.path, line)
             with tidying(self._folder / SEAL):
                 sync_folder(self._folder)
@@ -242,19 +253,15 @@ def _append(path: Path, line: bytes) -> None:
         raise refused
 
 
-def _cut_unfinished_line(path: Path) -> None:
-    if not path.exists() or not path.stat().st_size:
-        return
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return
-    whole = path.read_bytes()
-    replace_file(path, whole[: whole.rfind(b"\n") + 1])
+def _own(path: Path, torn: int) -> None:
+    """Make a file anew without its last, unfinished bytes; and one that has another name, too, which is a backup."""
+    if path.exists() and (torn or path.stat().st_nlink > 1):
+        content = path.read_bytes()
+        replace_file(path, content[: len(content) - torn])
 
 
-def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the lines of the ledger, without their checksums, and the checksums."""
+def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str], int]:
+    """Return the lines without their checksums, the checksums, and how many bytes at the end were never finished."""
     # The seal first: whoever reads while a line is appended then finds at least as many lines as the seal says.
     sealed = _read(folder / SEAL)
     record: dict[str, Any] | None = {"lines": 0, "line_sha256": ""} if sealed is None else unseal(sealed)
@@ -263,7 +270,8 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     events: list[dict[str, Any]] = []
     checksums: list[str] = []
     stages = 0
-    for number, line in enumerate((_read(folder / LEDGER) or b"").split(b"\n")[:-1], start=1):
+    *lines, rest = (_read(folder / LEDGER) or b"").split(b"\n")
+    for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)
             found = event.pop("line_sha256")
@@ -273,6 +281,9 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 intact = intact and event["stage"] == event["version"] == stages
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             intact = False
+        if not intact and sealed is not None and number == len(lines) > record["lines"]:
+            rest = line + b"\n" + rest
+            break
         if not intact or (number == record["lines"] and found != record["line_sha256"]):
             raise InputError(f"{folder / LEDGER}, line {number} is damaged: restore the file from a backup")
         events.append(event)
@@ -282,4 +293,4 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
             f"{folder / LEDGER} was cut short: it had {record['lines']} lines and has {len(events)}; "
             f"restore the file from a backup"
         )
-    return events, checksums
+    return events, checksums, len(rest)

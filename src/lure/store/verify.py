@@ -59,10 +59,9 @@ def verify(path: Path | str) -> Iterator[str]:
 def _unfinished(directory: RunDirectory) -> Iterator[str]:
     """Yield what an interrupted commit leaves behind, and what a ledger without its last line looks like."""
     ledger, num_stages = directory.ledger.path, len(directory.stages)
-    content = ledger.read_bytes() if ledger.exists() else b""
-    if content and not content.endswith(b"\n"):
+    if directory.ledger.unfinished:
         yield f"{ledger} ends in a line that was never finished: run the interrupted command again"
-    if content and not (directory.path / SEAL).exists():
+    if num_stages and not (directory.path / SEAL).exists():
         yield f"{directory.path / SEAL} is missing: compare {LEDGER} with a backup; the next command writes it anew"
     for number, folder in directory.versions.folders():
         if number == num_stages + 1:
