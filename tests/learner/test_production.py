@@ -599,6 +599,61 @@ def test_an_exported_version_that_was_changed_is_refused(served: Version, name: 
         Version.load("net.safetensors")
 
 
+def test_the_facts_beside_an_export_have_a_checksum_and_verify_checks_them_all(
+    served: Version, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["export", "run", "net.safetensors"])
+    main(["export", "run", "net.pt2"])
+    for name in ("net.safetensors", "net.pt2"):
+        assert main(["verify", name]) == 0
+    assert "every checksum" in capsys.readouterr().out
+    for name, other in (("net.json", ": 3"), ("net.toml", "0"), ("net.safetensors", "\0"), ("net.pt2", "\0")):
+        whole = Path(name).read_bytes()
+        Path(name).write_bytes(
+            whole.replace(other.encode(), b"\x38" * len(other), 1)
+            if name != "net.json"
+            else whole.replace(b'"num_classes": 3', b'"num_classes": 4')
+        )
+        assert main(["verify", "net.safetensors"]) == 2
+        assert f"{name} is not what was exported" in capsys.readouterr().out
+        if name != "net.pt2":
+            with pytest.raises(InputError, match=f"{name} is not what was exported"):
+                Version.load("net.safetensors")
+        Path(name).write_bytes(whole)
+    facts = json.loads(Path("net.json").read_text())
+    del facts["sha256"]["net.json"]  # as an earlier version of lure wrote it
+    Path("net.json").write_text(json.dumps(facts))
+    assert list(verify("net.safetensors")) == []
+    assert Version.load("net.safetensors").stage.version == 1
+
+
+def test_an_evaluation_that_was_changed_is_named_by_verify_and_refused_by_the_report(
+    served: Version, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "run", "--json"]) == 0
+    assert "sha256" not in json.loads(capsys.readouterr().out)
+    file = Path("run/evaluations/1.json")
+    assert list(verify("run")) == []
+    assert main(["report", "run", "--json"]) == 0
+    assert '"sha256"' not in capsys.readouterr().out
+    evaluation = json.loads(file.read_text())
+    file.write_text(json.dumps(evaluation | {"accuracy": 1.0}))
+    assert [str(file) in complaint for complaint in verify("run")] == [True]
+    assert main(["report", "run", "--json"]) == 2
+    assert f"{file} is damaged" in capsys.readouterr().err
+    del evaluation["sha256"]  # as an earlier version of lure wrote it
+    file.write_text(json.dumps(evaluation))
+    assert list(verify("run")) == []
+    assert main(["report", "run", "--json"]) == 0
+    for content in (b"[1]", b"[" * 100_000, b"\xff"):
+        file.write_bytes(content)
+        assert [str(file) in complaint for complaint in verify("run")] == [True]
+        assert main(["report", "run", "--json"]) == 2
+        assert f"{file} is damaged" in capsys.readouterr().err
+        assert main(["evaluate", "run"]) == 0
+        assert list(verify("run")) == []
+
+
 def test_an_exported_network_of_ones_own_runs_only_by_consent(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.py").write_text("from torch import nn\ndef net(num_classes):\n    return nn.Linear(4, num_classes)\n")
     model = ["--model", "mine:net"]
@@ -631,7 +686,9 @@ def test_both_kinds_of_export_bear_one_name_and_no_other_file_is_replaced(
         for ending in ("safetensors", "pt2"):
             assert main(["export", "run", f"net.{ending}"]) == 0
             assert Version.load("net.safetensors").stage == served.stage
-    assert sorted(json.loads(Path("net.json").read_text())["sha256"]) == ["net.pt2", "net.safetensors", "net.toml"]
+    assert sorted(json.loads(Path("net.json").read_text())["sha256"]) == [
+        *("net.json", "net.pt2", "net.safetensors", "net.toml")
+    ]
     update("run", "good2.npz")
     assert main(["export", "run", "net.pt2"]) == 0
     with pytest.raises(InputError, match=r"net\.safetensors is not what was exported"):  # it is of version 1

@@ -313,7 +313,7 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     directory, folder = stored(tmp_path)
     for file in ("inputs.npy", "labels.npy"):
         whole = (folder / file).read_bytes()
-        for damaged in (whole[:-1], whole[:50], b"", whole[:-1] + b"\x07", b"\x80\x04" + whole[2:]):
+        for damaged in (whole[:-1], whole[:50], b"", whole[:-1] + b"\x07", b"\x80\x04" + whole[2:], whole + b"\0"):
             (folder / file).write_bytes(damaged)
             with pytest.raises(InputError, match=f"stored chunk {folder}"):
                 directory.chunks.read(CHUNK.fingerprint)
@@ -386,7 +386,7 @@ def test_digests_of_rows_stand_beside_a_chunk_and_are_written_where_they_are_mis
     assert np.array_equal(directory.chunks.row_digests(folder.name), digests)
     assert (folder / "row_digests.npy").read_bytes() == whole
     directory.chunks.check_row_digests(folder.name)
-    for damaged in (whole[:-1] + b"\x07", whole[:-8], b""):
+    for damaged in (whole[:-1] + b"\x07", whole[:-8], b"", whole + b"more"):
         (folder / "row_digests.npy").write_bytes(damaged)
         with pytest.raises(InputError, match=rf"{folder}"):
             directory.chunks.check_row_digests(folder.name)

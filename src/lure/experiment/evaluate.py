@@ -1,6 +1,5 @@
 """Evaluate a committed version on its test set, and keep what came out in the run directory for the reports."""
 
-import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,11 +13,9 @@ from lure.learner.mega_batch import MegaBatch
 from lure.learner.version import Version
 from lure.metrics import compare_versions, evaluate
 from lure.recipe import Experiment
-from lure.store.durable import StorageError, make_folder, replace_file, to_json, writing
-from lure.store.run_directory import RunDirectory
+from lure.store.durable import StorageError, make_folder, read_sealed_json, replace_file, to_sealed_json, writing
+from lure.store.run_directory import EVALUATIONS, RunDirectory
 from lure.training.predict import arithmetic, mixed_precision
-
-EVALUATIONS = "evaluations"
 
 
 def evaluate_version(
@@ -94,7 +91,7 @@ def evaluate_version(
         try:
             with writing(target):
                 make_folder(target.parent)
-            replace_file(target, to_json(_kept(target, result)).encode())
+            replace_file(target, to_sealed_json(_kept(target, result)))
         except StorageError as error:
             warnings.warn(f"{error}: reports will not show this evaluation", stacklevel=2)
     return result
@@ -117,8 +114,8 @@ def _kept(target: Path, result: dict[str, Any]) -> dict[str, Any]:
     if not target.exists():
         return result
     try:
-        earlier = json.loads(target.read_bytes())
-    except ValueError:
+        earlier = read_sealed_json(target, required=False)
+    except InputError:
         return result
     if earlier.get("data_fingerprint") != result["data_fingerprint"]:
         return result

@@ -119,7 +119,10 @@ class Chunks:
         """
         folder = self._folder(fingerprint)
         with _opening(folder):
-            found = _fingerprint(*_map_arrays(folder))
+            arrays = _map_arrays(folder)
+            for name, array in zip((INPUTS, LABELS), arrays, strict=True):
+                _require_end(folder / name, array)
+            found = _fingerprint(*arrays)
         if found != fingerprint:
             raise InputError(f"the stored chunk {folder} is damaged: its content does not match its name")
 
@@ -173,6 +176,7 @@ class Chunks:
         if not (folder / ROW_DIGESTS).exists():
             return
         with _opening(folder):
+            _require_end(folder / ROW_DIGESTS, np.load(folder / ROW_DIGESTS, mmap_mode="r"))
             intact = np.array_equal(self.row_digests(fingerprint), digest_rows(_map_arrays(folder)[0]))
         if not intact:
             raise InputError(f"{folder / ROW_DIGESTS} is damaged: remove it; the next update writes it anew")
@@ -215,6 +219,13 @@ def _map_arrays(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     # Copy-on-write: torch wants writable memory, and the file must not change.
     inputs, labels = (np.load(folder / name, mmap_mode="c") for name in (INPUTS, LABELS))
     return inputs, labels
+
+
+def _require_end(path: Path, array: npt.NDArray[Any]) -> None:
+    """Raise if a file goes on after the array that was mapped from it."""
+    surplus = path.stat().st_size - getattr(array, "offset", 0) - array.nbytes
+    if isinstance(array, np.memmap) and surplus:
+        raise ValueError(f"{path.name} has {surplus} bytes too many")
 
 
 def _fingerprint(inputs: npt.NDArray[Any], labels: npt.NDArray[Any]) -> str:

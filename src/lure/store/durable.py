@@ -249,3 +249,34 @@ def unseal(data: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def to_sealed_json(record: Mapping[str, Any]) -> bytes:
+    """Return a record as JSON for people and programs, its SHA-256 among its fields."""
+    plain = json.loads(to_json(record))
+    return json.dumps({**plain, "sha256": checksum(to_json(plain).encode())}, indent=2).encode() + b"\n"
+
+
+def read_sealed_json(path: Path, required: bool = True) -> dict[str, Any]:
+    """Return the record that `to_sealed_json` wrote, without its checksum.
+
+    Args:
+        path: the file.
+        required: whether it must hold a checksum; earlier versions of lure wrote none for some files.
+
+    Raises:
+        InputError: naming the file, if it is missing, damaged or was edited.
+    """
+    try:
+        record = json.loads(read_file(path))
+        found = record.pop("sha256", None)
+        intact = found == checksum(to_json(record).encode()) or (found is None and not required)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing") from None
+    except InputError:
+        raise
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        intact = False
+    if not intact:
+        raise InputError(f"{path} is damaged, or was edited: remove it and run the command that writes it again")
+    return dict(record)

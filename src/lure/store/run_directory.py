@@ -8,7 +8,6 @@ pickled. Every committed file's SHA-256 stands in the ledger, so damage is named
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from lure.store.durable import (
     require_own,
     temporary_name,
     tidying,
-    to_json,
+    to_sealed_json,
     writing,
 )
 from lure.store.ledger import LEDGER, SEAL, Ledger, Standing
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RECIPE, INITIAL, AGREEMENT, RESULT = "recipe.toml", "initial.safetensors", "production.json", "result.json"
+EVALUATIONS = "evaluations"
 FIXED = (RECIPE, INITIAL, AGREEMENT)  # what a run is begun with; their checksums stand in every line of the ledger
 
 
@@ -159,7 +159,7 @@ class RunDirectory:
         Raises:
             InputError: naming it.
         """
-        for name in (SEAL, INITIAL, RESULT, "versions", "progress", "evaluations"):
+        for name in (SEAL, INITIAL, RESULT, "versions", "progress", EVALUATIONS):
             if (self.path / name).exists():
                 raise InputError(
                     f"{self.path} holds {name} but no {RECIPE}: "
@@ -330,8 +330,7 @@ class RunDirectory:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, its own checksum included."""
-        record = {**result, "sha256": checksum(to_json(result).encode())}
-        replace_file(self.path / RESULT, json.dumps(json.loads(to_json(record)), indent=2).encode() + b"\n")
+        replace_file(self.path / RESULT, to_sealed_json(result))
 
 
 def recipe_values(text: str, where: Path) -> dict[str, Any]:
