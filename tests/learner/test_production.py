@@ -197,6 +197,34 @@ def test_a_chunk_that_is_committed_changes_nothing_unless_it_is_meant() -> None:
     assert stage.arrival["in_earlier_chunks"] == 60
 
 
+def test_a_chunk_that_was_refused_gives_the_same_exit_code_until_it_is_accepted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin()
+    assert [main(["update", "run", "good1.npz"]) for _ in range(2)] == [0, 0]
+    assert [main(["update", "run", "bad.npz"]) for _ in range(2)] == [3, 3]  # as after a kill behind the commit
+    assert "committed already, as version 2 (refused)" in capsys.readouterr().out
+    assert [main(["update", "run", name]) for name in ("good2.npz", "bad.npz")] == [0, 3]
+    accept("run", 2)
+    assert main(["update", "run", "bad.npz"]) == 0
+    assert "committed already, as version 2 (accepted)" in capsys.readouterr().out
+
+
+def test_training_again_is_done_once_however_often_the_command_is_given() -> None:
+    begin()
+    update("run", "good1.npz")
+    assert update("run", "good1.npz", again=True)[1]
+    before = tree("run")
+    for _ in range(2):
+        stage, is_new = update("run", "good1.npz", again=True)
+        assert (stage.version, is_new) == (2, False)
+    assert tree("run") == before
+    rollback("run", 1)  # whatever comes between, it is another command
+    assert [update("run", "good1.npz", again=True)[1] for _ in range(2)] == [True, False]
+    update("run", "good2.npz")
+    assert [update("run", "good1.npz", again=True)[1] for _ in range(2)] == [True, False]
+
+
 def test_a_worse_version_is_kept_marked_and_not_used() -> None:
     begin()
     update("run", "good1.npz")
