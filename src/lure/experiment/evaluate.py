@@ -13,7 +13,15 @@ from lure.learner.mega_batch import MegaBatch
 from lure.learner.version import Version
 from lure.metrics import compare_versions, evaluate
 from lure.recipe import Experiment
-from lure.store.durable import StorageError, make_folder, read_sealed_json, replace_file, to_sealed_json, writing
+from lure.store.durable import (
+    StorageError,
+    make_folder,
+    read_sealed_json,
+    replace_file,
+    require_own,
+    to_sealed_json,
+    writing,
+)
 from lure.store.run_directory import EVALUATIONS, RunDirectory
 from lure.training.predict import arithmetic, mixed_precision
 
@@ -59,6 +67,9 @@ def evaluate_version(
         InputError: if version or data are missing or damaged, or the examples do not fit the model.
     """
     placement, in_directory = placement or Placement(), Path(path).is_dir()
+    target = Path(path) / EVALUATIONS if file is None and in_directory else None
+    if target is not None:
+        require_own(target)
     version = Version.load(path, number, model=model, device=placement.device)
     test, validation = _examples(Path(path), version, placement, file)
     version.task.check(test)
@@ -86,8 +97,8 @@ def evaluate_version(
                 "from_version": parent,
                 **compare_versions(before.model, version.model, test, version.device),
             }
-    if file is None and in_directory:
-        target = Path(path) / EVALUATIONS / f"{version.stage.version}.json"
+    if target is not None:
+        target /= f"{version.stage.version}.json"
         try:
             with writing(target):
                 make_folder(target.parent)
