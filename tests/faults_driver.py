@@ -67,6 +67,19 @@ def learn(run: str, chunk: str) -> None:
             learner.learn(plain(chunk))
 
 
+def fail(run: str) -> None:
+    """An update that stores its chunk, and then finds that it cannot go on."""
+
+    def give_up(arrival: Any) -> None:
+        raise InputError("no such chunk, please")
+
+    try:
+        update(run, "two.npz", on_arrival=give_up)
+    except InputError as error:
+        if str(error) != "no such chunk, please":
+            raise
+
+
 def not_accepted(stage: Stage) -> None:
     assert not stage.accepted
 
@@ -77,6 +90,7 @@ OPERATIONS: dict[str, tuple[list[str], Callable[[str], Any]]] = {
     "first": (["init"], lambda run: update(run, "one.npz")),
     "second": (["init", "first"], lambda run: update(run, "two.npz")),
     "refused": (["init", "first"], lambda run: not_accepted(update(run, "bad.npz")[0])),
+    "failed": (["init", "first"], fail),
     "accept": (["init", "first", "refused"], lambda run: accept(run, 2, "why")),
     "rollback": (["init", "first", "second"], lambda run: rollback(run, 1)),
     "prune": (["init", "first", "second", "refused"], lambda run: prune(run, 1)),
@@ -215,6 +229,7 @@ def sweep(operation: str, full: bool, stride: int) -> dict[str, Any]:
     expected_run = fresh("expected", before)
     assert attempt(operation, expected_run) == 0
     expected, expected_status = content(expected_run), json.dumps(standing_of(expected_run))
+    lines = {2: num_lines(fresh("work", before)), 0: num_lines(expected_run)}  # exit code -> how many there must be
     faults, at = [], 1
     while True:
         run = fresh("work", before)
@@ -223,6 +238,8 @@ def sweep(operation: str, full: bool, stride: int) -> dict[str, Any]:
             break
         if code not in ((2, 0) if full else (-signal.SIGKILL,)):
             faults.append(f"step {at}: ended with {code}")
+        if full and num_lines(run) != lines.get(code):
+            faults.append(f"step {at}: ended with {code}, and {num_lines(run)} lines are committed")
         faults += [f"step {at}: {trouble}" for trouble in troubles(run)]
         code = attempt(operation, run)
         if code != 0:
@@ -231,6 +248,10 @@ def sweep(operation: str, full: bool, stride: int) -> dict[str, Any]:
             faults.append(f"step {at}: {differences(content(run), expected)}")
         at += stride
     return {"steps": at - 1, "faults": faults}
+
+
+def num_lines(run: Path) -> int:
+    return len(RunDirectory(run).ledger.events)
 
 
 def troubles(run: Path) -> list[str]:

@@ -53,6 +53,7 @@ STEPS = {
     "first": 60,
     "second": 55,
     "refused": 55,
+    "failed": 25,
     "accept": 8,
     "rollback": 8,
     "prune": 12,
@@ -60,7 +61,7 @@ STEPS = {
     "stage": 60,
     "next-stage": 50,
 }
-SHORT = ["init", "accept", "rollback", "prune", "next-stage"]
+SHORT = ["init", "failed", "accept", "rollback", "prune", "next-stage"]
 
 
 @pytest.mark.parametrize("operation", SHORT)
@@ -83,7 +84,7 @@ def test_killed_here_and_there_in_the_longer_histories(operation: str, ask: Ask)
     assert ask("sweep", operation=operation, full=False, stride=5)["faults"] == []
 
 
-@pytest.mark.parametrize("operation", ["init", "second", "accept", "rollback", "prune", "stage"])
+@pytest.mark.parametrize("operation", ["init", "second", "failed", "accept", "rollback", "prune", "stage"])
 def test_a_disk_that_fills_up_at_any_step_costs_nothing(operation: str, ask: Ask) -> None:
     answer = ask("sweep", operation=operation, full=True, stride=7)
     assert answer["faults"] == []

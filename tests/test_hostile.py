@@ -29,6 +29,8 @@ from lure.cli import main
 from lure.learner.gate import Gate
 from lure.learner.production import init, prune, rollback, status, update, verify
 from lure.learner.version import Version
+from lure.report.plots import plot_accuracy_over_stages
+from lure.report.records import read_runs
 
 RECIPE = Recipe(model="mlp:width=4:depth=1", epochs=1, batch_size=32, milestones=(), threads=1)
 MEMORY = 300  # megabytes that a refusal may take at most; what is refused below would take gigabytes
@@ -400,6 +402,27 @@ def test_a_run_whose_parts_lie_elsewhere_is_not_written_to(name: str, run: Path)
         update("run", "two.npz")
     assert tree() == before
     assert status("run")["current_version"] == 1  # reading is harmless
+
+
+def test_evaluations_and_plots_are_not_written_through_links(run: Path, capsys: pytest.CaptureFixture) -> None:
+    precious, treasury = Path("../precious"), Path("../treasury")
+    precious.write_bytes(b"gold")
+    treasury.mkdir()
+    (run / "evaluations").symlink_to(treasury.resolve())
+    before = tree()
+    assert main(["evaluate", "run"]) == 2
+    assert "run/evaluations is a link to somewhere else" in capsys.readouterr().err
+    assert tree() == before
+    assert main(["evaluate", "run", "--on", "two.npz"]) == 0  # nothing is kept of that
+    (run / "evaluations").unlink()
+    (run / "evaluations").mkdir()
+    for link in (run / "evaluations" / "1.json", run / "accuracy_over_stages.png"):
+        link.symlink_to(precious.resolve())
+    assert main(["evaluate", "run"]) == 0
+    plot_accuracy_over_stages(read_runs(["run"]), run / "accuracy_over_stages.png")
+    assert precious.read_bytes() == b"gold"
+    assert (run / "accuracy_over_stages.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["report", "run"]) == 0
 
 
 def test_pruning_a_version_that_is_a_link_removes_nothing_elsewhere(run: Path) -> None:

@@ -197,6 +197,34 @@ def test_a_chunk_that_is_committed_changes_nothing_unless_it_is_meant() -> None:
     assert stage.arrival["in_earlier_chunks"] == 60
 
 
+def test_a_chunk_that_was_refused_gives_the_same_exit_code_until_it_is_accepted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin()
+    assert [main(["update", "run", "good1.npz"]) for _ in range(2)] == [0, 0]
+    assert [main(["update", "run", "bad.npz"]) for _ in range(2)] == [3, 3]  # as after a kill behind the commit
+    assert "committed already, as version 2 (refused)" in capsys.readouterr().out
+    assert [main(["update", "run", name]) for name in ("good2.npz", "bad.npz")] == [0, 3]
+    accept("run", 2)
+    assert main(["update", "run", "bad.npz"]) == 0
+    assert "committed already, as version 2 (accepted)" in capsys.readouterr().out
+
+
+def test_training_again_is_done_once_however_often_the_command_is_given() -> None:
+    begin()
+    update("run", "good1.npz")
+    assert update("run", "good1.npz", again=True)[1]
+    before = tree("run")
+    for _ in range(2):
+        stage, is_new = update("run", "good1.npz", again=True)
+        assert (stage.version, is_new) == (2, False)
+    assert tree("run") == before
+    rollback("run", 1)  # whatever comes between, it is another command
+    assert [update("run", "good1.npz", again=True)[1] for _ in range(2)] == [True, False]
+    update("run", "good2.npz")
+    assert [update("run", "good1.npz", again=True)[1] for _ in range(2)] == [True, False]
+
+
 def test_a_worse_version_is_kept_marked_and_not_used() -> None:
     begin()
     update("run", "good1.npz")
@@ -599,6 +627,61 @@ def test_an_exported_version_that_was_changed_is_refused(served: Version, name: 
         Version.load("net.safetensors")
 
 
+def test_the_facts_beside_an_export_have_a_checksum_and_verify_checks_them_all(
+    served: Version, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["export", "run", "net.safetensors"])
+    main(["export", "run", "net.pt2"])
+    for name in ("net.safetensors", "net.pt2"):
+        assert main(["verify", name]) == 0
+    assert "every checksum" in capsys.readouterr().out
+    for name, other in (("net.json", ": 3"), ("net.toml", "0"), ("net.safetensors", "\0"), ("net.pt2", "\0")):
+        whole = Path(name).read_bytes()
+        Path(name).write_bytes(
+            whole.replace(other.encode(), b"\x38" * len(other), 1)
+            if name != "net.json"
+            else whole.replace(b'"num_classes": 3', b'"num_classes": 4')
+        )
+        assert main(["verify", "net.safetensors"]) == 2
+        assert f"{name} is not what was exported" in capsys.readouterr().out
+        if name != "net.pt2":
+            with pytest.raises(InputError, match=f"{name} is not what was exported"):
+                Version.load("net.safetensors")
+        Path(name).write_bytes(whole)
+    facts = json.loads(Path("net.json").read_text())
+    del facts["sha256"]["net.json"]  # as an earlier version of lure wrote it
+    Path("net.json").write_text(json.dumps(facts))
+    assert list(verify("net.safetensors")) == []
+    assert Version.load("net.safetensors").stage.version == 1
+
+
+def test_an_evaluation_that_was_changed_is_named_by_verify_and_refused_by_the_report(
+    served: Version, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "run", "--json"]) == 0
+    assert "sha256" not in json.loads(capsys.readouterr().out)
+    file = Path("run/evaluations/1.json")
+    assert list(verify("run")) == []
+    assert main(["report", "run", "--json"]) == 0
+    assert '"sha256"' not in capsys.readouterr().out
+    evaluation = json.loads(file.read_text())
+    file.write_text(json.dumps(evaluation | {"accuracy": 1.0}))
+    assert [str(file) in complaint for complaint in verify("run")] == [True]
+    assert main(["report", "run", "--json"]) == 2
+    assert f"{file} is damaged" in capsys.readouterr().err
+    del evaluation["sha256"]  # as an earlier version of lure wrote it
+    file.write_text(json.dumps(evaluation))
+    assert list(verify("run")) == []
+    assert main(["report", "run", "--json"]) == 0
+    for content in (b"[1]", b"[" * 100_000, b"\xff"):
+        file.write_bytes(content)
+        assert [str(file) in complaint for complaint in verify("run")] == [True]
+        assert main(["report", "run", "--json"]) == 2
+        assert f"{file} is damaged" in capsys.readouterr().err
+        assert main(["evaluate", "run"]) == 0
+        assert list(verify("run")) == []
+
+
 def test_an_exported_network_of_ones_own_runs_only_by_consent(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.py").write_text("from torch import nn\ndef net(num_classes):\n    return nn.Linear(4, num_classes)\n")
     model = ["--model", "mine:net"]
@@ -631,7 +714,9 @@ def test_both_kinds_of_export_bear_one_name_and_no_other_file_is_replaced(
         for ending in ("safetensors", "pt2"):
             assert main(["export", "run", f"net.{ending}"]) == 0
             assert Version.load("net.safetensors").stage == served.stage
-    assert sorted(json.loads(Path("net.json").read_text())["sha256"]) == ["net.pt2", "net.safetensors", "net.toml"]
+    assert sorted(json.loads(Path("net.json").read_text())["sha256"]) == [
+        *("net.json", "net.pt2", "net.safetensors", "net.toml")
+    ]
     update("run", "good2.npz")
     assert main(["export", "run", "net.pt2"]) == 0
     with pytest.raises(InputError, match=r"net\.safetensors is not what was exported"):  # it is of version 1

@@ -23,6 +23,7 @@ from lure.store.ledger import LEDGER, SEAL, Ledger, read_ledger, standing
 from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.store.tensors import tensors_to_bytes
+from lure.store.verify import verify
 from lure.store.versions import VersionFiles
 
 
@@ -137,6 +138,36 @@ def test_a_line_that_the_seal_does_not_know_yet_is_a_commit(tmp_path: Path) -> N
     assert len(read_ledger(tmp_path)) == 4
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [bytes(40) + b"\n", b'{"event": "prune", "ver\n', b'{"event": \n\0', b'{"line_sha256": "' + b"0" * 9 + b'"}\n'],
+)
+def test_a_last_line_that_is_torn_and_that_the_seal_does_not_know_is_no_commit(tail: bytes, tmp_path: Path) -> None:
+    """After a loss of power the last block of a file may hold anything."""
+    before = write_ledger(tmp_path, LINES[:2])
+    (tmp_path / LEDGER).write_bytes(before + tail)
+    assert len(read_ledger(tmp_path)) == 2
+    assert Ledger(tmp_path).unfinished
+    Ledger(tmp_path).append(LINES[2])
+    assert [dict(line) for line in read_ledger(tmp_path)] == [json.loads(to_json(line)) for line in LINES[:3]]
+    assert (tmp_path / LEDGER).read_bytes().startswith(before)
+    assert tail not in (tmp_path / LEDGER).read_bytes()
+    (tmp_path / LEDGER).write_bytes(before + tail + b"\n" + tail)
+    with pytest.raises(InputError, match="line 3 is damaged"):
+        read_ledger(tmp_path)
+
+
+def test_a_hard_linked_backup_stays_as_it_was(tmp_path: Path) -> None:
+    before = write_ledger(tmp_path, LINES[:2])
+    for name in (LEDGER, SEAL):
+        os.link(tmp_path / name, tmp_path / f"backup of {name}")
+    seal = (tmp_path / SEAL).read_bytes()
+    Ledger(tmp_path).append(LINES[2])
+    assert len(read_ledger(tmp_path)) == 3
+    assert (tmp_path / f"backup of {LEDGER}").read_bytes() == before
+    assert (tmp_path / f"backup of {SEAL}").read_bytes() == seal
+
+
 @pytest.mark.parametrize("line", [b"[1]", b"null", b"[" * 100_000, b'{"line_sha256": 1}', b'{"a": 1e999}', b"\xff"])
 def test_a_line_of_anything_else_is_damage(line: bytes, tmp_path: Path) -> None:
     (tmp_path / LEDGER).write_bytes(line + b"\n")
@@ -163,6 +194,43 @@ def test_a_line_that_the_disk_refused_is_not_remembered(tmp_path: Path, monkeypa
         with pytest.raises(StorageError, match="No space left on device"):
             ledger.append(LINES[1])
     assert list(ledger.events) == list(read_ledger(tmp_path))
+
+
+def test_what_the_disk_refuses_after_the_commit_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.replace
+
+    def refuse_the_seal(source: Path, target: Path) -> None:
+        if target.name == SEAL:
+            full(0)
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse_the_seal)
+    ledger = Ledger(tmp_path)
+    for line in LINES[:2]:
+        with pytest.warns(UserWarning, match=r"ledger.seal: No space left on device .* is committed"):
+            ledger.append(line)
+    assert list(read_ledger(tmp_path)) == list(ledger.events) == [json.loads(to_json(line)) for line in LINES[:2]]
+    monkeypatch.undo()
+    Ledger(tmp_path).append(LINES[2])
+    assert len(read_ledger(tmp_path)) == 3
+    assert (tmp_path / SEAL).exists()
+
+
+def test_a_line_that_cannot_be_flushed_is_taken_back_and_else_it_is_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ledger(tmp_path, LINES[:1])
+    before = (tmp_path / LEDGER).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError):
+            Ledger(tmp_path).append(LINES[1])
+        assert (tmp_path / LEDGER).read_bytes() == before
+        patched.setattr(os, "ftruncate", lambda *_: full(0))
+        with pytest.warns(UserWarning, match="No space left on device .* is committed") as said:
+            Ledger(tmp_path).append(LINES[1])
+        assert any(LEDGER in str(warning.message) for warning in said)
+    assert len(read_ledger(tmp_path)) == 2
 
 
 def test_standing_follows_acceptance_by_hand_and_rollback() -> None:
@@ -245,7 +313,7 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     directory, folder = stored(tmp_path)
     for file in ("inputs.npy", "labels.npy"):
         whole = (folder / file).read_bytes()
-        for damaged in (whole[:-1], whole[:50], b"", whole[:-1] + b"\x07", b"\x80\x04" + whole[2:]):
+        for damaged in (whole[:-1], whole[:50], b"", whole[:-1] + b"\x07", b"\x80\x04" + whole[2:], whole + b"\0"):
             (folder / file).write_bytes(damaged)
             with pytest.raises(InputError, match=f"stored chunk {folder}"):
                 directory.chunks.read(CHUNK.fingerprint)
@@ -271,6 +339,40 @@ def test_what_stands_on_disk_has_the_fingerprint_of_the_examples(kind: torch.dty
     assert Examples(again.inputs, again.labels).fingerprint == examples.fingerprint
 
 
+@pytest.mark.parametrize("lost", ["inputs.npy", "labels.npy", "row_digests.npy"])
+def test_a_half_chunk_that_nothing_names_is_named_by_verify_and_written_anew(lost: str, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with RunDirectory(path) as directory:
+        begin(directory)
+        other = Examples(CHUNK.inputs + 1, CHUNK.labels)
+        directory.chunks.store(other)
+        directory.undo.clear()  # as if the process had died here
+    folder = path / "chunks" / other.fingerprint
+    whole = (folder / lost).read_bytes()
+    assert list(verify(path)) == []
+    for content in (b"", whole[:-1]):
+        (folder / lost).write_bytes(content)
+        assert [str(folder) in complaint for complaint in verify(path)] == [True]
+    with RunDirectory(path) as directory:
+        assert torch.equal(directory.chunks.store(other).inputs, other.inputs)
+        directory.undo.clear()
+    assert (folder / lost).read_bytes() == whole
+    assert list(verify(path)) == []
+
+
+def test_a_damaged_chunk_that_is_committed_is_never_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with RunDirectory(path) as directory:
+        begin(directory)
+        directory.undo.clear()
+    damaged = path / "chunks" / CHUNK.fingerprint / "inputs.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    before = damaged.read_bytes()
+    with RunDirectory(path) as directory, pytest.raises(InputError, match="cannot read the stored chunk"):
+        directory.chunks.store(CHUNK)
+    assert damaged.read_bytes() == before
+
+
 def test_digests_of_rows_stand_beside_a_chunk_and_are_written_where_they_are_missing(tmp_path: Path) -> None:
     rows = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]).repeat(2000, 1)
     directory, folder = stored(tmp_path, Examples(rows, torch.zeros(6000, dtype=torch.int64)))
@@ -284,7 +386,7 @@ def test_digests_of_rows_stand_beside_a_chunk_and_are_written_where_they_are_mis
     assert np.array_equal(directory.chunks.row_digests(folder.name), digests)
     assert (folder / "row_digests.npy").read_bytes() == whole
     directory.chunks.check_row_digests(folder.name)
-    for damaged in (whole[:-1] + b"\x07", whole[:-8], b""):
+    for damaged in (whole[:-1] + b"\x07", whole[:-8], b"", whole + b"more"):
         (folder / "row_digests.npy").write_bytes(damaged)
         with pytest.raises(InputError, match=rf"{folder}"):
             directory.chunks.check_row_digests(folder.name)

@@ -18,7 +18,11 @@ def add_flags(parser: Parser) -> None:
     """Add the flags of `lure update`."""
     add_directory(parser)
     parser.add_argument("data", metavar="DATA", type=Path, help=".npz, .parquet, or a folder of images for each class")
-    parser.add_argument("--again", action="store_true", help="train even if this chunk was trained on before")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="train even if this chunk was trained on before; given twice in a row, it is done once",
+    )
     add_model(parser)
     add_device(parser)
     add_workers(parser)
@@ -26,7 +30,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def update_command(arguments: argparse.Namespace) -> int:
-    """Update the model with a chunk, and print the outcome; 3 if the new version was refused."""
+    """Update the model with a chunk, and print the outcome; 3 if the chunk's version was refused, now or before."""
     from lure.learner import production
     from lure.report.progress import StageProgress
     from lure.store.durable import to_json
@@ -48,11 +52,12 @@ def update_command(arguments: argparse.Namespace) -> int:
             watch=lambda moment: progress.show("update", moment),
             on_arrival=tell,
         )
+    accepted = stage.accepted or production.is_accepted(arguments.directory, stage.version)
     if arguments.json:
         print(to_json(stage.as_dict() | {"is_new": is_new}))
     else:
-        print("\n".join(_outcome_lines(stage, is_new, arguments.directory)))
-    return 0 if stage.accepted or not is_new else 3
+        print("\n".join(_outcome_lines(stage, is_new, accepted, arguments.directory)))
+    return 0 if accepted else 3
 
 
 def _arrival_line(arrival: "Arrival") -> str:
@@ -64,8 +69,8 @@ def _arrival_line(arrival: "Arrival") -> str:
     return "chunk: " + ", ".join(words)
 
 
-def _outcome_lines(stage: "Stage", is_new: bool, directory: Path) -> list[str]:
-    verdict = "accepted" if stage.accepted else "refused"
+def _outcome_lines(stage: "Stage", is_new: bool, accepted: bool, directory: Path) -> list[str]:
+    verdict = "accepted" if accepted else "refused"
     if not is_new:
         return [
             f"this chunk is committed already, as version {stage.version} ({verdict}); nothing changed (see --again)"

@@ -1,14 +1,17 @@
-"""`lure verify`: check every file of a run directory."""
+"""`lure verify`: check every file of a run directory, or of an export."""
 
 import argparse
+from pathlib import Path
 
-from lure.cli.parser import Command, Parser, add_directory
+from lure.cli.parser import Command, Parser
 from lure.errors import InputError
 
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of `lure verify`."""
-    add_directory(parser)
+    parser.add_argument(
+        "directory", metavar="DIR", type=Path, help="the run directory, or a file that lure export wrote"
+    )
 
 
 def verify_command(arguments: argparse.Namespace) -> None:

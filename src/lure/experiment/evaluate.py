@@ -1,6 +1,5 @@
 """Evaluate a committed version on its test set, and keep what came out in the run directory for the reports."""
 
-import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,11 +13,17 @@ from lure.learner.mega_batch import MegaBatch
 from lure.learner.version import Version
 from lure.metrics import compare_versions, evaluate
 from lure.recipe import Experiment
-from lure.store.durable import StorageError, make_folder, replace_file, to_json, writing
-from lure.store.run_directory import RunDirectory
+from lure.store.durable import (
+    StorageError,
+    make_folder,
+    read_sealed_json,
+    replace_file,
+    require_own,
+    to_sealed_json,
+    writing,
+)
+from lure.store.run_directory import EVALUATIONS, RunDirectory
 from lure.training.predict import arithmetic, mixed_precision
-
-EVALUATIONS = "evaluations"
 
 
 def evaluate_version(
@@ -62,6 +67,9 @@ def evaluate_version(
         InputError: if version or data are missing or damaged, or the examples do not fit the model.
     """
     placement, in_directory = placement or Placement(), Path(path).is_dir()
+    target = Path(path) / EVALUATIONS if file is None and in_directory else None
+    if target is not None:
+        require_own(target)
     version = Version.load(path, number, model=model, device=placement.device)
     test, validation = _examples(Path(path), version, placement, file)
     version.task.check(test)
@@ -89,12 +97,12 @@ def evaluate_version(
                 "from_version": parent,
                 **compare_versions(before.model, version.model, test, version.device),
             }
-    if file is None and in_directory:
-        target = Path(path) / EVALUATIONS / f"{version.stage.version}.json"
+    if target is not None:
+        target /= f"{version.stage.version}.json"
         try:
             with writing(target):
                 make_folder(target.parent)
-            replace_file(target, to_json(_kept(target, result)).encode())
+            replace_file(target, to_sealed_json(_kept(target, result)))
         except StorageError as error:
             warnings.warn(f"{error}: reports will not show this evaluation", stacklevel=2)
     return result
@@ -117,8 +125,8 @@ def _kept(target: Path, result: dict[str, Any]) -> dict[str, Any]:
     if not target.exists():
         return result
     try:
-        earlier = json.loads(target.read_bytes())
-    except ValueError:
+        earlier = read_sealed_json(target, required=False)
+    except InputError:
         return result
     if earlier.get("data_fingerprint") != result["data_fingerprint"]:
         return result

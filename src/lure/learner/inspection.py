@@ -4,7 +4,7 @@ from lure.learner.arrival import Arrival, KnownRows, Repeats, examine
 from lure.learner.mega_batch import MegaBatch
 from lure.learner.opening import Opened
 from lure.learner.state import WorkingState
-from lure.store.stage import Stage
+from lure.store.chunks import Digests
 from lure.training.predict import predict
 
 
@@ -19,6 +19,7 @@ class Inspection:
         self._opened, self._chunks = opened, opened.directory.chunks
         earlier = dict.fromkeys(stage.data_fingerprint for stage in opened.directory.stages)
         self._known = KnownRows(map(self._chunks.row_digests, earlier))
+        self._inspected: Digests | None = None  # the rows of the mega-batch that was inspected last
 
     def inspect(self, arrived: MegaBatch, state: WorkingState) -> Arrival:
         """Return what a mega-batch looks like on arrival.
@@ -31,6 +32,7 @@ class Inspection:
         if test is None or task is None:
             raise AssertionError("a gate has a holdout, and the task is fixed before a chunk is inspected")
         rows, holdout = (self._chunks.row_digests(each.fingerprint) for each in (arrived.whole, test))
+        self._inspected = rows
         correct = hits = None
         if current := directory.standing.current:
             logits, labels = predict(state.trained_model(), state.place(arrived.whole), self._opened.recipe)
@@ -38,6 +40,8 @@ class Inspection:
         names = task.class_names or [str(label) for label in range(task.num_classes)]
         return examine(arrived.whole, test, Repeats.of(rows, holdout, self._known), names, correct, hits)
 
-    def add(self, stage: Stage) -> None:
-        """Add the chunk of a stage that was committed to what is known."""
-        self._known.add(self._chunks.row_digests(stage.data_fingerprint))
+    def add_inspected(self) -> None:
+        """Add the mega-batch that was inspected last, which is committed now, to what is known."""
+        if self._inspected is not None:  # kept, for after a commit nothing may fail
+            self._known.add(self._inspected)
+            self._inspected = None

@@ -332,7 +332,7 @@ class Learner:
         files = self.state.to_files(ended.running.optimizer, test.correct if test and self.opened.gate else None)
         committed = self.directory.commit(stage, files)
         if self._inspection is not None:
-            self._inspection.add(committed)
+            self._inspection.add_inspected()
         self._checkpoints = None
         # A refused version leaves memory at weights that are not in use.
         self._stale = not stage.accepted

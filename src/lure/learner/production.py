@@ -7,7 +7,7 @@ still stands and the ledger says why. `accept` and `rollback` overrule; `status`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # `init` and `update` train, so they import torch when they are called; the others answer without it.
 
-__all__ = ["accept", "init", "prune", "rollback", "status", "update", "verify"]
+__all__ = ["accept", "init", "is_accepted", "prune", "rollback", "status", "update", "verify"]
 
 
 def init(
@@ -105,7 +105,8 @@ def update(
     Args:
         path: a directory that `init` began.
         data: the chunk, as `load_examples` reads it.
-        again: train on a chunk that was committed before, too.
+        again: train on a chunk that was committed before, too; where that is the last thing that was done, it is done
+            already, for the job may have died behind its commit.
         model: as for `Learner.open`.
         device: "auto", "cpu" or "cuda".
         workers: processes that read data too large for memory.
@@ -128,9 +129,15 @@ def update(
             raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")
         chunk = as_stored(_load_alike(data, opened.class_names, opened.test.input_shape, opened.columns))
         known = [stage for stage in learner.stages if stage.data_fingerprint == chunk.fingerprint]
-        if known and not again:
+        if known and not (again and _is_to_do(known, learner.directory.ledger.events)):
             return known[-1], False
         return learner.learn(chunk, watch, on_arrival=on_arrival), True
+
+
+def _is_to_do(known: Sequence[Stage], events: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether training again on a chunk, whose stages are given, was not the last thing that was committed."""
+    last = [event for event in events if event["event"] != "prune"][-1]
+    return len(known) == 1 or last.get("stage") != known[-1].stage
 
 
 def accept(path: Path | str, version: int, reason: str = "") -> str:
@@ -166,6 +173,15 @@ def accept(path: Path | str, version: int, reason: str = "") -> str:
         f"version {version} is accepted, and the next update takes its chunk in; version {standing.current}, which is "
         f"not trained from it, stays in use (lure rollback {path} {version} would change that)"
     )
+
+
+def is_accepted(path: Path | str, version: int) -> bool:
+    """Return whether a version was accepted, by the gate or by hand.
+
+    Raises:
+        InputError: if the ledger is damaged.
+    """
+    return version in RunDirectory(path).standing.accepted
 
 
 def rollback(path: Path | str, version: int, reason: str = "") -> str:
@@ -213,6 +229,8 @@ def prune(path: Path | str, keep: int) -> list[int]:
         standing = directory.standing
         versions = [stage.version for stage in directory.stages]
         chosen = [v for v in versions[:-keep] if v not in standing.pruned and v != standing.current]
+        for version in chosen:
+            directory.versions.require_own(version)
         if chosen:
             directory.ledger.append({"event": "prune", "versions": chosen, "committed_at": _now()})
         # After the line, so that nothing is gone that is not said to be; and again for what a killed process left.

@@ -23,6 +23,7 @@ from lure.learner.task import Task, build_network
 from lure.randomness import forked_rng
 from lure.recipe import Recipe, to_toml
 from lure.store.durable import checksum, parsing, replace_file, to_json
+from lure.store.exported import are_intact, read_facts, seal_facts
 from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.store.tensors import bytes_to_tensors, tensors_to_bytes
@@ -166,7 +167,7 @@ def export(version: Version, file: Path) -> list[Path]:
     if not file.parent.is_dir():
         raise InputError(f"cannot export to {file}: there is no folder {file.parent}")
     recipe_file, facts_file = file.with_suffix(".toml"), file.with_suffix(".json")
-    earlier = _read_facts(facts_file)
+    earlier = read_facts(facts_file)
     strangers = [path for path in (file, recipe_file, facts_file) if path.exists() and earlier is None]
     if strangers:
         raise InputError(f"cannot export to {file}: {strangers[0]} is there and no export of lure; choose another name")
@@ -177,19 +178,10 @@ def export(version: Version, file: Path) -> list[Path]:
     same = earlier is not None and all(earlier[name] == value for name, value in facts.items())
     facts["sha256"] = dict(earlier["sha256"]) if earlier and same else {}  # the other kind's stays, too
     facts["sha256"] |= {file.name: checksum(content), recipe_file.name: checksum(recipe)}
-    contents = {recipe_file: recipe, facts_file: json.dumps(facts, indent=2).encode() + b"\n", file: content}
+    contents = {recipe_file: recipe, facts_file: seal_facts(facts, facts_file.name), file: content}
     for path, data in contents.items():
         replace_file(path, data)
     return [file, recipe_file, facts_file]
-
-
-def _read_facts(path: Path) -> dict[str, Any] | None:
-    """Return what `export` wrote to a `.json` file; None if there is none, or it is something else."""
-    try:
-        facts = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return facts if isinstance(facts, dict) and facts.keys() == {"task", "stage", "sha256"} else None
 
 
 def _read_export(
@@ -207,6 +199,8 @@ def _read_export(
     contents = {part.name: part.read_bytes() for part in (file, *beside.values())}
     with parsing(beside[".json"]):
         facts = json.loads(contents[beside[".json"].name])
+        if not are_intact(facts, beside[".json"].name):
+            raise InputError(f"{beside['.json']} is not what was exported: export the version again")
         stage, task, sums = Stage.from_dict(facts["stage"], file), Task.from_dict(facts["task"]), dict(facts["sha256"])
     for name in (file.name, beside[".toml"].name):
         if checksum(contents[name]) != sums.get(name):

@@ -4,6 +4,7 @@ Drawn without pyplot, so no global state is touched and no display is needed. Na
 of in a legend. The kind of file follows from its ending: .png, .svg or .pdf.
 """
 
+import io
 import itertools
 import math
 import re
@@ -25,6 +26,7 @@ from lure.report.colours import colour, line_styles
 from lure.report.comparison import RunGroup, group_runs, pareto_front, totals
 from lure.report.records import RunRecord
 from lure.report.table import short_number
+from lure.store.durable import replace_file
 
 Points = Mapping[str, tuple[float, float]]  # policy -> where its name belongs, in the units of the axes
 
@@ -108,11 +110,15 @@ def paint(
             figure.draw_without_rendering()
             for axes, points, names in labels:
                 _place(axes, points, names)
-        vector = not isinstance(file, str | Path) or str(file).endswith(".svg")
-        kind = None if isinstance(file, str | Path) else "svg"
+        kind = Path(file).suffix[1:] or "png" if isinstance(file, str | Path) else "svg"
         try:
             # Without a date the same runs give the same file.
-            figure.savefig(file, format=kind, metadata={"Date": None} if vector else None)
+            stream = io.BytesIO()
+            figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None)
+            if isinstance(file, str | Path):
+                replace_file(Path(file), stream.getvalue())  # a link that bears this name is replaced, not followed
+            else:
+                file.write(stream.getvalue())
         except (OSError, ValueError) as error:
             raise InputError(f"cannot write the picture {file}: {error}") from None
 

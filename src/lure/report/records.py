@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
+from lure.store.durable import read_sealed_json
 from lure.store.ledger import LEDGER, Ledger
 from lure.store.stage import Stage
 
@@ -95,7 +96,8 @@ def read_run(directory: Path | str) -> RunRecord:
         current=current,
         result=result,
         evaluations={
-            int(path.stem): _read_json(path) for path in sorted((directory / EVALUATIONS).glob("[0-9]*.json"))
+            int(path.stem): read_sealed_json(path, required=False)
+            for path in sorted((directory / EVALUATIONS).glob("[0-9]*.json"))
         },
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lure.errors import InputError
-from lure.store.durable import replace_file, write_folder
+from lure.store.durable import remove, replace_file, write_folder, writing
 from lure.store.undo import UndoList
 
 if TYPE_CHECKING:
@@ -36,16 +36,19 @@ class Chunks:
     Args:
         folder: `DIR/chunks`; need not exist.
         undo: notes what is made here.
+        named: returns the fingerprints of the chunks that are committed. What else lies here was left by a process that
+            died.
     """
 
-    def __init__(self, folder: Path, undo: UndoList) -> None:
+    def __init__(self, folder: Path, undo: UndoList, named: Callable[[], Collection[str]]) -> None:
         self.folder = folder
-        self._undo = undo
+        self._undo, self._named = undo, named
 
     def store(self, examples: Examples) -> Examples:
         """Store examples under their fingerprint, unless they are there already; return the stored ones, mapped.
 
-        Encoded images are stored as they decode (`lure.data.examples.as_stored`).
+        Encoded images are stored as they decode (`lure.data.examples.as_stored`). What a killed process left unfinished
+        is written anew.
 
         Raises:
             InputError: if what is stored there already is damaged, or the disk refuses.
@@ -54,6 +57,11 @@ class Chunks:
 
         examples = as_stored(examples)
         folder = self.folder / examples.fingerprint
+        if folder.exists() and folder.name not in self._named():
+            self._undo.adopt(folder)
+            if not self._is_whole(folder):
+                with writing(folder):
+                    remove(folder)
         if not folder.exists():
             self._undo.add(self.folder, whole=False)
             self._undo.add(folder)
@@ -111,9 +119,31 @@ class Chunks:
         """
         folder = self._folder(fingerprint)
         with _opening(folder):
-            found = _fingerprint(*_map_arrays(folder))
+            arrays = _map_arrays(folder)
+            for name, array in zip((INPUTS, LABELS), arrays, strict=True):
+                _require_end(folder / name, array)
+            found = _fingerprint(*arrays)
         if found != fingerprint:
             raise InputError(f"the stored chunk {folder} is damaged: its content does not match its name")
+
+    def unfinished(self) -> Iterator[Path]:
+        """Yield the folders here that are no whole chunk, and that nothing committed names.
+
+        Raises:
+            InputError: if what names the chunks is damaged.
+        """
+        named = set(self._named())
+        for folder in sorted(self.folder.glob("[!.]*")):
+            if folder.name not in named and not self._is_whole(folder):
+                yield folder
+
+    def _is_whole(self, folder: Path) -> bool:
+        try:
+            self.check(folder.name)
+            self.check_row_digests(folder.name)
+        except InputError:
+            return False
+        return True
 
     def row_digests(self, fingerprint: str) -> Digests:
         """Return a 64-bit digest of each input, (N,); equal inputs have equal digests.
@@ -146,6 +176,7 @@ class Chunks:
         if not (folder / ROW_DIGESTS).exists():
             return
         with _opening(folder):
+            _require_end(folder / ROW_DIGESTS, np.load(folder / ROW_DIGESTS, mmap_mode="r"))
             intact = np.array_equal(self.row_digests(fingerprint), digest_rows(_map_arrays(folder)[0]))
         if not intact:
             raise InputError(f"{folder / ROW_DIGESTS} is damaged: remove it; the next update writes it anew")
@@ -188,6 +219,13 @@ def _map_arrays(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     # Copy-on-write: torch wants writable memory, and the file must not change.
     inputs, labels = (np.load(folder / name, mmap_mode="c") for name in (INPUTS, LABELS))
     return inputs, labels
+
+
+def _require_end(path: Path, array: npt.NDArray[Any]) -> None:
+    """Raise if a file goes on after the array that was mapped from it."""
+    surplus = path.stat().st_size - getattr(array, "offset", 0) - array.nbytes
+    if isinstance(array, np.memmap) and surplus:
+        raise ValueError(f"{path.name} has {surplus} bytes too many")
 
 
 def _fingerprint(inputs: npt.NDArray[Any], labels: npt.NDArray[Any]) -> str:

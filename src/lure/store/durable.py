@@ -1,9 +1,9 @@
 """Writing so that a process killed at any instant leaves the old state or the new one, never a half.
 
 A file is written under a temporary name, flushed to the disk, renamed, and the folder that holds it is flushed; a
-folder goes the same way as a whole. Temporary names begin with a dot and end in `.tmp`; what a killed process left
-under such a name is removed by the next one. Nothing is pickled: tensors are safetensors (`lure.store.tensors`),
-everything else is JSON.
+folder goes the same way as a whole. A folder that has to go is renamed first, so that none is ever seen half removed.
+Temporary names begin with a dot and end in `.tmp`; what a killed process left under such a name is removed by the next
+one. Nothing is pickled: tensors are safetensors (`lure.store.tensors`), everything else is JSON.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,19 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"cannot write to {path}: {error.strerror or error} (what is committed stands)") from None
+
+
+@contextmanager
+def tidying(path: Path) -> Iterator[None]:
+    """Run a block that writes to `path` after a commit; what the operating system refuses becomes a warning.
+
+    What is committed must not be reported as failed, and whatever is left to do here, the next command does.
+    """
+    try:
+        with writing(path):
+            yield
+    except StorageError as error:
+        warnings.warn(f"{error}: this command is committed, and the next one tidies up", stacklevel=4)
 
 
 @contextmanager
@@ -137,12 +151,23 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a file or folder bears the name of something that is not whole yet, or about to go."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Remove a file, a link or a folder, if it is there; whenever the process dies, a folder is whole or gone."""
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    if not is_temporary(path):
+        gone = temporary_name(path.with_name(f"{path.name}.gone"))
+        remove(gone)
+        os.replace(path, gone)
+        sync_folder(path.parent)
+        path = gone
+    shutil.rmtree(path)
 
 
 def replace_file(path: Path, content: Content) -> None:
@@ -224,3 +249,34 @@ def unseal(data: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def to_sealed_json(record: Mapping[str, Any]) -> bytes:
+    """Return a record as JSON for people and programs, its SHA-256 among its fields."""
+    plain = json.loads(to_json(record))
+    return json.dumps({**plain, "sha256": checksum(to_json(plain).encode())}, indent=2).encode() + b"\n"
+
+
+def read_sealed_json(path: Path, required: bool = True) -> dict[str, Any]:
+    """Return the record that `to_sealed_json` wrote, without its checksum.
+
+    Args:
+        path: the file.
+        required: whether it must hold a checksum; earlier versions of lure wrote none for some files.
+
+    Raises:
+        InputError: naming the file, if it is missing, damaged or was edited.
+    """
+    try:
+        record = json.loads(read_file(path))
+        found = record.pop("sha256", None)
+        intact = found == checksum(to_json(record).encode()) or (found is None and not required)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing") from None
+    except InputError:
+        raise
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        intact = False
+    if not intact:
+        raise InputError(f"{path} is damaged, or was edited: remove it and run the command that writes it again")
+    return dict(record)

@@ -3,8 +3,8 @@
 A line is the commit: what has no line did not happen. Its `event` says what it is about: "stage" (a version was
 trained, and accepted or refused), "accept" and "rollback" (somebody overruled), "prune" (weights were removed to free
 space). Lines are only ever appended. Each holds its own SHA-256, computed together with that of the line before, so a
-line that is damaged, missing or out of place is found; a last line that was never finished is no commit. The number of
-lines stands in `ledger.seal`, so that a ledger which lost its end is found, too.
+line that is damaged, missing or out of place is found. The number of lines stands in `ledger.seal`, so that a ledger
+which lost its end is found, too. A last line beyond those that is torn was never finished: it is no commit.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
-from lure.store.durable import checksum, parsing, replace_file, seal, sync_folder, to_json, unseal, writing
+from lure.store.durable import checksum, parsing, replace_file, seal, sync_folder, tidying, to_json, unseal, writing
 from lure.store.stage import Stage
 
 LEDGER, SEAL = "ledger.jsonl", "ledger.seal"
@@ -116,6 +116,7 @@ class Ledger:
         """Forget what was read: the next question reads the files again."""
         self._events: list[dict[str, Any]] | None = None
         self._checksums: list[str] = []  # one for each line
+        self._torn = 0  # bytes of a last line that was never finished
         self._stages: list[Stage] = []
         self._standing: Standing | None = None
         self._parents: dict[int, int] = {}  # of every version, once the standing is known
@@ -133,8 +134,17 @@ class Ledger:
             InputError: naming file and line, if a line is damaged or missing.
         """
         if self._events is None:
-            self._events, self._checksums = _read_lines(self._folder)
+            self._events, self._checksums, self._torn = _read_lines(self._folder)
         return self._events
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the file ends in a line that was never finished; it is no commit, and the next line replaces it.
+
+        Raises:
+            InputError: as `events`.
+        """
+        return bool(self.events is not None and self._torn)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -174,6 +184,8 @@ class Ledger:
     def append(self, event: Mapping[str, Any]) -> None:
         """Append one line, first cutting off a line that was never finished.
 
+        What the disk refuses once the line stands there is a warning: it is committed.
+
         Raises:
             StorageError: if the disk refuses; the line is then not committed.
         """
@@ -184,11 +196,10 @@ class Ledger:
         line = to_json({**plain, "line_sha256": digest}).encode() + b"\n"
         try:
             with writing(self.path):
-                _cut_unfinished_line(self.path)
-                with open(self.path, "ab") as file:
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _own(self.path, self._torn)
+                self._torn = 0
+                _append(self.path, line)
+            with tidying(self._folder / SEAL):
                 sync_folder(self._folder)
                 replace_file(self._folder / SEAL, seal({"lines": count + 1, "line_sha256": digest}))
         except BaseException:
@@ -233,19 +244,43 @@ def _line_checksum(event: Mapping[str, Any], previous: str) -> str:
     return checksum((previous + to_json(event)).encode())
 
 
-def _cut_unfinished_line(path: Path) -> None:
-    if not path.exists() or not path.stat().st_size:
-        return
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
+def _append(path: Path, line: bytes) -> None:
+    """Append a line, flushed to the disk; if that fails, take it back, and if that fails, too, see what stands there.
+
+    Raises:
+        OSError: if the disk refuses, and the whole line is not there.
+    """
+    # Without a buffer: what it still holds after an error would be written when the file is closed.
+    with open(path, "ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            rest = line
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
             return
-    whole = path.read_bytes()
-    replace_file(path, whole[: whole.rfind(b"\n") + 1])
+        except OSError as error:
+            refused = error
+        try:
+            os.ftruncate(file.fileno(), size)
+        except OSError:
+            # The next process that reads it takes a whole line for a commit, and so must this one.
+            if os.fstat(file.fileno()).st_size == size + len(line):
+                with tidying(path):
+                    raise refused from None
+                return
+        raise refused
 
 
-def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the lines of the ledger, without their checksums, and the checksums."""
+def _own(path: Path, torn: int) -> None:
+    """Make a file anew without its last, unfinished bytes; and one that has another name, too, which is a backup."""
+    if path.exists() and (torn or path.stat().st_nlink > 1):
+        content = path.read_bytes()
+        replace_file(path, content[: len(content) - torn])
+
+
+def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str], int]:
+    """Return the lines without their checksums, the checksums, and how many bytes at the end were never finished."""
     # The seal first: whoever reads while a line is appended then finds at least as many lines as the seal says.
     sealed = _read(folder / SEAL)
     record: dict[str, Any] | None = {"lines": 0, "line_sha256": ""} if sealed is None else unseal(sealed)
@@ -254,7 +289,8 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     events: list[dict[str, Any]] = []
     checksums: list[str] = []
     stages = 0
-    for number, line in enumerate((_read(folder / LEDGER) or b"").split(b"\n")[:-1], start=1):
+    *lines, rest = (_read(folder / LEDGER) or b"").split(b"\n")
+    for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)
             found = event.pop("line_sha256")
@@ -264,6 +300,9 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 intact = intact and event["stage"] == event["version"] == stages
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             intact = False
+        if not intact and sealed is not None and number == len(lines) > record["lines"]:
+            rest = line + b"\n" + rest
+            break
         if not intact or (number == record["lines"] and found != record["line_sha256"]):
             raise InputError(f"{folder / LEDGER}, line {number} is damaged: restore the file from a backup")
         events.append(event)
@@ -273,4 +312,4 @@ def _read_lines(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
             f"{folder / LEDGER} was cut short: it had {record['lines']} lines and has {len(events)}; "
             f"restore the file from a backup"
         )
-    return events, checksums
+    return events, checksums, len(rest)

@@ -96,9 +96,6 @@ class Progress:
     def clear(self) -> None:
         """Remove the checkpoint: its stage is committed, or another one is begun."""
         with writing(self.folder):
-            if not self.folder.is_symlink():
-                # First: a process that dies in between must leave no record of tensors that are gone.
-                (self.folder / RECORD).unlink(missing_ok=True)
             remove(self.folder)
 
     def _file(self, record: Mapping[str, Any]) -> Path:

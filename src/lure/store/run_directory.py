@@ -8,7 +8,6 @@ pickled. Every committed file's SHA-256 stands in the ledger, so damage is named
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,8 @@ from lure.store.durable import (
     replace_file,
     require_own,
     temporary_name,
-    to_json,
+    tidying,
+    to_sealed_json,
     writing,
 )
 from lure.store.ledger import LEDGER, SEAL, Ledger, Standing
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RECIPE, INITIAL, AGREEMENT, RESULT = "recipe.toml", "initial.safetensors", "production.json", "result.json"
+EVALUATIONS = "evaluations"
 FIXED = (RECIPE, INITIAL, AGREEMENT)  # what a run is begun with; their checksums stand in every line of the ledger
 
 
@@ -63,7 +64,7 @@ class RunDirectory:
         self.path = Path(path)
         self.ledger = Ledger(self.path)
         self.undo = UndoList()
-        self.chunks = Chunks(self.path / "chunks", self.undo)
+        self.chunks = Chunks(self.path / "chunks", self.undo, self.named_chunks)
         self.progress = Progress(self.path / "progress", self.undo)
         self.versions = Versions(self.path)
         self._lock: filelock.BaseFileLock | None = None
@@ -110,7 +111,7 @@ class RunDirectory:
         with writing(self.path):
             for name in (RECIPE, INITIAL, AGREEMENT, RESULT, LEDGER, SEAL):
                 remove(temporary_name(self.path / name))
-            for pattern in ("chunks/.*.tmp", "versions/.*.tmp"):
+            for pattern in (".progress*.tmp", "chunks/.*.tmp", "versions/.*.tmp"):
                 for leftover in self.path.glob(pattern):
                     remove(leftover)
         self.ledger.renew_seal()
@@ -158,7 +159,7 @@ class RunDirectory:
         Raises:
             InputError: naming it.
         """
-        for name in (SEAL, INITIAL, RESULT, "versions", "progress", "evaluations"):
+        for name in (SEAL, INITIAL, RESULT, "versions", "progress", EVALUATIONS):
             if (self.path / name).exists():
                 raise InputError(
                     f"{self.path} holds {name} but no {RECIPE}: "
@@ -209,6 +210,17 @@ class RunDirectory:
         if expected is None and not path.exists():
             return None
         return Agreement.from_bytes(read_file(path) if expected is None else read_checked(path, expected), path)
+
+    def named_chunks(self) -> list[str]:
+        """Return the fingerprints of all chunks that the ledger, or what `lure init` fixed, says are stored here.
+
+        Raises:
+            InputError: if ledger or record is damaged.
+        """
+        agreement = self.agreement()
+        sets = () if agreement is None else (agreement.holdout, agreement.independent)
+        chunks = [stage.data_fingerprint for stage in self.stages if stage.data_stored]
+        return list(dict.fromkeys([*chunks, *filter(None, sets)]))
 
     def recipe_text(self) -> str:
         """Return the content of recipe.toml, which is still what the run was begun with.
@@ -312,13 +324,13 @@ class RunDirectory:
         committed = dataclasses.replace(stage, files=sums)
         self.ledger.append({"event": "stage", **committed.as_dict()})
         self.undo.clear()
-        self.progress.clear()
+        with tidying(self.progress.folder):
+            self.progress.clear()
         return committed
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, its own checksum included."""
-        record = {**result, "sha256": checksum(to_json(result).encode())}
-        replace_file(self.path / RESULT, json.dumps(json.loads(to_json(record)), indent=2).encode() + b"\n")
+        replace_file(self.path / RESULT, to_sealed_json(result))
 
 
 def recipe_values(text: str, where: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from lure.store.durable import remove
 
 
 class UndoList:
-    """Paths that did not exist before this process made them, in the order in which it made them."""
+    """Paths that this process made, in the order in which it made them, and what it took over from one that died."""
 
     def __init__(self) -> None:
         self._made: list[tuple[Path, bool]] = []
@@ -21,6 +21,10 @@ class UndoList:
         """
         if not path.exists():
             self._made.append((path, whole))
+
+    def adopt(self, path: Path) -> None:
+        """Note a path that an earlier process left, and that is this one's to finish or to remove."""
+        self._made.append((path, True))
 
     def undo(self) -> None:
         """Remove what was noted, the latest first."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lure.store.durable import checksum, parsing, read_checked, require_own, to_json, write_folder, writing
+from lure.store.durable import checksum, parsing, read_checked, require_own, tidying, to_json, write_folder
 from lure.store.ledger import LEDGER
 from lure.store.stage import Stage
 
@@ -120,11 +120,22 @@ class Versions:
         for name in WEIGHTS:
             self._read(stage, name)
 
+    def require_own(self, version: int) -> None:
+        """Raise if a version's folder is a link: what is removed must not lie elsewhere.
+
+        Raises:
+            InputError: naming it.
+        """
+        require_own(self._path / version_folder(version))
+
     def remove_weights(self, version: int) -> None:
-        """Remove a version's weights and state; which holdout examples it got right stays, for the gate."""
+        """Remove a version's weights and state; which holdout examples it got right stays, for the gate.
+
+        That they are gone is committed already, so what the disk refuses is a warning.
+        """
+        self.require_own(version)
         folder = self._path / version_folder(version)
-        require_own(folder)
-        with writing(folder):
+        with tidying(folder):
             for name in WEIGHTS:
                 (folder / name).unlink(missing_ok=True)
 
