@@ -35,6 +35,18 @@ class Task:
         plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         return cls(**plain)
 
+    def name_column(self, number: int) -> str:
+        """Return what to call a channel or feature in a message, by its number from 0.
+
+        Example:
+            >>> Task(num_classes=2, input_shape=(1, 2, 2), input_dtype="uint8", class_names=(), mean=(), std=()
+            ... ).name_column(0)
+            'channel 0'
+        """
+        if number < len(self.columns):
+            return f"column {self.columns[number]!r}"
+        return f"{'channel' if len(self.input_shape) > 1 else 'feature'} {number}"
+
     def check_augmentation(self, augment: str) -> None:
         """Raise if inputs that are not images are to be augmented like images.
 
@@ -100,7 +112,7 @@ def build_network(recipe: Recipe, task: Task, builder: Callable[[], nn.Module] |
 def channel_statistics(examples: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel or feature; images count in [0, 1]; () for integers.
 
-    A constant channel gets standard deviation 1.
+    A constant channel gets standard deviation 1; so does one that varies by less than float32 can tell.
 
     Example:
         >>> channel_statistics(Examples(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([0, 1])))
@@ -117,4 +129,4 @@ def channel_statistics(examples: Examples) -> tuple[tuple[float, ...], tuple[flo
     scale = 255 if dtype == torch.uint8 else 1
     mean, variance = total / count / scale, squares / count / scale**2 - (total / count / scale).square()
     std = variance.clamp(min=0).sqrt()
-    return tuple(mean.tolist()), tuple(torch.where(std > 1e-8, std, 1.0).tolist())
+    return tuple(mean.tolist()), tuple(torch.where(std > (1e-7 * mean.abs()).clamp(min=1e-8), std, 1.0).tolist())
