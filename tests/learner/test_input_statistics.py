@@ -1,5 +1,6 @@
 """Mean and spread of the inputs in production, and inputs that cannot be computed with."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from lure import Examples, InputError, Learner, Recipe
 from lure.learner.gate import Gate
 from lure.learner.production import init, update
-from lure.learner.version import Version
+from lure.learner.version import Version, write_predictions
 from lure.store.durable import seal, unseal
 
 RECIPE = Recipe(model="mlp:width=8", epochs=2, batch_size=16, lr=0.1, milestones=(), threads=1)
@@ -120,3 +121,42 @@ def test_a_learning_rate_that_is_too_high_is_still_called_that() -> None:
         inputs, labels = map(torch.from_numpy, table(0, 200))
         with pytest.raises(InputError, match=r"lower the learning rate \(lr = 1e\+30\).*furthest out is feature \d"):
             learner.learn(Examples(inputs, labels))
+
+
+BAD = [("NaN", np.nan), ("infinity", np.inf), ("too large", 3e38)]
+
+
+@pytest.mark.parametrize(("_", "value"), BAD)
+def test_values_that_cannot_be_computed_with_are_refused_wherever_they_enter(_: str, value: float) -> None:
+    inputs, labels = map(torch.from_numpy, table(0, 200))
+    good = Examples(inputs, labels)
+    spoilt = inputs.clone()
+    spoilt[17, 1] = value
+    bad = Examples(spoilt, labels)
+    refused = pytest.raises(InputError, match=r"inputs hold NaN, infinity or a number .* at example 17, feature 1")
+    for sets in ({"test": bad}, {"test": good, "independent": bad}):
+        with refused, Learner.open("run", recipe=RECIPE, gate=Gate(), **sets) as learner:
+            learner.begin()
+    with refused, Learner.open("run", recipe=RECIPE, test=bad) as learner:
+        learner.learn(good)
+    with Learner.open("run", recipe=RECIPE, test=good) as learner:
+        with refused:
+            learner.learn(bad)
+        assert not Path("run").exists()
+        learner.learn(good)
+        with refused:
+            learner.predict(spoilt)
+        with refused:
+            learner.learn(bad)
+    written = io.StringIO()
+    with refused:
+        write_predictions(Version.load("run"), bad, written, "csv")
+    assert written.getvalue() == ""
+
+
+def test_a_bad_value_in_a_holdout_leaves_no_directory() -> None:
+    inputs, labels = table(0, 200)
+    inputs[17, 1] = 3e38
+    with pytest.raises(InputError, match="at example 17"):
+        init("run", save("bad.npz", inputs, labels), recipe=RECIPE)
+    assert not Path("run/production.json").exists()

@@ -7,7 +7,7 @@ import torch
 
 from lure.data.examples import Examples
 from lure.errors import InputError
-from lure.learner.task import Task
+from lure.learner.task import Task, name_column
 from lure.training.fit import Diverged
 
 FAR_OUT = 100.0  # standard deviations; nothing that is measured lies there, so the data are blamed before the rate
@@ -31,7 +31,7 @@ def blaming_data(examples: Examples, task: Task | None) -> Iterator[None]:
         if task is None or found is None:
             raise
         column, example, distance = found
-        name = task.name_column(column)
+        name = name_column(column, task.input_shape, task.columns)
         if distance > FAR_OUT:
             raise InputError(
                 f"{error.found}: {name} is {distance:.3g} standard deviations from its mean at example {example} of "

@@ -13,6 +13,9 @@ from lure.models import build_model
 from lure.recipe import Recipe
 from lure.words import dtype_name
 
+CHECKED_ROWS = 4096
+LARGEST_VALUE = 1.8e19  # its square is the largest that float32 holds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -35,18 +38,6 @@ class Task:
         plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         return cls(**plain)
 
-    def name_column(self, number: int) -> str:
-        """Return what to call a channel or feature in a message, by its number from 0.
-
-        Example:
-            >>> Task(num_classes=2, input_shape=(1, 2, 2), input_dtype="uint8", class_names=(), mean=(), std=()
-            ... ).name_column(0)
-            'channel 0'
-        """
-        if number < len(self.columns):
-            return f"column {self.columns[number]!r}"
-        return f"{'channel' if len(self.input_shape) > 1 else 'feature'} {number}"
-
     def check_augmentation(self, augment: str) -> None:
         """Raise if inputs that are not images are to be augmented like images.
 
@@ -60,7 +51,8 @@ class Task:
         """Raise unless examples fit the task.
 
         Raises:
-            InputError: for another shape or type of input, or a label that names no known class.
+            InputError: for another shape or type of input, values that cannot be computed with, or a label that names
+                no known class.
         """
         found = dtype_name(examples.input_dtype)
         if examples.input_shape != self.input_shape or found != self.input_dtype:
@@ -71,6 +63,44 @@ class Task:
         if len(examples) and int(examples.labels.max()) >= self.num_classes:
             known = ", ".join(self.class_names) or f"0 to {self.num_classes - 1}"
             raise InputError(f"label {int(examples.labels.max())} is not one of the known classes: {known}")
+        check_values(examples, self.columns)
+
+
+def name_column(number: int, input_shape: Sequence[int], columns: Sequence[str]) -> str:
+    """Return what to call a channel or feature in a message, by its number from 0.
+
+    Example:
+        >>> name_column(0, (3, 8, 8), ()), name_column(1, (2,), ()), name_column(1, (2,), ("age", "income"))
+        ('channel 0', 'feature 1', "column 'income'")
+    """
+    if number < len(columns):
+        return f"column {columns[number]!r}"
+    return f"{'channel' if len(input_shape) > 1 else 'feature'} {number}"
+
+
+def check_values(examples: Examples, columns: Sequence[str], place: str = "") -> None:
+    """Raise unless all inputs are finite, and small enough that float32 holds their squares.
+
+    Args:
+        examples: any; integers are always good.
+        columns: names of the features, where the data are a table.
+        place: what holds the examples, for the message.
+
+    Raises:
+        InputError: naming the first example that is not, and its channel or feature.
+    """
+    if not examples.input_dtype.is_floating_point:
+        return
+    for start in range(0, len(examples), CHECKED_ROWS):
+        values = examples[start : start + CHECKED_ROWS].inputs.flatten(2 if len(examples.input_shape) > 1 else 1)
+        good = values.abs() <= LARGEST_VALUE  # NaN is not
+        if not bool(good.all()):
+            row, column = torch.nonzero(~good)[0, :2].tolist()
+            raise InputError(
+                f"{place and f'{place}: '}inputs hold NaN, infinity or a number too large for float32 to square "
+                f"(above {LARGEST_VALUE:.2g}) at example {start + row}, "
+                f"{name_column(column, examples.input_shape, columns)}"
+            )
 
 
 def fix_task(
