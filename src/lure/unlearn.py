@@ -9,7 +9,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -60,11 +60,13 @@ class UnlearnReport:
         method: the unlearner as a choice: "lure:forget_fraction=0.3".
         tensors: one entry for each trainable parameter, in order.
         seconds: time that the unlearner itself took.
+        left_out: parameter name -> why the method could not judge it, or part of it: "no batch reaches it".
     """
 
     method: str
     tensors: tuple[TensorChange, ...]
     seconds: float
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -102,6 +104,7 @@ class UnlearnReport:
         width = 60 + max(len(row[0]) for row in rows)
         Console(file=text, width=width, color_system=None, markup=False, highlight=False, emoji=False).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
+        lines += [f"left out of the ranking: {name} ({reason})" for name, reason in self.left_out.items()]
         return "\n".join([f"{self.method}: {self.seconds:.3f} seconds", *lines])
 
 
@@ -235,7 +238,7 @@ def apply_(
         changes.append(TensorChange(name, after.numel(), int(mask.sum()), float(distance), float(norm)))
     if optimizer is not None:
         clear_optimizer_state_(optimizer, masks)
-    return UnlearnReport(_name(unlearner), tuple(changes), seconds)
+    return UnlearnReport(_name(unlearner), tuple(changes), seconds, dict(context.left_out))
 
 
 def _name(unlearner: Unlearner) -> str:
