@@ -295,7 +295,7 @@ def dict_loss(model: nn.Module, batch: Any) -> Tensor:
 def test_any_loader_will_do(loader: Any, loss: Any) -> None:
     model, expected = network(), network()
     Lure()(expected, Context(batches=pairs(), generator=torch.Generator().manual_seed(0)))
-    unlearn_(model, loader, loss=loss)
+    unlearn_(model, loader, loss=loss, seed=0)
     assert_equal(model.state_dict(), expected.state_dict())
 
 
@@ -310,7 +310,7 @@ def test_the_global_random_state_is_not_moved_by_a_loader_that_draws_from_it(met
 
 def test_tokens_and_images_will_do() -> None:
     tokens = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(12, 2))
-    report = unlearn_(tokens, [(torch.randint(7, (4, 3)), torch.randint(2, (4,)))])
+    report = unlearn_(tokens, [(torch.arange(12).view(4, 3) % 7, torch.randint(2, (4,)))])
     assert report.changed_count == round(0.2 * (28 + 24))
     images = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 2))
     assert unlearn_(images, [(torch.rand(4, 3, 6, 6), torch.randint(2, (4,)))], "dash").changed_fraction > 0.9
@@ -459,3 +459,38 @@ def test_it_works_inside_wrappers() -> None:
     report = unlearn_(nn.DataParallel(model), pairs())
     assert_equal(model.state_dict(), expected.state_dict())
     assert report.tensors[0].name == "0.weight"
+
+
+def test_without_a_seed_the_weights_give_it() -> None:
+    torch.manual_seed(0)
+    first = nn.Linear(6, 4)
+    again, next_week = copy.deepcopy(first), copy.deepcopy(first)
+    with torch.no_grad():
+        next_week.bias[2] += 1e-3
+    before = first.weight.detach().clone()
+    reports = [unlearn_(model, None, "random-reset", forget_fraction=1) for model in (first, again, next_week)]
+    assert torch.equal(first.weight, again.weight)
+    assert not bool((first.weight == next_week.weight).any())
+    assert reports[0].seed == reports[1].seed != reports[2].seed
+    assert f"seed {reports[0].seed}" in str(reports[0]).splitlines()[0]
+    # Once more the fresh weights are others, and a seed that was reported gives the same again.
+    repeated = copy.deepcopy(first)
+    assert unlearn_(first, None, "random-reset", forget_fraction=1).tensors[0].changed_fraction == 1
+    assert not bool((first.weight == before).any())
+    with pytest.warns(UserWarning, match="changed no weight"):
+        unlearn_(repeated, None, "random-reset", forget_fraction=1, seed=reports[0].seed)
+
+
+def test_every_type_of_weight_gives_a_seed() -> None:
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        model = nn.Linear(6, 4).to(dtype)
+        assert unlearn_(model, None, "random-reset").seed != unlearn_(model, None, "random-reset").seed
+
+
+def test_a_report_says_that_nothing_changed() -> None:
+    model = nn.Linear(6, 4)
+    unlearn_(model, None, "random-reset", forget_fraction=1, seed=7)
+    with pytest.warns(UserWarning, match=r"changed no weight .*seed 7.*: give another seed"):
+        report = unlearn_(model, None, "random-reset", forget_fraction=1, seed=7)
+    assert "no weight changed" in str(report)
+    assert "no weight changed" in str(unlearn_(model, None, "warm-start"))  # which is meant: no warning

@@ -5,11 +5,14 @@ also says which entries of the optimiser's state belong to replaced weights: the
 its fresh value to where the old one was going, so it is cleared, and no other is.
 """
 
+import dataclasses
+import hashlib
 import io
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 
 from lure.errors import InputError
 from lure.unlearners import Context, Unlearner, build_unlearner, name_unlearner
+from lure.unlearners.warm_start import WarmStart
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
 from lure.weights.optimizer_state import clear_optimizer_state_, require_clearable
 from lure.weights.saliency import Batch, Loss, classification_loss
@@ -60,11 +64,15 @@ class UnlearnReport:
         method: the unlearner as a choice: "lure:forget_fraction=0.3".
         tensors: one entry for each trainable parameter, in order.
         seconds: time that the unlearner itself took.
+        seed: what decided the random choices, where `unlearn_` made the report.
+        left_out: parameter name -> why the method could not judge it, or part of it: "no batch reaches it".
     """
 
     method: str
     tensors: tuple[TensorChange, ...]
     seconds: float
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
 
     @property
     def count(self) -> int:
@@ -102,7 +110,11 @@ class UnlearnReport:
         width = 60 + max(len(row[0]) for row in rows)
         Console(file=text, width=width, color_system=None, markup=False, highlight=False, emoji=False).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
-        return "\n".join([f"{self.method}: {self.seconds:.3f} seconds", *lines])
+        lines += [f"left out of the ranking: {name} ({reason})" for name, reason in self.left_out.items()]
+        if not self.changed_count:
+            lines.append("no weight changed")
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return "\n".join([f"{self.method}: {self.seconds:.3f} seconds{seed}", *lines])
 
 
 def _ratio(distance: float, norm: float) -> float:
@@ -117,7 +129,7 @@ def unlearn_(
     method: str | Unlearner = "lure",
     optimizer: torch.optim.Optimizer | None = None,
     loss: Loss | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     initial: Mapping[str, Tensor] | None = None,
     draw: Callable[..., nn.Module] | None = None,
     **hyperparameters: Any,
@@ -129,7 +141,7 @@ def unlearn_(
 
         for chunk, loader in enumerate(loaders):
             if chunk:
-                lure.unlearn_(model, loader, optimizer=optimizer, seed=chunk)
+                lure.unlearn_(model, loader, optimizer=optimizer)
             fit(model, loader, optimizer)
 
     Args:
@@ -142,8 +154,9 @@ def unlearn_(
             cleared moments, and under a steady gradient a fresh weight's first updates are 3 to 7 times those of a new
             Adam. Make a new optimiser instead if that is too much.
         loss: (model, batch) -> mean loss of the batch; cross-entropy of pairs (inputs, labels) by default.
-        seed: decides the method's random choices; torch's global random state is left alone. Pass a different one at
-            each call: the same seed draws the same fresh weights again.
+        seed: decides the method's random choices; torch's global random state is left alone. None takes a seed from the
+            weights themselves, and reports it: the same model gives the same draw, and a model that was trained since
+            another. If you give seeds, give a different one at each call: the same draws the same fresh weights again.
         initial: state dict from before the first training, for methods that go back to it.
         draw: builds a freshly initialised model of the same architecture. It must not set a seed, or each draw would
             be the same. Without it each layer's own `reset_parameters` draws the fresh weights.
@@ -174,6 +187,7 @@ def unlearn_(
     parameter = next(unwrap(model).parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     batches: Iterable[Batch] = [] if loader is None else OnDevice(loader, device)
+    seed = seed_of_weights(model) if seed is None else seed
     context = Context(
         batches=batches,
         loss=loss or classification_loss,
@@ -182,7 +196,28 @@ def unlearn_(
         generator=torch.Generator().manual_seed(seed),
         all_batches=batches,
     )
-    return apply_(method, model, context, optimizer)
+    report = dataclasses.replace(apply_(method, model, context, optimizer), seed=seed)
+    if not report.changed_count and not isinstance(method, WarmStart):
+        warnings.warn(
+            f"{report.method} changed no weight of the model (seed {seed}): give another seed if the fresh weights are "
+            f"those that were there, or options by which something is to change",
+            stacklevel=2,
+        )
+    return report
+
+
+def seed_of_weights(model: nn.Module) -> int:
+    """Return a seed that depends on every bit of the model's parameters, and on nothing else.
+
+    Example:
+        >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> seed_of_weights(one) == seed_of_weights(one) != seed_of_weights(other)
+        True
+    """
+    digest = hashlib.blake2b(digest_size=7)
+    for parameter in unwrap(model).parameters():
+        digest.update(parameter.detach().flatten().cpu().view(torch.uint8).numpy().tobytes())
+    return int.from_bytes(digest.digest(), "little")
 
 
 def apply_(
@@ -235,7 +270,7 @@ def apply_(
         changes.append(TensorChange(name, after.numel(), int(mask.sum()), float(distance), float(norm)))
     if optimizer is not None:
         clear_optimizer_state_(optimizer, masks)
-    return UnlearnReport(_name(unlearner), tuple(changes), seconds)
+    return UnlearnReport(_name(unlearner), tuple(changes), seconds, dict(context.left_out))
 
 
 def _name(unlearner: Unlearner) -> str:

@@ -26,7 +26,6 @@ from lure.learner.gate import Gate
 from lure.learner.production import accept, init, prune, rollback, status, update, verify
 from lure.learner.version import Version, write_predictions
 from lure.metrics import fit_temperature
-from lure.recipe import Experiment, to_toml
 from lure.training.fit import Progress
 
 RECIPE = Recipe(
@@ -165,18 +164,17 @@ def test_an_update_records_what_arrived_what_was_decided_and_what_it_cost() -> N
 
 def test_the_first_mega_batches_of_one_run_and_one_update_each_are_the_same_bits(capsys: pytest.CaptureFixture) -> None:
     inputs, labels = points(7, 180)
-    Path("data").mkdir()
-    np.savez("data/train.npz", inputs=inputs.numpy(), labels=labels.numpy())
-    save(Path("data/test.npz"), 100, 300)
     flags = [*FLAGS, "--unlearner", "lure", "--epochs", "3", "--seed", "4"]
-    stream = {"dataset": "file", "num_mega_batches": 3, "mega_batch_size": 60, "order": "file"}
-    Path("plan.toml").write_text(to_toml(Experiment(**stream)))
-    assert main(["run", "plan.toml", "--data", "data", *flags, "--out", "one"]) == 0
-    assert main(["init", "many", "--holdout", "data/test.npz", *flags, "--significance", "0", "--margin", "1"]) == 0
-    for number in range(3):
-        rows = slice(60 * number, 60 * number + 60)
-        np.savez(f"chunk{number}.npz", inputs=inputs[rows].numpy(), labels=labels[rows].numpy())
+    assert main(["init", "many", "--holdout", "holdout.npz", *flags, "--significance", "0", "--margin", "1"]) == 0
+    chunks = [Examples(inputs[rows : rows + 60], labels[rows : rows + 60]) for rows in (0, 60, 120)]
+    for number, chunk in enumerate(chunks):
+        np.savez(f"chunk{number}.npz", inputs=chunk.inputs.numpy(), labels=chunk.labels.numpy())
         assert main(["update", "many", f"chunk{number}.npz"]) == 0
+    recipe, task, holdout = Version.load("many").recipe, Version.load("many").task, load(Path("holdout.npz"))
+    given = {"test": holdout, "normalization": (task.mean, task.std), "stream": chunks}
+    with Learner.open("one", recipe=recipe, **given) as learner:
+        for chunk in chunks:
+            learner.learn(chunk)
     assert [weights("one", v) for v in (1, 2, 3)] == [weights("many", v) for v in (1, 2, 3)]
     ledgers = [[json.loads(line) for line in Path(d, "ledger.jsonl").read_text().splitlines()] for d in ("one", "many")]
     same = ["accuracy", "error_count", "data_fingerprint", "changed_fraction", "cumulative_errors", "kept_epoch"]
@@ -358,14 +356,14 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(command: Any, messa
 
 
 def test_a_loss_that_becomes_nan_changes_nothing_and_the_learner_goes_on() -> None:
-    infinite = Examples(torch.full((60, 4), torch.inf), torch.arange(60) % 3)
-    begin("run")
-    begin("twin")
+    huge = Examples(torch.full((60, 4), 1e19), torch.arange(60) % 3)
+    for path in ("run", "twin"):
+        begin(path, dataclasses.replace(RECIPE, optimizer="sgd"))
     with Learner.open("run") as learner:
         learner.learn(load(Path("good1.npz")))
         before = tree("run")
         with pytest.raises(InputError, match="loss became"):
-            learner.learn(infinite)
+            learner.learn(huge)
         assert tree("run") == before
         learner.learn(load(Path("good2.npz")))
     for number in (1, 2):

@@ -18,6 +18,7 @@ from lure.data.examples import Examples, Split
 from lure.errors import InputError, require_within
 from lure.learner.arrival import Arrival
 from lure.learner.checkpoints import Attempt, Checkpoints
+from lure.learner.divergence import blaming_data
 from lure.learner.gate import Gate
 from lure.learner.inspection import Inspection
 from lure.learner.measure import decide_version, measure
@@ -110,8 +111,8 @@ class Learner:
             independent: with a gate, examples that are measured on, too, and decide nothing.
             class_names: the classes in the order of their labels; fixes their number.
             columns: names of the features in their order, where the data are a table; goes on record.
-            normalization: (mean, std) per channel or feature; taken from the first mega-batch's training examples when
-                not given.
+            normalization: (mean, std) per channel or feature. When not given, taken from the holdout where there is a
+                gate, else from the first mega-batch's training examples.
             stream: all mega-batches, those that the run has seen first, where data need not be stored in the directory
                 because the caller can give them again. Without it each mega-batch is stored under `chunks/`.
             device: "auto", "cpu" or "cuda".
@@ -208,8 +209,9 @@ class Learner:
             arrival = self._inspect(arrived, on_arrival)
             offered = self.state.admit(arrived)
             running = self._resume(arrived) or unlearn(self.state, arrived, offered)
-            fitted = self._fit(offered, running, number, watch, on_epoch)
-            measured = measure(self.state, offered, number, fitted)
+            with blaming_data(arrived.whole, self.task):
+                fitted = self._fit(offered, running, number, watch, on_epoch)
+                measured = measure(self.state, offered, number, fitted)
             decision = decide_version(self.opened, measured)
             return self._commit(Round(arrived, arrival, offered, running, fitted, measured, decision))
 

@@ -2,13 +2,13 @@
 
 from torch import Tensor
 
-from lure.errors import InputError
 from lure.learner.gate import Decision, EarlierVersion, decide
 from lure.learner.opening import Opened
 from lure.learner.record import Measured, Offered, SetMeasures
 from lure.learner.state import WorkingState
 from lure.metrics.calibration import expected_calibration_error, negative_log_likelihood
 from lure.metrics.classification import error_count, per_class
+from lure.training.fit import Diverged
 from lure.training.predict import predict
 from lure.training.state import FitState
 
@@ -23,15 +23,15 @@ def measure(state: WorkingState, offered: Offered, stage: int, fitted: FitState)
         fitted: where the fit ended, for messages.
 
     Raises:
-        InputError: if the outputs are not finite: what the last step did shows in no loss.
+        Diverged: if the outputs are not finite: what the last step did shows in no loss.
     """
     recipe, model, independent = state.opened.recipe, state.trained_model(), state.opened.independent
     logits, labels = predict(model, offered.train, recipe)
     if bool((logits.isnan() | logits.isposinf()).any()):
-        raise InputError(
+        raise Diverged(
             f"the outputs became NaN or infinite by the end of stage {stage}, epoch {fitted.epoch}, "
-            f"step {fitted.steps} of the stage: lower the learning rate (lr = {recipe.lr:g}) or look for bad values "
-            f"in the data"
+            f"step {fitted.steps} of the stage",
+            recipe,
         )
     train_accuracy, validation_accuracy = _accuracy(logits, labels), None
     if len(offered.validation):

@@ -15,7 +15,7 @@ from lure.data.examples import Examples, Split, as_stored
 from lure.errors import InputError
 from lure.learner.gate import Gate
 from lure.learner.mega_batch import join
-from lure.learner.task import Task, fix_task
+from lure.learner.task import Task, channel_statistics, check_values, fix_task
 from lure.recipe import Experiment, Recipe, differing_fields, names_code
 from lure.store.agreement import Agreement
 from lure.store.durable import parsing
@@ -37,7 +37,8 @@ class Opened:
         independent: with a gate, examples that are measured on, too, and decide nothing.
         class_names: the classes in the order of their labels; () where they have no names.
         columns: names of the features in their order, where the data are a table.
-        normalization: (mean, std) per channel or feature; None takes them from the first mega-batch.
+        normalization: (mean, std) per channel or feature; None takes them from the first mega-batch. A directory that
+            is begun with a gate takes them from the holdout: the first chunk may be small, or constant in a column.
         stream: the mega-batches, where the caller can give them again; None stores each in the directory.
         device: where to compute.
         workers: processes that read data too large for memory.
@@ -69,6 +70,10 @@ class Opened:
                 raise InputError(f"{path} was begun without a gate: choose another directory")
             if self.gate is not None and self.stream is not None:
                 raise InputError("a gate keeps the data in the directory: leave out stream")
+            self._check_sets()
+            if self.gate is not None and self.normalization is None and self.test is not None and len(self.test):
+                mean, std = channel_statistics(self.test)
+                return dataclasses.replace(self, normalization=(mean, std) if mean else None)
             return self
         if self.stream is not None:
             raise InputError(f"{path} is kept current by lure update: choose another directory")
@@ -144,6 +149,13 @@ class Opened:
                     f"the test examples are not those that {self.directory.path} was measured on: "
                     f"give the same data, or choose another directory"
                 )
+
+    def _check_sets(self) -> None:
+        """Raise if the holdout or the independent set holds a value that cannot be computed with."""
+        held_out = "the holdout" if self.gate is not None else "the test examples"
+        for examples, place in ((self.test, held_out), (self.independent, "the independent set")):
+            if examples is not None:
+                check_values(examples, self.columns, place)
 
     def _stored(self, fingerprint: str | None, given: Examples | None, role: str) -> Examples | None:
         """Return a stored holdout or independent set, after comparing it with the one that was given, if any."""

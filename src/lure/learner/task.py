@@ -13,6 +13,9 @@ from lure.models import build_model
 from lure.recipe import Recipe
 from lure.words import dtype_name
 
+CHECKED_ROWS = 4096
+LARGEST_VALUE = 1.8e19  # its square is the largest that float32 holds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -48,7 +51,8 @@ class Task:
         """Raise unless examples fit the task.
 
         Raises:
-            InputError: for another shape or type of input, or a label that names no known class.
+            InputError: for another shape or type of input, values that cannot be computed with, or a label that names
+                no known class.
         """
         found = dtype_name(examples.input_dtype)
         if examples.input_shape != self.input_shape or found != self.input_dtype:
@@ -59,6 +63,44 @@ class Task:
         if len(examples) and int(examples.labels.max()) >= self.num_classes:
             known = ", ".join(self.class_names) or f"0 to {self.num_classes - 1}"
             raise InputError(f"label {int(examples.labels.max())} is not one of the known classes: {known}")
+        check_values(examples, self.columns)
+
+
+def name_column(number: int, input_shape: Sequence[int], columns: Sequence[str]) -> str:
+    """Return what to call a channel or feature in a message, by its number from 0.
+
+    Example:
+        >>> name_column(0, (3, 8, 8), ()), name_column(1, (2,), ()), name_column(1, (2,), ("age", "income"))
+        ('channel 0', 'feature 1', "column 'income'")
+    """
+    if number < len(columns):
+        return f"column {columns[number]!r}"
+    return f"{'channel' if len(input_shape) > 1 else 'feature'} {number}"
+
+
+def check_values(examples: Examples, columns: Sequence[str], place: str = "") -> None:
+    """Raise unless all inputs are finite, and small enough that float32 holds their squares.
+
+    Args:
+        examples: any; integers are always good.
+        columns: names of the features, where the data are a table.
+        place: what holds the examples, for the message.
+
+    Raises:
+        InputError: naming the first example that is not, and its channel or feature.
+    """
+    if not examples.input_dtype.is_floating_point:
+        return
+    for start in range(0, len(examples), CHECKED_ROWS):
+        values = examples[start : start + CHECKED_ROWS].inputs.flatten(2 if len(examples.input_shape) > 1 else 1)
+        good = values.abs() <= LARGEST_VALUE  # NaN is not
+        if not bool(good.all()):
+            row, column = torch.nonzero(~good)[0, :2].tolist()
+            raise InputError(
+                f"{place and f'{place}: '}inputs hold NaN, infinity or a number too large for float32 to square "
+                f"(above {LARGEST_VALUE:.2g}) at example {start + row}, "
+                f"{name_column(column, examples.input_shape, columns)}"
+            )
 
 
 def fix_task(
@@ -100,7 +142,7 @@ def build_network(recipe: Recipe, task: Task, builder: Callable[[], nn.Module] |
 def channel_statistics(examples: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel or feature; images count in [0, 1]; () for integers.
 
-    A constant channel gets standard deviation 1.
+    A constant channel gets standard deviation 1; so does one that varies by less than float32 can tell.
 
     Example:
         >>> channel_statistics(Examples(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([0, 1])))
@@ -117,4 +159,4 @@ def channel_statistics(examples: Examples) -> tuple[tuple[float, ...], tuple[flo
     scale = 255 if dtype == torch.uint8 else 1
     mean, variance = total / count / scale, squares / count / scale**2 - (total / count / scale).square()
     std = variance.clamp(min=0).sqrt()
-    return tuple(mean.tolist()), tuple(torch.where(std > 1e-8, std, 1.0).tolist())
+    return tuple(mean.tolist()), tuple(torch.where(std > (1e-7 * mean.abs()).clamp(min=1e-8), std, 1.0).tolist())

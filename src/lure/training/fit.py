@@ -65,6 +65,14 @@ class Epoch:
 OnEpoch = Callable[[Epoch], None]
 
 
+class Diverged(InputError):
+    """The loss or the outputs are not finite; `found` says which and where, without the advice of the message."""
+
+    def __init__(self, found: str, recipe: Recipe) -> None:
+        super().__init__(f"{found}: lower the learning rate (lr = {recipe.lr:g}) or look for bad values in the data")
+        self.found = found
+
+
 def fit(
     model: nn.Module,
     train: Loader,
@@ -102,7 +110,7 @@ def fit(
         What the fit reached: `epoch` of `kept_epoch`, seconds.
 
     Raises:
-        InputError: if the loss becomes NaN or infinite; the message says stage, epoch and step.
+        Diverged: if the loss becomes NaN or infinite; the message says stage, epoch and step.
     """
     state = state or FitState()
     optimizer = optimizer or build_optimizer(model, recipe)
@@ -204,10 +212,8 @@ class _Trainer:
         broken = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(broken):
             first = int(broken[0])
-            raise InputError(
-                f"the loss became {float(losses[first])} at stage {stage}, epoch {epoch}, step {first + 1}: "
-                f"lower the learning rate (lr = {recipe.lr:g}) or look for bad values in the data"
-            )
+            found = f"the loss became {float(losses[first])} at stage {stage}, epoch {epoch}, step {first + 1}"
+            raise Diverged(found, recipe)
         state.steps, state.examples = state.steps + step, state.examples + seen
         state.train_accuracy = int(sum_over_processes(hits)) / seen
         return float(losses[:step].mean())

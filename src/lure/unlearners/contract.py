@@ -1,7 +1,7 @@
 """The contract of an unlearner: it acts once, before a fit, on the weights, in place."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -23,6 +23,7 @@ class Context:
         draw: builds a freshly initialised model of the same architecture; None where there is no builder.
         generator: the only source of randomness; None means seed 0.
         all_batches: batches over all that the replay regime offers, in order of arrival; None where unknown.
+        left_out: where a method notes what it could not judge: parameter name -> reason. Goes into the report.
     """
 
     batches: Iterable[Batch]
@@ -31,6 +32,7 @@ class Context:
     draw: Callable[..., nn.Module] | None = None
     generator: torch.Generator | None = None
     all_batches: Iterable[Batch] | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 class Unlearner(Protocol):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context, sample_batches
 from lure.weights.layers import layer_parameters, refuse_computed, trainable, weight_layers
+from lure.weights.ranking import Reach
 from lure.weights.saliency import accumulate_gradients
 
 
@@ -77,10 +78,14 @@ class Dash:
             torch._foreach_sub_(running, gradients, alpha=self.alpha or 1.0)
 
         batches = sample_batches(context, self.sample)
-        descent = accumulate_gradients(model, batches, context.loss, add_descent)
+        reach = Reach()
+        descent = accumulate_gradients(model, batches, context.loss, add_descent, reach)
         parameters = trainable(model)
         for layer_name, weights in layers:
             for name in layer_parameters(model, layer_name):
+                if not reach.tensors[name]:  # there is no direction to compare it with
+                    context.left_out[name] = "no batch reaches it"
+                    continue
                 if name in weights:
                     first = 1 if parameters[name].dim() == 2 else 2
                 elif self.biases and "bias" in name.rpartition(".")[2]:

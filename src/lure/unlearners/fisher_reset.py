@@ -6,7 +6,7 @@ from torch import nn
 
 from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
-from lure.weights.layers import forgettable
+from lure.weights.ranking import Reach, UnseenRows, ranked_entries
 from lure.weights.reinit import reinitialize_
 from lure.weights.saliency import fisher
 from lure.weights.selection import lowest_fraction
@@ -25,6 +25,7 @@ class FisherReset:
 
     Args:
         forget_fraction: 0.2 as for LURE, so that the two compare.
+        unseen_rows: as in `Lure`.
 
     Example:
         >>> import torch
@@ -42,13 +43,15 @@ class FisherReset:
     """
 
     forget_fraction: float = setting(0.2, "share of the weights to redraw", 0, 1)
+    unseen_rows: UnseenRows = setting("keep", "embedding rows that no batch mentions: keep, or rank (lowest)")
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the least informed weights in place."""
-        information = fisher(model, context.batches, context.loss)
-        scores = {name: information[name] for name in forgettable(model)}
-        mask = lowest_fraction(scores, self.forget_fraction, context.generator)
+        reach = Reach()
+        information = fisher(model, context.batches, context.loss, reach)
+        ranked = ranked_entries(model, "weights", reach, self.unseen_rows, context.left_out)
+        mask = lowest_fraction(information, self.forget_fraction, context.generator, among=ranked)
         reinitialize_(model, mask, context.generator, context.draw)

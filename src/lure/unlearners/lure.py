@@ -7,7 +7,8 @@ from torch import nn
 
 from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context, sample_batches
-from lure.weights.layers import Scope, forgettable
+from lure.weights.layers import Scope
+from lure.weights.ranking import Reach, UnseenRows, ranked_entries
 from lure.weights.reinit import reinitialize_
 from lure.weights.saliency import join_examples, snip_saliency
 from lure.weights.selection import lowest_fraction
@@ -36,6 +37,8 @@ class Lure:
         sample: "all" reads in order of arrival, so that with a `sample_size` the oldest examples are read at every
             stage.
         sample_size: so many examples are read as one batch; None reads all batches of the sample.
+        unseen_rows: embedding rows that no batch mentions have saliency zero, though nothing was learnt about them:
+            "keep" leaves them out of ranking and count, as all that the data cannot reach; "rank" forgets them first.
 
     Example:
         >>> import torch
@@ -57,6 +60,7 @@ class Lure:
     scope: Scope = setting("weights", "what is ranked and redrawn: weights, or all trainable parameters")
     sample: Literal["new", "all"] = setting("new", "data to read: the new mega-batch, or all so far")
     sample_size: int | None = setting(None, "number of examples to read; none: all of the sample", 1)
+    unseen_rows: UnseenRows = setting("keep", "embedding rows that no batch mentions: keep, or rank (lowest)")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -66,9 +70,10 @@ class Lure:
         batches = sample_batches(context, self.sample)
         if self.sample_size is not None:
             batches = [join_examples(batches, self.sample_size)]
-        saliency = snip_saliency(model, batches, context.loss)
-        scores = {name: saliency[name] for name in forgettable(model, self.scope)}
-        mask = lowest_fraction(scores, self.forget_fraction, context.generator)
+        reach = Reach()
+        saliency = snip_saliency(model, batches, context.loss, reach)
+        ranked = ranked_entries(model, self.scope, reach, self.unseen_rows, context.left_out)
+        mask = lowest_fraction(saliency, self.forget_fraction, context.generator, among=ranked)
         reinitialize_(model, mask, context.generator, context.draw)
 
     @staticmethod

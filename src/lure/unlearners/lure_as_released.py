@@ -17,7 +17,8 @@ from torch import nn
 
 from lure.settings import build_choice, check_settings, format_value, setting, split_choice
 from lure.unlearners.contract import Context, sample_batches
-from lure.weights.layers import forgettable, unwrap
+from lure.weights.layers import Scope, unwrap
+from lure.weights.ranking import Reach, UnseenRows, ranked_entries
 from lure.weights.reinit import reinitialize_
 from lure.weights.saliency import join_examples, snip_saliency
 from lure.weights.selection import lowest_fraction
@@ -48,6 +49,7 @@ class LureAsReleased:
         sample_size: as in `Lure`.
         ties: "all" redraws everything that ties with the threshold, such as every weight of a dead unit; "random" is
             the exact count of `Lure`.
+        unseen_rows: as in `Lure`; the networks of the released code have no embeddings.
 
     Example:
         >>> LureAsReleased().choice()
@@ -64,6 +66,7 @@ class LureAsReleased:
     sample: Sample = setting("all", "data to read: all so far, or the new mega-batch")
     sample_size: int | None = setting(100, "number of examples to read; none: all of the sample", 1)
     ties: Ties = setting("all", "what happens to entries that tie with the threshold")
+    unseen_rows: UnseenRows = setting("keep", "embedding rows that no batch mentions: keep, or rank (lowest)")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -73,10 +76,11 @@ class LureAsReleased:
         batches = sample_batches(context, self.sample)
         if self.sample_size is not None:
             batches = [join_examples(batches, self.sample_size)]
-        saliency = snip_saliency(model, batches, context.loss)
-        ranked = forgettable(model, "weights" if self.scope == "weights" else "all")
-        scores = {name: saliency[name] for name in ranked}
-        mask = lowest_fraction(scores, self.forget_fraction, context.generator, ties=self.ties)
+        reach = Reach()
+        saliency = snip_saliency(model, batches, context.loss, reach)
+        scope: Scope = "weights" if self.scope == "weights" else "all"
+        ranked = ranked_entries(model, scope, reach, self.unseen_rows, context.left_out)
+        mask = lowest_fraction(saliency, self.forget_fraction, context.generator, ties=self.ties, among=ranked)
         if self.scope == "released":
             mask = {name: forget for name, forget in mask.items() if "weight" in name}
         draw = partial(kaiming_uniform_copy, model) if self.law == "kaiming-uniform" else context.draw
@@ -114,10 +118,17 @@ def _with_differences(
     sample: Sample = "new",
     sample_size: int | None = None,
     ties: Ties = "random",
+    unseen_rows: UnseenRows = "keep",
 ) -> LureAsReleased:
     """Return LURE with the differences that are named; the defaults here are the method's own."""
     return LureAsReleased(
-        forget_fraction=forget_fraction, scope=scope, law=law, sample=sample, sample_size=sample_size, ties=ties
+        forget_fraction=forget_fraction,
+        scope=scope,
+        law=law,
+        sample=sample,
+        sample_size=sample_size,
+        ties=ties,
+        unseen_rows=unseen_rows,
     )
 
 

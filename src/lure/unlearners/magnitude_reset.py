@@ -6,7 +6,7 @@ from torch import nn
 
 from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
-from lure.weights.layers import forgettable
+from lure.weights.ranking import ranked_entries
 from lure.weights.reinit import reinitialize_
 from lure.weights.saliency import magnitude
 from lure.weights.selection import lowest_fraction
@@ -48,7 +48,6 @@ class MagnitudeReset:
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the smallest weights in place."""
-        sizes = magnitude(model)
-        scores = {name: sizes[name] for name in forgettable(model)}
-        mask = lowest_fraction(scores, self.forget_fraction, context.generator)
+        ranked = ranked_entries(model, left_out=context.left_out)
+        mask = lowest_fraction(magnitude(model), self.forget_fraction, context.generator, among=ranked)
         reinitialize_(model, mask, context.generator, context.draw)

@@ -8,6 +8,7 @@ from torch import nn
 from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import forgettable
+from lure.weights.ranking import ranked_entries
 from lure.weights.reinit import reinitialize_
 from lure.weights.selection import lowest_fraction
 
@@ -47,5 +48,6 @@ class RandomReset:
             name: torch.rand(weight.shape, generator=generator, device=generator.device).to(weight.device)
             for name, weight in forgettable(model).items()
         }
-        mask = lowest_fraction(scores, self.forget_fraction, generator)
+        ranked = ranked_entries(model, left_out=context.left_out)
+        mask = lowest_fraction(scores, self.forget_fraction, generator, among=ranked)
         reinitialize_(model, mask, generator, context.draw)

@@ -169,6 +169,33 @@ def _is_weight(model: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     return parameter.dim() >= 2 and parameter.numel() > 0 and "bias" not in local
 
 
+def pruning_masks(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameter name -> bool tensor of its shape, True = in use, for what `torch.nn.utils.prune` has pruned.
+
+    Such a layer keeps the whole tensor as the parameter `weight_orig`, and multiplies it by the buffer `weight_mask`.
+    """
+    masks = {}
+    for name, parameter in trainable(model).items():
+        layer, _, local = owner(model, name)
+        mask = dict(layer.named_buffers(recurse=False)).get(f"{local.removesuffix('_orig')}_mask")
+        if local.endswith("_orig") and mask is not None and mask.shape == parameter.shape:
+            masks[name] = mask != 0
+    return masks
+
+
+def embedding_tables(model: nn.Module) -> dict[str, nn.Embedding | nn.EmbeddingBag]:
+    """Return parameter name -> layer for the trainable tables of embeddings that no other layer holds, too."""
+    names = {id(parameter): name for name, parameter in trainable(model).items()}
+    holders = _holders(unwrap(model))
+    tables = {}
+    for layer in unwrap(model).modules():
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+            own = [parameter for parameter in layer.parameters(recurse=False) if id(parameter) in names]
+            if len(own) == 1 and holders[id(own[0])] == 1:
+                tables[names[id(own[0])]] = layer
+    return tables
+
+
 def refuse_computed(model: nn.Module, names: Iterable[str]) -> None:
     """Raise if a layer computes its weight from one of these parameters, by weight norm and the like.
 

@@ -17,7 +17,15 @@ from torch.nn.utils import parametrize
 
 from lure.errors import InputError
 from lure.randomness import forked_rng
-from lure.weights.layers import forgettable, owner, refuse_unmaterialized, require_initial, trainable, unwrap
+from lure.weights.layers import (
+    forgettable,
+    owner,
+    pruning_masks,
+    refuse_unmaterialized,
+    require_initial,
+    trainable,
+    unwrap,
+)
 
 
 def fresh_parameters(
@@ -54,9 +62,11 @@ def fresh_parameters(
         return {}
     with forked_rng(generator):
         source = _built_parameters(model, draw) if draw else _reset_copy(unwrap(model), wanted)
-    fresh = {}
+    fresh, pruned = {}, pruning_masks(model)
     for name in wanted:
         target, value = parameters[name], source.get(name)
+        if value is None and name in pruned:  # a builder may well build the network as it was before it was pruned
+            value = source.get(name.removesuffix("_orig"))
         if value is None or value.shape != target.shape:
             found = "has no such parameter" if value is None else f"has shape {tuple(value.shape)} there"
             raise InputError(f"cannot redraw {name!r} of shape {tuple(target.shape)}: the freshly built model {found}")
@@ -80,7 +90,12 @@ def _built_parameters(model: nn.Module, draw: Callable[[], nn.Module]) -> dict[s
 
 def _copy_on_cpu(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model).requires_grad_(False).cpu()
+        memo = {}  # what a pruned layer computes from its weight and mask is no leaf, which cannot be copied
+        for name in pruning_masks(model):
+            layer, _, local = owner(model, name)
+            computed = getattr(layer, local.removesuffix("_orig"))
+            memo[id(computed)] = computed.detach().clone()
+        return copy.deepcopy(model, memo).requires_grad_(False).cpu()
     except (RuntimeError, TypeError) as error:
         raise InputError(
             f"the model cannot be copied to redraw its layers ({str(error).splitlines()[0]}); "
@@ -95,6 +110,7 @@ def _reset_copy(model: nn.Module, wanted: list[str]) -> dict[str, Tensor]:
     has the last word, and a tied tensor ends as its first holder draws it.
     """
     plain = _copy_on_cpu(model)
+    unpruned = _unprune(plain)
     computed = {}
     for layer_name, layer in list(plain.named_modules()):
         if parametrize.is_parametrized(layer):
@@ -111,6 +127,7 @@ def _reset_copy(model: nn.Module, wanted: list[str]) -> dict[str, Tensor]:
         if callable(reset) and _needs_no_arguments(reset):
             reset()
     values: dict[str, Tensor] = dict(plain.named_parameters())
+    values.update({name: values[whole] for name, whole in unpruned.items()})
     if computed:
         values.update(_parametrised_values(model, plain, computed))
     for name in wanted:
@@ -122,6 +139,21 @@ def _reset_copy(model: nn.Module, wanted: list[str]) -> dict[str, Tensor]:
                 f"reset it; pass draw=, a function that builds a fresh model"
             )
     return values
+
+
+def _unprune(copied: nn.Module) -> dict[str, str]:
+    """Turn pruned tensors of a copy into ordinary parameters; return name of the original -> name of the ordinary."""
+    whole = {}
+    for name, parameter in list(copied.named_parameters()):
+        layer, _, local = owner(copied, name)
+        plain = local.removesuffix("_orig")
+        if plain == local or f"{plain}_mask" not in layer._buffers:
+            continue
+        delattr(layer, local)
+        delattr(layer, plain)
+        layer.register_parameter(plain, nn.Parameter(parameter.detach(), requires_grad=False))
+        whole[name] = name.removesuffix("_orig")
+    return whole
 
 
 def _needs_no_arguments(reset: Callable[..., object]) -> bool:
@@ -269,7 +301,7 @@ def _initial_buffers(
             with forked_rng(generator):
                 source = unwrap(draw())
         else:
-            source = copy.deepcopy(inner).cpu()
+            source = _copy_on_cpu(inner)
             for layer in source.modules():
                 reset = getattr(layer, "reset_running_stats", None)
                 if callable(reset):

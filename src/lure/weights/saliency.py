@@ -17,6 +17,7 @@ from lure.errors import InputError
 from lure.randomness import forked_rng
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
 from lure.weights.modes import differentiable_in_eval, evaluating
+from lure.weights.ranking import Reach
 
 Batch: TypeAlias = Any  # what the loss understands: usually a pair (inputs, labels)
 Loss: TypeAlias = Callable[[nn.Module, Batch], Tensor]
@@ -43,7 +44,9 @@ def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
     return F.cross_entropy(outputs, labels)
 
 
-def snip_saliency(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss) -> dict[str, Tensor]:
+def snip_saliency(
+    model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss, reach: Reach | None = None
+) -> dict[str, Tensor]:
     """Return the SNIP saliency of every trainable parameter: how much the loss would notice its removal.
 
     s = |w| * sum over batches of |gradient of the batch's mean loss|. The absolute value is taken for each batch before
@@ -53,6 +56,7 @@ def snip_saliency(model: nn.Module, batches: Iterable[Batch], loss: Loss = class
         model: the network; left as it was.
         batches: re-iterable or not; pairs (inputs, labels), or what `loss` understands.
         loss: (model, batch) -> mean loss of the batch; cross-entropy by default.
+        reach: is filled with what the batches reached; what they did not reach scores 0.
 
     Returns:
         name -> scores >= 0, of the parameter's shape, in float32 at least.
@@ -76,7 +80,7 @@ def snip_saliency(model: nn.Module, batches: Iterable[Batch], loss: Loss = class
         torch._foreach_abs_(gradients)
         torch._foreach_add_(running, gradients)
 
-    scores = accumulate_gradients(model, batches, loss, add_absolute)
+    scores = accumulate_gradients(model, batches, loss, add_absolute, reach)
     parameters = trainable(model)
     with torch.no_grad():
         for name, score in scores.items():
@@ -84,7 +88,9 @@ def snip_saliency(model: nn.Module, batches: Iterable[Batch], loss: Loss = class
     return scores
 
 
-def fisher(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss) -> dict[str, Tensor]:
+def fisher(
+    model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss, reach: Reach | None = None
+) -> dict[str, Tensor]:
     """Return the mean over batches of the squared gradient of the batch's mean loss, for every trainable parameter.
 
     This is the diagonal of the empirical Fisher information at the granularity of batches (labels as given); with
@@ -94,6 +100,7 @@ def fisher(model: nn.Module, batches: Iterable[Batch], loss: Loss = classificati
         model: the network; left as it was.
         batches: pairs (inputs, labels), or what `loss` understands.
         loss: (model, batch) -> mean loss of the batch.
+        reach: is filled with what the batches reached; what they did not reach has 0.
 
     Returns:
         name -> values >= 0, of the parameter's shape, in float32 at least.
@@ -114,7 +121,7 @@ def fisher(model: nn.Module, batches: Iterable[Batch], loss: Loss = classificati
         num_batches += 1
         torch._foreach_addcmul_(running, gradients, gradients)
 
-    sums = accumulate_gradients(model, batches, loss, add_square)
+    sums = accumulate_gradients(model, batches, loss, add_square, reach)
     count = torch.tensor(float(num_batches), device=next(iter(sums.values())).device)
     torch._foreach_div_(list(sums.values()), float(sum_over_processes(count)))
     return sums
@@ -138,6 +145,7 @@ def accumulate_gradients(
     batches: Iterable[Batch],
     loss: Loss,
     fold: Callable[[list[Tensor], list[Tensor]], None],
+    reach: Reach | None = None,
 ) -> dict[str, Tensor]:
     """Fold the gradient of every batch's mean loss into one running tensor for each trainable parameter.
 
@@ -149,6 +157,7 @@ def accumulate_gradients(
         loss: (model, batch) -> scalar, the mean over the batch.
         fold: called as fold(running, gradients) for each batch; updates `running` in place. Both lists go parameter by
             parameter; `running` starts at zero. A parameter that the loss does not reach has gradient zero.
+        reach: is filled with what the batches reached.
 
     Returns:
         name -> running tensor, of the parameter's shape, in float32 at least.
@@ -166,8 +175,8 @@ def accumulate_gradients(
             raise InputError(f"parameter {name!r} is complex: saliency is defined for real weights only")
     tensors = list(parameters.values())
     running = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in tensors]
-    num_batches = 0
-    with evaluating(inner), differentiable_in_eval(inner), forked_rng(None), torch.enable_grad():
+    num_batches, reach = 0, reach or Reach()
+    with reach.watching(inner), evaluating(inner), differentiable_in_eval(inner), forked_rng(None), torch.enable_grad():
         for num_batches, batch in enumerate(batches, start=1):
             value = mean_loss(loss, inner, batch)
             if not value.requires_grad:
@@ -176,14 +185,22 @@ def accumulate_gradients(
                 raise InputError(
                     f"the loss of saliency batch {num_batches} is {value.item()}: the model or the data are not finite"
                 )
-            gradients = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+            gradients = torch.autograd.grad(value, tensors, allow_unused=True)
             with torch.no_grad():
+                reach.add(list(parameters), gradients)
                 # An embedding may give sparse gradients.
-                fold(running, [g.to_dense().to(r.dtype) for g, r in zip(gradients, running, strict=True)])
+                fold(
+                    running,
+                    [
+                        torch.zeros_like(r) if g is None else g.to_dense().to(r.dtype)
+                        for g, r in zip(gradients, running, strict=True)
+                    ],
+                )
             del gradients, value  # free the memory before the next batch needs as much
     read = torch.tensor(float(num_batches), device=running[0].device)
     for tensor in (read, *running):
         sum_over_processes(tensor)
+    reach.join_processes(list(parameters), running[0].device)
     if read == 0:
         raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
     return dict(zip(parameters, running, strict=True))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError, require_within
+from lure.weights.ranking import among_ranked, over_all
 
 PIECE = 2**18  # entries that are read at once while the threshold is searched
 
@@ -18,6 +19,7 @@ def lowest_fraction(
     generator: torch.Generator | None = None,
     *,
     ties: Literal["random", "all"] = "random",
+    among: Mapping[str, Tensor | None] | None = None,
 ) -> dict[str, Tensor]:
     """Choose the lowest-scoring share of all entries, ranked over all tensors together.
 
@@ -31,6 +33,9 @@ def lowest_fraction(
         generator: breaks ties; None means seed 0.
         ties: "random" chooses among equal scores at random; "all" takes every entry that scores as low as the last one
             chosen, which may be more than was asked for (as the released code of LURE does).
+        among: name -> bool tensor of the scores' shape: only these entries are ranked, counted and chosen; None for all
+            of a tensor. Tensors that it does not name are left out. Without it everything is ranked; see
+            `ranked_entries`.
 
     Returns:
         name -> bool tensor of the scores' shape, True = forget.
@@ -44,6 +49,9 @@ def lowest_fraction(
         ([False, True], [[False], [True]])
     """
     require_within("fraction", fraction, 0, 1)
+    if among is not None:
+        masks = lowest_fraction(among_ranked(scores, among), fraction, generator, ties=ties)
+        return over_all(masks, among)
     for name, score in scores.items():
         if bool(torch.isnan(score).any()):
             raise InputError(f"the scores of {name!r} hold NaN: the model or its gradients are not finite")

@@ -1,0 +1,138 @@
+"""Which entries take part in a ranking: not those that the data cannot reach, whatever their values are.
+
+A score of zero says that the loss does not depend on a weight. It says nothing where the pass over the data could not
+have shown that it does: a tensor that no batch's loss is computed from (a head that only training uses, the head of
+another task), an entry that a pruning mask removes, a row of an embedding table that no batch looks up. Those leave the
+ranking and the count. A unit that the data reach and that never fires (dead ReLU) scores zero and stays in: there the
+zero is a finding.
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from lure.distributed import sum_over_processes
+from lure.errors import InputError
+from lure.weights.layers import Scope, embedding_tables, forgettable, pruning_masks
+from lure.words import count
+
+UnseenRows: TypeAlias = Literal["keep", "rank"]
+
+
+@dataclass
+class Reach:
+    """What the batches of a pass over the data reached; `snip_saliency`, `fisher` and `accumulate_gradients` fill it.
+
+    Attributes:
+        tensors: parameter name -> whether the loss of any batch is computed from it.
+        rows: name of an embedding table -> bool (rows,): which rows any batch looked up, or gave a gradient.
+    """
+
+    tensors: dict[str, bool] = field(default_factory=dict)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Run a block while every look-up in the model's embedding tables is noted."""
+        handles = []
+        for name, layer in embedding_tables(model).items():
+            table = self.rows[name] = torch.zeros(layer.num_embeddings, dtype=torch.bool, device=layer.weight.device)
+            handles.append(layer.register_forward_pre_hook(_noting(table), with_kwargs=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, layer in embedding_tables(model).items():
+            if layer.padding_idx is not None:
+                self.rows[name][layer.padding_idx] = False  # never trained
+
+    def add(self, names: list[str], gradients: tuple[Tensor | None, ...]) -> None:
+        """Note which parameters have a gradient, and which rows of a table that is read elsewhere, too."""
+        for name, gradient in zip(names, gradients, strict=True):
+            self.tensors[name] = self.tensors.get(name, False) or gradient is not None
+            if gradient is not None and name in self.rows:
+                self.rows[name] |= gradient.detach().to_dense().ne(0).any(1)
+
+    def join_processes(self, names: list[str], device: torch.device) -> None:
+        """Make the notes of all processes one, where several train together; one of them may have read no batch."""
+        flags = torch.tensor([float(self.tensors.get(name, False)) for name in names], device=device)
+        self.tensors = dict(zip(names, (sum_over_processes(flags) > 0).tolist(), strict=True))
+        self.rows = {name: sum_over_processes(seen.float()) > 0 for name, seen in self.rows.items()}
+
+
+def _noting(table: Tensor) -> Any:
+    def note(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        table[(inputs[0] if inputs else keywords["input"]).detach().flatten().long()] = True
+
+    return note
+
+
+def ranked_entries(
+    model: nn.Module,
+    scope: Scope = "weights",
+    reach: Reach | None = None,
+    unseen_rows: UnseenRows = "keep",
+    left_out: MutableMapping[str, str] | None = None,
+) -> dict[str, Tensor | None]:
+    """Return what a ranking is over, for `lowest_fraction(..., among=...)`.
+
+    Args:
+        model: the network.
+        scope: as for `forgettable`.
+        reach: what a pass over the data reached; None for a score that needs no data.
+        unseen_rows: "keep" leaves embedding rows that no batch mentions out of the ranking; "rank" leaves them in, with
+            the lowest score there is.
+        left_out: gets parameter name -> why it, or part of it, takes no part.
+
+    Returns:
+        parameter name -> bool tensor of its shape, True = ranked; None where all entries are.
+
+    Raises:
+        InputError: if there is nothing to rank.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+        >>> _ = torch.nn.utils.prune.l1_unstructured(net[0], "weight", amount=2)
+        >>> entries = ranked_entries(net)
+        >>> int(entries["0.weight_orig"].sum()), entries["1.weight"]
+        (4, None)
+    """
+    entries: dict[str, Tensor | None] = {}
+    notes: dict[str, str] = {}
+    pruned = pruning_masks(model)
+    for name, parameter in forgettable(model, scope).items():
+        if reach is not None and not reach.tensors.get(name, True):
+            notes[name] = "no batch reaches it"
+            continue
+        entries[name] = None
+        if name in pruned:
+            entries[name] = pruned[name]
+            notes[name] = f"{count(int((~pruned[name]).sum()), 'pruned entry', 'pruned entries')}"
+        if reach is not None and unseen_rows == "keep" and name in reach.rows and not bool(reach.rows[name].all()):
+            seen = reach.rows[name][:, None].expand_as(parameter)
+            before = entries[name]
+            entries[name] = seen.clone() if before is None else before & seen
+            notes[name] = f"{count(int((~reach.rows[name]).sum()), 'row')} that no batch mentions"
+    if not entries:
+        raise InputError("no batch reaches any weight that could be forgotten: does the loss use the model's output?")
+    if left_out is not None:
+        left_out.update(notes)
+    return entries
+
+
+def among_ranked(scores: Mapping[str, Tensor], entries: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Return the scores that are ranked; a tensor of which only part is comes flat."""
+    return {name: scores[name] if part is None else scores[name][part] for name, part in entries.items()}
+
+
+def over_all(masks: Mapping[str, Tensor], entries: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Return masks over whole tensors from those over the ranked entries, as `among_ranked` gave them."""
+    whole = {}
+    for name, part in entries.items():
+        whole[name] = masks[name] if part is None else torch.zeros_like(part).masked_scatter_(part, masks[name])
+    return whole
