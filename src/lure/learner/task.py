@@ -18,7 +18,8 @@ from lure.words import dtype_name
 class Task:
     """What the first mega-batch fixes for ever: classes, the shape of an input, and how inputs are normalised.
 
-    `columns` names the features in their order, where the data are a table; else it is empty.
+    `columns` names the features in their order, where the data are a table; else it is empty. `column_kinds` says what
+    each of them holds; empty where that is not on record.
     """
 
     num_classes: int
@@ -28,6 +29,7 @@ class Task:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     columns: tuple[str, ...] = ()
+    column_kinds: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -66,6 +68,7 @@ def fix_task(
     other_labels: Sequence[Tensor],
     class_names: Sequence[str],
     columns: Sequence[str],
+    column_kinds: Sequence[str],
     normalization: tuple[Sequence[float], Sequence[float]] | None,
 ) -> Task:
     """Return the task that the first mega-batch fixes.
@@ -75,6 +78,7 @@ def fix_task(
         other_labels: labels of the test set, and of later mega-batches where they are known.
         class_names: the classes in the order of their labels; () counts them by the largest label.
         columns: names of the features, where the data are a table.
+        column_kinds: what each of them holds; () where that is not on record.
         normalization: (mean, std) per channel or feature; None takes those of the training examples.
     """
     labels = [values for values in (split.train.labels, split.validation.labels, *other_labels) if len(values)]
@@ -87,6 +91,7 @@ def fix_task(
         mean=tuple(mean),
         std=tuple(std),
         columns=tuple(columns),
+        column_kinds=tuple(column_kinds),
     )
 
 
