@@ -9,7 +9,7 @@ from miniatures import write_image
 from PIL import Image
 
 from lure.data.sources import load_examples, read_class_names
-from lure.data.sources.images import decode_image
+from lure.data.sources.images import decode_image, measure_image
 from lure.errors import InputError
 
 
@@ -109,7 +109,8 @@ def test_a_palette_with_levels_of_transparency_is_read_without_a_warning(channel
     stream = io.BytesIO()
     Image.fromarray(RAMP).convert("P").save(stream, "PNG", transparency=bytes(range(256)))
     decoded = decode_image(stream.getvalue(), "x", (channels, 10, 24))
-    assert torch.equal(decoded, torch.from_numpy(RAMP).expand(channels, -1, -1))
+    expected = 128 + (torch.from_numpy(RAMP).float() - 128) * torch.from_numpy(RAMP) / 255
+    assert float((decoded - expected).abs().max()) <= 1
 
 
 def test_two_level_images_become_black_and_white():
@@ -180,3 +181,111 @@ print(*sys.modules)
     loaded = set(done.stdout.split())
     assert "lure.data.sources.images" in loaded
     assert not loaded & {"PIL", "datasets"}
+
+
+def stored(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def see_through(mode, colour):
+    """An image whose left half cannot be seen, and that has one colour otherwise."""
+    image = Image.new("RGBA", (8, 4), (*colour, 255))
+    image.paste((*colour, 0), (0, 0, 4, 4))
+    if mode == "P":
+        palette = Image.new("P", (8, 4), 1)
+        palette.putpalette([0, 0, 0, *colour])
+        palette.paste(0, (0, 0, 4, 4))
+        return stored(palette, transparency=0)
+    if mode in ("L", "RGB"):
+        other = tuple((value + 9) % 256 for value in colour)
+        image = Image.new("RGB", (8, 4), colour)
+        image.paste(other, (0, 0, 4, 4))
+        image = image.convert(mode)
+        return stored(image, transparency=image.getpixel((0, 0)))
+    if mode == "I;16":
+        pixels = np.full((4, 8), colour[0] * 257, np.uint16)
+        pixels[:, :4] = 4660
+        return stored(Image.fromarray(pixels), transparency=4660)
+    return stored(image.convert(mode), "TIFF" if mode == "PA" else "PNG")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB", "I;16"])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_see_through_lies_on_grey(mode, colour, channels):
+    decoded = decode_image(see_through(mode, colour), "x", (channels, 4, 8))
+    assert decoded[:, :, :4].unique().tolist() == [128]
+    assert decoded[:, :, 4:].unique().tolist() == [colour[0]]
+
+
+def test_what_is_half_see_through_is_mixed_with_grey():
+    decoded = decode_image(stored(Image.new("RGBA", (2, 2), (255, 0, 128, 51))), "x", (3, 2, 2))
+    assert decoded[:, 0, 0].tolist() == pytest.approx([128 + 127 * 0.2, 128 * 0.8, 128], abs=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_images_are_turned_upright_as_the_camera_says(orientation, kind):
+    image = Image.fromarray(np.repeat(RAMP[..., None], 3, 2))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = stored(image, kind, exif=exif, **options)
+    height, width = measure_image(content, "x")
+    assert (height, width) == ((24, 10) if orientation > 4 else (10, 24))
+    turned = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
+    expected = RAMP.T if orientation > 4 else RAMP
+    expected = np.flip(expected, [axis for axis, flip in enumerate(turned) if flip])
+    decoded = decode_image(content, "x", (3, height, width))
+    assert float(np.abs(decoded[0].numpy().astype(float) - expected).max()) <= 6
+
+
+@pytest.mark.parametrize("brightest", [255.0, 1.01, -0.1, float("nan"), float("inf")])
+def test_floats_that_are_no_shares_are_refused(tree, brightest):
+    pixels = np.zeros((4, 4), np.float32)
+    pixels[1, 2] = brightest
+    (tree / "dog" / "b.tiff").write_bytes(encoded(pixels, kind="TIFF"))
+    told = refusal(tree)
+    assert f"{tree / 'dog' / 'b.tiff'}: it holds floats outside of [0, 1]" in told
+
+
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_whole_numbers_beyond_16_bits_are_refused(value):
+    with pytest.raises(InputError, match=r"outside of \[0, 65535\]"):
+        decode_image(encoded(np.full((2, 2), value, np.int32), kind="TIFF"), "x", (3, 2, 2))
+
+
+def test_an_image_of_another_format_than_the_known_ones_is_not_opened(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(InputError, match="unknown format"):
+        decode_image(content, "x", (3, 9, 9))
+    for kind in ("ICNS", "SGI", "PCX", "ICO", "TGA"):
+        with pytest.raises(InputError, match="unknown format"):
+            decode_image(stored(Image.new("RGB", (32, 32)), kind), "x", (3, 32, 32))
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "I", "RGBA"])
+def test_the_largest_image_takes_less_than_two_gigabytes(mode, tmp_path):
+    code = f"""
+import io, resource
+from PIL import Image
+from lure.data.sources.images import decode_image, measure_image
+stream = io.BytesIO()
+kind, options = ("PNG", {{}}) if {mode!r} in ("I;16", "RGBA") else ("TIFF", {{"compression": "tiff_adobe_deflate"}})
+Image.new({mode!r}, (9400, 9400)).save(stream, kind, **options)
+content = stream.getvalue()
+assert len(content) < 1 << 22, len(content)
+import torch
+decode_image(content, "x", (3, 8, 8))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1_700_000
