@@ -12,6 +12,8 @@ from lure.data.sources import load_examples, read_class_names
 from lure.data.sources.images import decode_image, measure_image
 from lure.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*left out")
+
 
 def encoded(pixels, mode=None, kind="PNG"):
     image = Image.fromarray(pixels)
@@ -48,6 +50,78 @@ def test_folders_are_classes_and_files_are_examples_in_order_of_names(tree):
         assert torch.equal(examples[[row]].inputs[0], pixels)
     assert examples.input_shape == (3, 10, 12)
     assert examples.input_dtype == torch.uint8
+
+
+def test_a_folder_is_a_class_unless_it_is_hidden_or_a_known_leftover(tmp_path):
+    for name in ("_rare", "__rarer", "cat", "@home", "__MACOSX", ".git", "@eaDir", "__pycache__"):
+        write_image(tmp_path / name / "a.png")
+    assert read_class_names(tmp_path) == ("@home", "__rarer", "_rare", "cat")
+    assert len(load_examples(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [
+        (".jfif", "JPEG"),
+        (".jpe", "JPEG"),
+        (".JPG", "JPEG"),
+        (".dib", "DIB"),
+        (".pnm", "PPM"),
+        (".jp2", "JPEG2000"),
+        (".apng", "PNG"),
+        (".avif", "AVIF"),
+        (".qoi", "QOI"),
+        (".webp", "WEBP"),
+    ],
+)
+def test_images_are_known_by_every_usual_ending(tmp_path, ending, kind):
+    if kind not in Image.registered_extensions().values() and kind != "DIB":
+        pytest.skip(f"this pillow writes no {kind}")
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"1{ending}").write_bytes(stored(Image.new("RGB", (8, 8), (9, 9, 9)), kind))
+    assert len(load_examples(tmp_path).inputs) == 2
+
+
+@pytest.mark.parametrize("name", ["dog/link.png", "dog/link", "link", "dog/link.txt"])
+def test_a_link_to_nothing_is_named(tree, name):
+    (tree / name).symlink_to(tree / "gone.png")
+    assert refusal(tree) == f"{tree / name} is a link to {tree / 'gone.png'}, which is not there"
+
+
+def test_a_link_to_an_image_or_a_folder_is_followed(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write_image(elsewhere / "bird" / "1.png")
+    (tree / "bird").symlink_to(elsewhere / "bird")
+    (tree / "dog" / "c.png").symlink_to(elsewhere / "bird" / "1.png")
+    with pytest.warns(UserWarning, match="left out"):
+        assert load_examples(tree).labels.tolist() == [0, 1, 2, 2, 2]
+
+
+def test_what_is_left_out_is_counted_by_kind_in_one_line(tmp_path):
+    for name in ("cat/1.png", "dog/1.png", "dog/more/2.png", "dog/more/deep/3.png", "loose.png"):
+        write_image(tmp_path / name)
+    for name in ("cat/a.txt", "cat/b.TXT", "dog/c.txt", "dog/none", "README.md", "dog/.hidden.png"):
+        (tmp_path / name).write_text("x")
+    for name in (".DS_Store", "dog/Thumbs.db", "dog/._1.png"):
+        (tmp_path / name).write_text("x")
+    with pytest.warns(UserWarning, match="left out") as told:
+        assert len(load_examples(tmp_path)) == 2
+    assert len(told) == 1
+    start, kinds = str(told[0].message).removesuffix(")").split(" (")
+    assert start == f"{tmp_path}: left out: 9 files"
+    assert kinds.split(", ")[:2] == [".txt 3", "in folders of a class 2"]
+    assert set(kinds.split(", ")[2:]) == {".md 1", ".png 1", "no ending 1", "hidden 1"}
+
+
+def test_class_names_are_compared_as_people_read_them(tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+    for name in ("zebra", two):
+        write_image(tmp_path / "holdout" / name / "1.png")
+    write_image(tmp_path / "chunk" / one / "1.png")
+    assert read_class_names(tmp_path / "holdout") == (one, "zebra") == (*read_class_names(tmp_path / "chunk"), "zebra")
+    assert load_examples(tmp_path / "holdout").labels.tolist() == [0, 1]
+    assert load_examples(tmp_path / "chunk", ["zebra", two]).labels.tolist() == [1]
 
 
 def test_the_order_of_examples_does_not_depend_on_the_order_of_writing(tmp_path):

@@ -11,6 +11,7 @@ from lure.data.examples import Examples
 from lure.data.sources.arrays import MAX_CLASSES
 from lure.data.sources.column_kinds import CATEGORIES, is_bytes, kind_of, require_same_kinds, require_usable
 from lure.data.sources.dataset import Hints, tell
+from lure.data.sources.image_folder import same_name
 from lure.data.sources.images import EncodedImages, row_shape
 from lure.data.sources.parquet import import_datasets
 from lure.errors import InputError, unknown_name
@@ -160,9 +161,9 @@ def table_class_names(table: Any, place: str = "the table", hints: Hints | None 
 def _names_in(table: Any, column: str) -> tuple[str, ...]:
     feature = table.features[column]
     if hasattr(feature, "names"):
-        return tuple(feature.names)
+        return tuple(map(same_name, feature.names))
     if _kind(table, column) == "text":
-        return tuple(sorted({str(name) for name in table.unique(column) if name is not None}))
+        return tuple(sorted({same_name(name) for name in table.unique(column) if name is not None}))
     return ()
 
 
@@ -290,8 +291,11 @@ def _labels(table: Any, column: str, class_names: Sequence[str] | None, place: s
             f"{place}: the labels in column {column!r} must be integers or names of classes, not {_kind(table, column)}"
         )
     if own:
-        known = {name: number for number, name in enumerate(class_names or own)}
-        spoken = [value if isinstance(value, str) else own[value] if 0 <= value < len(own) else "" for value in values]
+        known = {same_name(name): number for number, name in enumerate(class_names or own)}
+        spoken = [
+            same_name(value) if isinstance(value, str) else own[value] if 0 <= value < len(own) else ""
+            for value in values
+        ]
         for row, name in enumerate(spoken):
             if name not in known:
                 raise InputError(f"{where}, row {row}: {unknown_name('class', name or str(values[row]), known)}")
