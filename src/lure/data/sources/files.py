@@ -6,7 +6,8 @@ from typing import Any
 
 from lure.data.examples import Examples
 from lure.data.sources.arrays import load_npz
-from lure.data.sources.dataset import Dataset, Hints, reading
+from lure.data.sources.class_names import class_numbers, in_places, numbers_to_labels
+from lure.data.sources.dataset import Dataset, Hints, reading, tell
 from lure.data.sources.image_folder import class_folders, load_image_folder
 from lure.data.sources.parquet import open_parquet, open_saved
 from lure.data.sources.tables import LABEL_NAMES, table_class_names, table_columns, table_examples
@@ -30,8 +31,8 @@ def load_examples(
         path: a `.npz` file with `inputs` (N, H, W), (N, C, H, W), (N, H, W, C) or (N, features) and integer `labels`; a
             folder with one folder of images per class; a `.parquet` file or a folder of them; or the output of
             `save_to_disk` of Hugging Face's `datasets`.
-        class_names: the known classes in the order of their labels, for data whose labels are names, such as folders.
-            None takes the data's own; see `read_class_names`.
+        class_names: the known classes in the order of their labels. None takes the data's own; see `read_class_names`.
+            Labels that are numbers are places in it, unless the names are numbers: then 7 is the class named "7".
         input_shape: the model's input. Encoded images are scaled to it and made grey or RGB; arrays must match it.
         size: height and width to scale encoded images to if `input_shape` is None; None takes the first image's.
         labelled: False if labels are not needed; they are then all 0.
@@ -60,6 +61,8 @@ def load_examples(
         kind = _kind(path)
         if kind == "npz":
             examples = load_npz(path, labelled)
+            if labelled:
+                examples = examples.with_labels(numbers_to_labels(examples.labels, class_names, str(path)))
         elif kind == "folder":
             examples = load_image_folder(path, class_names, input_shape, size, labelled)
         else:
@@ -97,11 +100,17 @@ def load_alike(
     Raises:
         InputError: if one names its classes and the other numbers them, and as `load_examples`.
     """
-    if not class_names and (found := read_class_names(path, hints)):
+    found = read_class_names(path, hints)
+    if not class_names and class_numbers(found):
+        class_names = in_places(found)
+    if not class_names and found:
         raise InputError(
             f"{path} names its classes ({', '.join(found[:3])}{', ...' * (len(found) > 3)}), and {other} numbers "
             f"them: give names in both, or numbers in both"
         )
+    if class_names and not found and not class_numbers(class_names):
+        shown = ", ".join(f"{number} is {name!r}" for number, name in enumerate(class_names[:3]))
+        tell(f"{path} numbers its classes, and {other} names them: {shown}{', ...' * (len(class_names) > 3)}")
     return load_examples(
         path, class_names or None, input_shape, columns=columns, column_kinds=column_kinds, hints=hints
     )

@@ -5,7 +5,6 @@ there is, is left out, and one line counts it by kind.
 """
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 
 from lure.data.examples import Examples
+from lure.data.sources.class_names import same_name
 from lure.data.sources.dataset import tell
 from lure.data.sources.images import EncodedImages, FolderReader, row_shape
 from lure.errors import InputError, unknown_name
@@ -27,11 +27,6 @@ SUFFIXES = frozenset(ENDINGS.split())
 # What systems and tools leave in folders; it is no data, and not worth a word.
 LEFTOVER_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN"}
 LEFTOVER_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}
-
-
-def same_name(name: str) -> str:
-    """Return a name in the form in which names are compared: systems write "é" as one character or as two (NFC)."""
-    return unicodedata.normalize("NFC", name)
 
 
 def class_folders(path: Path) -> tuple[str, ...]:

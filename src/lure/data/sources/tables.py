@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lure.data.examples import Examples
 from lure.data.sources.arrays import MAX_CLASSES
+from lure.data.sources.class_names import numbers_to_labels, same_name
 from lure.data.sources.column_kinds import CATEGORIES, is_bytes, kind_of, require_same_kinds, require_usable
 from lure.data.sources.dataset import Hints, tell
-from lure.data.sources.image_folder import same_name
 from lure.data.sources.images import EncodedImages, row_shape
 from lure.data.sources.parquet import import_datasets
 from lure.errors import InputError, unknown_name
@@ -305,4 +305,4 @@ def _labels(table: Any, column: str, class_names: Sequence[str] | None, place: s
         raise InputError(
             f"{where}: labels must lie in [0, {MAX_CLASSES - 1}], got {values[wrong[0]]} at row {wrong[0]}"
         )
-    return torch.tensor(values)
+    return numbers_to_labels(torch.tensor(values), class_names, where)
