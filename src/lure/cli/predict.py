@@ -25,7 +25,12 @@ def predict_command(arguments: argparse.Namespace) -> None:
     version = Version.load(arguments.directory, arguments.number, model=arguments.model, device=arguments.device)
     task = version.task
     examples = load_examples(
-        arguments.data, task.class_names or None, task.input_shape, labelled=False, columns=task.columns
+        arguments.data,
+        task.class_names or None,
+        task.input_shape,
+        labelled=False,
+        columns=task.columns,
+        column_kinds=task.column_kinds,
     )
     write_predictions(version, examples, sys.stdout, arguments.format)
 

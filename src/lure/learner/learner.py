@@ -87,6 +87,7 @@ class Learner:
         independent: Examples | None = None,
         class_names: Sequence[str] = (),
         columns: Sequence[str] = (),
+        column_kinds: Sequence[str] = (),
         normalization: Normalization | None = None,
         stream: Sequence[Examples | Split] | None = None,
         device: str = "auto",
@@ -111,6 +112,7 @@ class Learner:
             independent: with a gate, examples that are measured on, too, and decide nothing.
             class_names: the classes in the order of their labels; fixes their number.
             columns: names of the features in their order, where the data are a table; goes on record.
+            column_kinds: what each of them holds, such as "numbers"; goes on record.
             normalization: (mean, std) per channel or feature. When not given, taken from the holdout where there is a
                 gate, else from the first mega-batch's training examples.
             stream: all mega-batches, those that the run has seen first, where data need not be stored in the directory
@@ -138,6 +140,7 @@ class Learner:
                 independent=independent,
                 class_names=tuple(class_names),
                 columns=tuple(columns),
+                column_kinds=tuple(column_kinds),
                 normalization=normalization,
                 stream=stream,
                 device=chosen,

@@ -37,6 +37,7 @@ class Opened:
         independent: with a gate, examples that are measured on, too, and decide nothing.
         class_names: the classes in the order of their labels; () where they have no names.
         columns: names of the features in their order, where the data are a table.
+        column_kinds: what each of them holds; () where that is not on record.
         normalization: (mean, std) per channel or feature; None takes them from the first mega-batch. A directory that
             is begun with a gate takes them from the holdout: the first chunk may be small, or constant in a column.
         stream: the mega-batches, where the caller can give them again; None stores each in the directory.
@@ -52,6 +53,7 @@ class Opened:
     independent: Examples | None
     class_names: tuple[str, ...]
     columns: tuple[str, ...]
+    column_kinds: tuple[str, ...]
     normalization: Normalization | None
     stream: Sequence[Examples | Split] | None
     device: torch.device
@@ -91,6 +93,7 @@ class Opened:
             independent=independent,
             class_names=tuple(agreement.class_names),
             columns=tuple(agreement.columns),
+            column_kinds=tuple(agreement.column_kinds),
             normalization=None if mean_and_std is None else (mean_and_std[0], mean_and_std[1]),
         )
 
@@ -99,7 +102,7 @@ class Opened:
         # A class may be missing from the first mega-batch of a stream that is known to its end.
         others = [self.test, *map(join, self.stream or ())]
         labels = [examples.labels for examples in others if examples is not None]
-        return fix_task(split, labels, self.class_names, self.columns, self.normalization)
+        return fix_task(split, labels, self.class_names, self.columns, self.column_kinds, self.normalization)
 
     def store_sets(self) -> tuple[Self, Agreement | None]:
         """Store the holdout and the independent set of a new directory, where there is a gate.
@@ -124,6 +127,7 @@ class Opened:
             independent=independent.fingerprint if independent else None,
             class_names=list(self.class_names),
             columns=list(self.columns),
+            column_kinds=list(self.column_kinds),
             normalization=None if self.normalization is None else [list(values) for values in self.normalization],
             gate=dataclasses.asdict(self.gate),
             recipe=dataclasses.asdict(self.recipe),

@@ -20,7 +20,6 @@ from lure.store.stage import Stage
 from lure.store.verify import verify
 
 if TYPE_CHECKING:
-    from lure.data.examples import Examples
     from lure.learner.arrival import Arrival
     from lure.learner.gate import Gate
     from lure.training.fit import Watch
@@ -52,7 +51,7 @@ def init(
     Raises:
         InputError: for data or settings that cannot be used, or a directory that holds something else.
     """
-    from lure.data.sources.files import load_examples, read_class_names, read_columns
+    from lure.data.sources.files import load_alike, load_examples, read_class_names, read_columns
     from lure.learner.gate import Gate
     from lure.learner.learner import Learner
 
@@ -64,27 +63,25 @@ def init(
             raise InputError(f"{path} holds other files ({sorted(strangers)[0]}): choose a new directory")
     names, columns = read_class_names(holdout), read_columns(holdout)
     test = load_examples(holdout, names or None)
-    aside = None if independent is None else _load_alike(independent, names, test.input_shape, columns)
+    kinds = list(columns.values())
+    aside = None
+    if independent is not None:
+        aside = load_alike(independent, names, test.input_shape, list(columns), kinds)
     with Learner.open(
-        path, recipe=recipe, test=test, gate=gate or Gate(), independent=aside, class_names=names, columns=columns
+        path,
+        recipe=recipe,
+        test=test,
+        gate=gate or Gate(),
+        independent=aside,
+        class_names=names,
+        columns=list(columns),
+        column_kinds=kinds,
     ) as learner:
         if learner.directory.exists:
             return
         learner.rehearse()
         learner.begin()
         learner.directory.undo.clear()
-
-
-def _load_alike(path: Path | str, names: Sequence[str], shape: Sequence[int], columns: Sequence[str]) -> Examples:
-    """Load data whose labels and columns must mean what those of the holdout do."""
-    from lure.data.sources.files import load_examples, read_class_names
-
-    if not names and (found := read_class_names(path)):
-        raise InputError(
-            f"{path} names its classes ({', '.join(found[:3])}{', ...' * (len(found) > 3)}), and the holdout numbers "
-            f"them: give labels as numbers, or begin a directory with a holdout that names them"
-        )
-    return load_examples(path, names or None, shape, columns=columns)
 
 
 def update(
@@ -120,6 +117,7 @@ def update(
         InputError: for data that cannot be used; nothing on disk has then changed.
     """
     from lure.data.examples import as_stored
+    from lure.data.sources.files import load_alike
     from lure.learner.learner import Learner
 
     RunDirectory(path).require()
@@ -127,7 +125,8 @@ def update(
         opened = learner.opened
         if opened.gate is None or opened.test is None:
             raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")
-        chunk = as_stored(_load_alike(data, opened.class_names, opened.test.input_shape, opened.columns))
+        shape = opened.test.input_shape
+        chunk = as_stored(load_alike(data, opened.class_names, shape, opened.columns, opened.column_kinds))
         known = [stage for stage in learner.stages if stage.data_fingerprint == chunk.fingerprint]
         if known and not (again and _is_to_do(known, learner.directory.ledger.events)):
             return known[-1], False

@@ -21,7 +21,8 @@ LARGEST_VALUE = 1.8e19  # its square is the largest that float32 holds
 class Task:
     """What the first mega-batch fixes for ever: classes, the shape of an input, and how inputs are normalised.
 
-    `columns` names the features in their order, where the data are a table; else it is empty.
+    `columns` names the features in their order, where the data are a table; else it is empty. `column_kinds` says what
+    each of them holds; empty where that is not on record.
     """
 
     num_classes: int
@@ -31,6 +32,7 @@ class Task:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     columns: tuple[str, ...] = ()
+    column_kinds: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -108,6 +110,7 @@ def fix_task(
     other_labels: Sequence[Tensor],
     class_names: Sequence[str],
     columns: Sequence[str],
+    column_kinds: Sequence[str],
     normalization: tuple[Sequence[float], Sequence[float]] | None,
 ) -> Task:
     """Return the task that the first mega-batch fixes.
@@ -117,6 +120,7 @@ def fix_task(
         other_labels: labels of the test set, and of later mega-batches where they are known.
         class_names: the classes in the order of their labels; () counts them by the largest label.
         columns: names of the features, where the data are a table.
+        column_kinds: what each of them holds; () where that is not on record.
         normalization: (mean, std) per channel or feature; None takes those of the training examples.
     """
     labels = [values for values in (split.train.labels, split.validation.labels, *other_labels) if len(values)]
@@ -129,6 +133,7 @@ def fix_task(
         mean=tuple(mean),
         std=tuple(std),
         columns=tuple(columns),
+        column_kinds=tuple(column_kinds),
     )
 
 

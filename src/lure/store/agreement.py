@@ -18,6 +18,7 @@ class Agreement:
         independent: of those that are measured on, too, and decide nothing; None where there are none.
         class_names: the classes in the order of their labels.
         columns: the features in their order, where the data are a table.
+        column_kinds: what each of them holds, such as "numbers"; [] where that was not recorded.
         normalization: (mean, std) per channel or feature; None where the first chunk decides.
         gate: the fields of the gate.
         recipe: the fields of the recipe.
@@ -30,6 +31,7 @@ class Agreement:
     normalization: list[list[float]] | None
     gate: dict[str, Any]
     recipe: dict[str, Any]
+    column_kinds: list[str] = dataclasses.field(default_factory=list)
 
     def to_bytes(self) -> bytes:
         """Return the content of `production.json`, its checksum included."""
@@ -46,4 +48,6 @@ class Agreement:
         if record is None:
             raise InputError(f"{path} is damaged: restore it from a backup")
         with parsing(path):
-            return cls(**{field.name: record[field.name] for field in dataclasses.fields(cls)})
+            known = [field.name for field in dataclasses.fields(cls)]
+            # A file from before a field was added lacks it, and has its default.
+            return cls(**{name: value for name, value in record.items() if name in known})

@@ -282,8 +282,24 @@ def test_a_pickle_that_claims_much_memory_is_refused(tmp_path):
     folder = write_cifar10_python(tmp_path)
     for hostile in (
         b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"xx.",  # a byte string of a terabyte
+        b"\x80\x05\x96" + (3 << 30).to_bytes(8, "little") + b".",  # bytes that may be changed, three gigabytes
+        b"\x80\x04\x95" + (3 << 30).to_bytes(8, "little") + b".",  # a frame of three gigabytes
         b"\x80\x04Nr" + (20_000_000).to_bytes(4, "little") + b".",  # a memo entry of number twenty million
     ):
+        (folder / "data_batch_1").write_bytes(hostile)
+        tracemalloc.start()
+        assert "data_batch_1" in refusal("cifar10", folder)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        tracemalloc.stop()
+
+
+def test_a_pickle_that_repeats_its_bytes_stays_small(tmp_path):
+    folder = write_cifar10_python(tmp_path)
+    text = b"X" + (1_000_000).to_bytes(4, "little") + b"a" * 1_000_000 + b"q\x01X\x06\x00\x00\x00latin1q\x02"
+    encode = b"h\x00h\x01h\x02\x86Ra"  # append another copy of the bytes to a list
+    array = b"h\x03)R(K\x01K\x01\x85NNh\x01tba"  # append another array of them
+    start = b"\x80\x02c_codecs\nencode\nq\x000cnumpy\nndarray\nq\x030" + text + b"00]"
+    for hostile in (start + encode * 300 + b".", start + array * 300 + b"."):
         (folder / "data_batch_1").write_bytes(hostile)
         tracemalloc.start()
         assert "data_batch_1" in refusal("cifar10", folder)

@@ -85,7 +85,7 @@ def test_a_table_of_numbers_becomes_float_rows(hub, tmp_path):
     ("table", "message"),
     [
         ({"a": [1.0, float("nan")], "label": [0, 1]}, "inputs hold NaN or infinity at row 1"),
-        ({"a": ["p", "q"], "label": [0, 1]}, "values that are not numbers"),
+        ({"a": ["p", "q"], "label": [0, 1]}, "column 'a' (text) cannot be a feature"),
         ({"a": [[1], [1, 2]], "label": [0, 1]}, "rows of different length"),
         ({"a": [1, 2], "label": [0.5, 1]}, "must be integers or names of classes"),
         ({"a": [1, 2], "label": [0, None]}, "the label of row 1 is missing"),

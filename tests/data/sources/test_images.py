@@ -9,8 +9,10 @@ from miniatures import write_image
 from PIL import Image
 
 from lure.data.sources import load_examples, read_class_names
-from lure.data.sources.images import decode_image
+from lure.data.sources.images import decode_image, measure_image
 from lure.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*left out")
 
 
 def encoded(pixels, mode=None, kind="PNG"):
@@ -48,6 +50,78 @@ def test_folders_are_classes_and_files_are_examples_in_order_of_names(tree):
         assert torch.equal(examples[[row]].inputs[0], pixels)
     assert examples.input_shape == (3, 10, 12)
     assert examples.input_dtype == torch.uint8
+
+
+def test_a_folder_is_a_class_unless_it_is_hidden_or_a_known_leftover(tmp_path):
+    for name in ("_rare", "__rarer", "cat", "@home", "__MACOSX", ".git", "@eaDir", "__pycache__"):
+        write_image(tmp_path / name / "a.png")
+    assert read_class_names(tmp_path) == ("@home", "__rarer", "_rare", "cat")
+    assert len(load_examples(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [
+        (".jfif", "JPEG"),
+        (".jpe", "JPEG"),
+        (".JPG", "JPEG"),
+        (".dib", "DIB"),
+        (".pnm", "PPM"),
+        (".jp2", "JPEG2000"),
+        (".apng", "PNG"),
+        (".avif", "AVIF"),
+        (".qoi", "QOI"),
+        (".webp", "WEBP"),
+    ],
+)
+def test_images_are_known_by_every_usual_ending(tmp_path, ending, kind):
+    if kind not in Image.registered_extensions().values() and kind != "DIB":
+        pytest.skip(f"this pillow writes no {kind}")
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"1{ending}").write_bytes(stored(Image.new("RGB", (8, 8), (9, 9, 9)), kind))
+    assert len(load_examples(tmp_path).inputs) == 2
+
+
+@pytest.mark.parametrize("name", ["dog/link.png", "dog/link", "link", "dog/link.txt"])
+def test_a_link_to_nothing_is_named(tree, name):
+    (tree / name).symlink_to(tree / "gone.png")
+    assert refusal(tree) == f"{tree / name} is a link to {tree / 'gone.png'}, which is not there"
+
+
+def test_a_link_to_an_image_or_a_folder_is_followed(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write_image(elsewhere / "bird" / "1.png")
+    (tree / "bird").symlink_to(elsewhere / "bird")
+    (tree / "dog" / "c.png").symlink_to(elsewhere / "bird" / "1.png")
+    with pytest.warns(UserWarning, match="left out"):
+        assert load_examples(tree).labels.tolist() == [0, 1, 2, 2, 2]
+
+
+def test_what_is_left_out_is_counted_by_kind_in_one_line(tmp_path):
+    for name in ("cat/1.png", "dog/1.png", "dog/more/2.png", "dog/more/deep/3.png", "loose.png"):
+        write_image(tmp_path / name)
+    for name in ("cat/a.txt", "cat/b.TXT", "dog/c.txt", "dog/none", "README.md", "dog/.hidden.png"):
+        (tmp_path / name).write_text("x")
+    for name in (".DS_Store", "dog/Thumbs.db", "dog/._1.png"):
+        (tmp_path / name).write_text("x")
+    with pytest.warns(UserWarning, match="left out") as told:
+        assert len(load_examples(tmp_path)) == 2
+    assert len(told) == 1
+    start, kinds = str(told[0].message).removesuffix(")").split(" (")
+    assert start == f"{tmp_path}: left out: 9 files"
+    assert kinds.split(", ")[:2] == [".txt 3", "in folders of a class 2"]
+    assert set(kinds.split(", ")[2:]) == {".md 1", ".png 1", "no ending 1", "hidden 1"}
+
+
+def test_class_names_are_compared_as_people_read_them(tmp_path):
+    one, two = "caf\u00e9", "cafe\u0301"
+    for name in ("zebra", two):
+        write_image(tmp_path / "holdout" / name / "1.png")
+    write_image(tmp_path / "chunk" / one / "1.png")
+    assert read_class_names(tmp_path / "holdout") == (one, "zebra") == (*read_class_names(tmp_path / "chunk"), "zebra")
+    assert load_examples(tmp_path / "holdout").labels.tolist() == [0, 1]
+    assert load_examples(tmp_path / "chunk", ["zebra", two]).labels.tolist() == [1]
 
 
 def test_the_order_of_examples_does_not_depend_on_the_order_of_writing(tmp_path):
@@ -109,7 +183,8 @@ def test_a_palette_with_levels_of_transparency_is_read_without_a_warning(channel
     stream = io.BytesIO()
     Image.fromarray(RAMP).convert("P").save(stream, "PNG", transparency=bytes(range(256)))
     decoded = decode_image(stream.getvalue(), "x", (channels, 10, 24))
-    assert torch.equal(decoded, torch.from_numpy(RAMP).expand(channels, -1, -1))
+    expected = 128 + (torch.from_numpy(RAMP).float() - 128) * torch.from_numpy(RAMP) / 255
+    assert float((decoded - expected).abs().max()) <= 1
 
 
 def test_two_level_images_become_black_and_white():
@@ -180,3 +255,111 @@ print(*sys.modules)
     loaded = set(done.stdout.split())
     assert "lure.data.sources.images" in loaded
     assert not loaded & {"PIL", "datasets"}
+
+
+def stored(image, kind="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def see_through(mode, colour):
+    """An image whose left half cannot be seen, and that has one colour otherwise."""
+    image = Image.new("RGBA", (8, 4), (*colour, 255))
+    image.paste((*colour, 0), (0, 0, 4, 4))
+    if mode == "P":
+        palette = Image.new("P", (8, 4), 1)
+        palette.putpalette([0, 0, 0, *colour])
+        palette.paste(0, (0, 0, 4, 4))
+        return stored(palette, transparency=0)
+    if mode in ("L", "RGB"):
+        other = tuple((value + 9) % 256 for value in colour)
+        image = Image.new("RGB", (8, 4), colour)
+        image.paste(other, (0, 0, 4, 4))
+        image = image.convert(mode)
+        return stored(image, transparency=image.getpixel((0, 0)))
+    if mode == "I;16":
+        pixels = np.full((4, 8), colour[0] * 257, np.uint16)
+        pixels[:, :4] = 4660
+        return stored(Image.fromarray(pixels), transparency=4660)
+    return stored(image.convert(mode), "TIFF" if mode == "PA" else "PNG")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "RGB", "I;16"])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_see_through_lies_on_grey(mode, colour, channels):
+    decoded = decode_image(see_through(mode, colour), "x", (channels, 4, 8))
+    assert decoded[:, :, :4].unique().tolist() == [128]
+    assert decoded[:, :, 4:].unique().tolist() == [colour[0]]
+
+
+def test_what_is_half_see_through_is_mixed_with_grey():
+    decoded = decode_image(stored(Image.new("RGBA", (2, 2), (255, 0, 128, 51))), "x", (3, 2, 2))
+    assert decoded[:, 0, 0].tolist() == pytest.approx([128 + 127 * 0.2, 128 * 0.8, 128], abs=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_images_are_turned_upright_as_the_camera_says(orientation, kind):
+    image = Image.fromarray(np.repeat(RAMP[..., None], 3, 2))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = stored(image, kind, exif=exif, **options)
+    height, width = measure_image(content, "x")
+    assert (height, width) == ((24, 10) if orientation > 4 else (10, 24))
+    turned = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
+    expected = RAMP.T if orientation > 4 else RAMP
+    expected = np.flip(expected, [axis for axis, flip in enumerate(turned) if flip])
+    decoded = decode_image(content, "x", (3, height, width))
+    assert float(np.abs(decoded[0].numpy().astype(float) - expected).max()) <= 6
+
+
+@pytest.mark.parametrize("brightest", [255.0, 1.01, -0.1, float("nan"), float("inf")])
+def test_floats_that_are_no_shares_are_refused(tree, brightest):
+    pixels = np.zeros((4, 4), np.float32)
+    pixels[1, 2] = brightest
+    (tree / "dog" / "b.tiff").write_bytes(encoded(pixels, kind="TIFF"))
+    told = refusal(tree)
+    assert f"{tree / 'dog' / 'b.tiff'}: it holds floats outside of [0, 1]" in told
+
+
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_whole_numbers_beyond_16_bits_are_refused(value):
+    with pytest.raises(InputError, match=r"outside of \[0, 65535\]"):
+        decode_image(encoded(np.full((2, 2), value, np.int32), kind="TIFF"), "x", (3, 2, 2))
+
+
+def test_an_image_of_another_format_than_the_known_ones_is_not_opened(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(InputError, match="unknown format"):
+        decode_image(content, "x", (3, 9, 9))
+    for kind in ("ICNS", "SGI", "PCX", "ICO", "TGA"):
+        with pytest.raises(InputError, match="unknown format"):
+            decode_image(stored(Image.new("RGB", (32, 32)), kind), "x", (3, 32, 32))
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "I", "RGBA"])
+def test_the_largest_image_takes_less_than_two_gigabytes(mode, tmp_path):
+    code = f"""
+import io, resource
+from PIL import Image
+from lure.data.sources.images import decode_image, measure_image
+stream = io.BytesIO()
+kind, options = ("PNG", {{}}) if {mode!r} in ("I;16", "RGBA") else ("TIFF", {{"compression": "tiff_adobe_deflate"}})
+Image.new({mode!r}, (9400, 9400)).save(stream, kind, **options)
+content = stream.getvalue()
+assert len(content) < 1 << 22, len(content)
+import torch
+decode_image(content, "x", (3, 8, 8))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1_700_000

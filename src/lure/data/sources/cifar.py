@@ -14,8 +14,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -310,13 +311,21 @@ def _read_pickle(content: bytes, shown: str, layout: Layout) -> tuple[Tensor, Te
     data, labels = fields.get("data"), fields.get(layout.label_key)
     if not isinstance(data, Bytes) or not isinstance(labels, list):
         raise InputError(f"{shown} is not a file of {layout.name}: it must hold 'data' and '{layout.label_key}'")
-    if data.array.ndim != 2 or data.array.shape[1] != PIXELS:
-        raise InputError(f"{shown} holds data of shape {data.array.shape} instead of (images, {PIXELS})")
+    pixels = _as_array(data, shown, layout)
+    if pixels.ndim != 2 or pixels.shape[1] != PIXELS:
+        raise InputError(f"{shown} holds data of shape {pixels.shape} instead of (images, {PIXELS})")
     if not all(type(label) is int and abs(label) < 1 << 31 for label in labels):
         raise InputError(f"{shown} holds labels that are not whole numbers")
-    if len(labels) != len(data.array) or not labels:
-        raise InputError(f"{shown} holds {count(len(data.array), 'image')} and {count(len(labels), 'label')}")
-    return _check(torch.from_numpy(data.array), torch.tensor(labels), shown, layout)
+    if len(labels) != len(pixels) or not labels:
+        raise InputError(f"{shown} holds {count(len(pixels), 'image')} and {count(len(labels), 'label')}")
+    return _check(torch.from_numpy(pixels), torch.tensor(labels), shown, layout)
+
+
+def _as_array(data: Bytes, shown: str, layout: Layout) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    try:
+        return data.to_array()
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{shown} is truncated or not a file of {layout.name}: {error}") from error
 
 
 def _check(pixels: Tensor, labels: Tensor, shown: str, layout: Layout) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,13 @@
 """What a source returns: training set, official test set, class names and statistics."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lure.data.examples import Examples
-from lure.errors import InputError
+from lure.errors import InputError, printable
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,24 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """What files do not say themselves about what they hold.
+
+    Attributes:
+        label: the column of a table that holds the labels; None finds it by its usual names.
+        image: the column of a table that holds images; None finds it.
+    """
+
+    label: str | None = None
+    image: str | None = None
+
+
+def tell(message: str) -> None:
+    """Say, as a warning, what was read in another way than its author may think, or not at all."""
+    warnings.warn(printable(message), stacklevel=2)
 
 
 @contextmanager

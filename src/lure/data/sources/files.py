@@ -6,9 +6,11 @@ from typing import Any
 
 from lure.data.examples import Examples
 from lure.data.sources.arrays import load_npz
-from lure.data.sources.dataset import Dataset, reading
-from lure.data.sources.hugging_face import open_parquet, open_saved, table_class_names, table_columns, table_examples
+from lure.data.sources.class_names import class_numbers, in_places, numbers_to_labels
+from lure.data.sources.dataset import Dataset, Hints, reading, tell
 from lure.data.sources.image_folder import class_folders, load_image_folder
+from lure.data.sources.parquet import open_parquet, open_saved
+from lure.data.sources.tables import LABEL_NAMES, table_class_names, table_columns, table_examples
 from lure.errors import InputError, require_within
 
 
@@ -20,6 +22,8 @@ def load_examples(
     size: int | None = None,
     labelled: bool = True,
     columns: Sequence[str] | None = None,
+    column_kinds: Sequence[str] = (),
+    hints: Hints | None = None,
 ) -> Examples:
     """Load labelled examples from disk.
 
@@ -27,13 +31,15 @@ def load_examples(
         path: a `.npz` file with `inputs` (N, H, W), (N, C, H, W), (N, H, W, C) or (N, features) and integer `labels`; a
             folder with one folder of images per class; a `.parquet` file or a folder of them; or the output of
             `save_to_disk` of Hugging Face's `datasets`.
-        class_names: the known classes in the order of their labels, for data whose labels are names, such as folders.
-            None takes the data's own; see `read_class_names`.
+        class_names: the known classes in the order of their labels. None takes the data's own; see `read_class_names`.
+            Labels that are numbers are places in it, unless the names are numbers: then 7 is the class named "7".
         input_shape: the model's input. Encoded images are scaled to it and made grey or RGB; arrays must match it.
         size: height and width to scale encoded images to if `input_shape` is None; None takes the first image's.
         labelled: False if labels are not needed; they are then all 0.
         columns: the feature columns that a table must have, in the order that is wanted. None takes the table's own;
             see `read_columns`.
+        column_kinds: what each of these columns must hold; () if that is not on record.
+        hints: what the file does not say itself.
 
     Returns:
         Examples in file order. Large data stay in their files.
@@ -55,12 +61,14 @@ def load_examples(
         kind = _kind(path)
         if kind == "npz":
             examples = load_npz(path, labelled)
+            if labelled:
+                examples = examples.with_labels(numbers_to_labels(examples.labels, class_names, str(path)))
         elif kind == "folder":
             examples = load_image_folder(path, class_names, input_shape, size, labelled)
         else:
-            table = _open_table(path, kind)
+            table = _open_table(path, kind, hints, columns or ())
             examples = table_examples(
-                table, str(path), class_names, input_shape, size, labelled, columns=columns or None
+                table, str(path), class_names, input_shape, size, labelled, hints, columns or None, column_kinds
             )
     if input_shape is not None and examples.input_shape != tuple(input_shape):
         raise InputError(
@@ -69,7 +77,46 @@ def load_examples(
     return examples
 
 
-def read_class_names(path: Path | str) -> tuple[str, ...]:
+def load_alike(
+    path: Path | str,
+    class_names: Sequence[str],
+    input_shape: Sequence[int],
+    columns: Sequence[str] = (),
+    column_kinds: Sequence[str] = (),
+    hints: Hints | None = None,
+    other: str = "the holdout",
+) -> Examples:
+    """Load data whose labels and columns must mean what those of other data do, such as a chunk and the holdout.
+
+    Args:
+        path: as for `load_examples`.
+        class_names: the classes of the other data in the order of their labels; () if they are numbers.
+        input_shape: shape of one input of the other data.
+        columns: their feature columns, in order; () if they are no table of numbers.
+        column_kinds: what each of these columns holds; () if that is not on record.
+        hints: what the file does not say itself.
+        other: what the other data are called in messages.
+
+    Raises:
+        InputError: if one names its classes and the other numbers them, and as `load_examples`.
+    """
+    found = read_class_names(path, hints)
+    if not class_names and class_numbers(found):
+        class_names = in_places(found)
+    if not class_names and found:
+        raise InputError(
+            f"{path} names its classes ({', '.join(found[:3])}{', ...' * (len(found) > 3)}), and {other} numbers "
+            f"them: give names in both, or numbers in both"
+        )
+    if class_names and not found and not class_numbers(class_names):
+        shown = ", ".join(f"{number} is {name!r}" for number, name in enumerate(class_names[:3]))
+        tell(f"{path} numbers its classes, and {other} names them: {shown}{', ...' * (len(class_names) > 3)}")
+    return load_examples(
+        path, class_names or None, input_shape, columns=columns, column_kinds=column_kinds, hints=hints
+    )
+
+
+def read_class_names(path: Path | str, hints: Hints | None = None) -> tuple[str, ...]:
     """Return the class names in data on disk, in the order of their labels; () if there are none.
 
     Raises:
@@ -82,11 +129,11 @@ def read_class_names(path: Path | str) -> tuple[str, ...]:
             return ()
         if kind == "folder":
             return class_folders(path)
-        return table_class_names(_open_table(path, kind), None, str(path))
+        return table_class_names(_open_table(path, kind, hints), str(path), hints)
 
 
-def read_columns(path: Path | str) -> tuple[str, ...]:
-    """Return the names of the feature columns of a table of numbers, in order; () for arrays and images.
+def read_columns(path: Path | str, hints: Hints | None = None) -> dict[str, str]:
+    """Return what each feature column of a table of numbers holds, by its name, in order; {} for arrays and images.
 
     Raises:
         InputError: as `load_examples`.
@@ -94,11 +141,14 @@ def read_columns(path: Path | str) -> tuple[str, ...]:
     path = Path(path)
     with reading(path):
         kind = _kind(path)
-        return () if kind in ("npz", "folder") else table_columns(_open_table(path, kind), place=str(path))
+        if kind in ("npz", "folder"):
+            return {}
+        return table_columns(_open_table(path, kind, hints), place=str(path), hints=hints)
 
 
-def _open_table(path: Path, kind: str) -> Any:
-    return open_parquet(path) if kind == "parquet" else open_saved(path)
+def _open_table(path: Path, kind: str, hints: Hints | None, columns: Sequence[str] = ()) -> Any:
+    keep = {*columns, *LABEL_NAMES, *([hints.label] if hints and hints.label else [])}
+    return open_parquet(path, keep) if kind == "parquet" else open_saved(path, keep)
 
 
 def _kind(path: Path) -> str:
@@ -137,6 +187,9 @@ def own_files(path: Path | None, download: bool, *, size: int | None = None) -> 
             raise InputError(f"{path} lacks {part}: a folder {part}, {part}.npz or {part}.parquet")
         parts.append(found[0])
     class_names = read_class_names(parts[0])
+    columns = read_columns(parts[0])
     train = load_examples(parts[0], size=size)
-    test = load_examples(parts[1], class_names or None, train.input_shape, columns=read_columns(parts[0]))
+    test = load_alike(
+        parts[1], class_names, train.input_shape, list(columns), list(columns.values()), other=str(parts[0])
+    )
     return Dataset(train, test, class_names)

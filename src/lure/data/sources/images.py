@@ -3,6 +3,7 @@
 Pillow is imported by the functions that read an image, so that a run on tables or arrays does not load it.
 """
 
+import functools
 import hashlib
 import io
 import warnings
@@ -19,6 +20,12 @@ from lure.data.augmentation import Crops
 from lure.data.examples import Examples
 from lure.errors import InputError
 
+# The formats that are read. Pillow knows more; some of them start other programs (EPS) or are hardly tested.
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "QOI")
+# What is see-through lies on this grey, so that neither black nor white drawings vanish.
+BACKGROUND = 128
+ORIENTATION = 0x0112  # the EXIF tag that says how a camera was held
+SCALED_PIXELS = 1 << 20
 # The brightest value of the modes whose range is not 0 to 255.
 BRIGHTEST = {"I": 65535, "I;16": 65535, "I;16L": 65535, "I;16B": 65535, "F": 1}
 
@@ -104,7 +111,10 @@ def decode_image(
     border: float = 0.0,
     part: tuple[Crops, int] | None = None,
 ) -> Tensor:
-    """Decode one image of any mode to uint8 (channels, height, width).
+    """Decode one image of any mode to uint8 (channels, height, width), as a viewer shows it.
+
+    It is turned upright as its EXIF data say, what is see-through lies on grey (128), and modes of more than 8 bits are
+    scaled: 16 bits from [0, 65535], floats from [0, 1].
 
     Args:
         content: the encoded image.
@@ -114,13 +124,14 @@ def decode_image(
         part: crops and a number: that crop is returned instead of the centre.
 
     Raises:
-        InputError: if it cannot be decoded, or has so many pixels that pillow takes it for a decompression bomb.
+        InputError: if it is of another format, cannot be decoded, holds values out of range, or has so many pixels that
+            pillow takes it for a decompression bomb.
     """
     from PIL import Image, ImageOps
 
     channels, height, width = shape
-    with _decoding(name), Image.open(io.BytesIO(content)) as image:
-        plain = _to_bytes(image).convert("L" if channels == 1 else "RGB")
+    with _decoding(name), _open(content) as image:
+        plain = _as_seen(image, channels)
         if part is not None:
             crops, number = part
             box = crops.box(number, plain.height, plain.width)
@@ -133,15 +144,17 @@ def decode_image(
 
 
 def measure_image(content: bytes, name: str) -> tuple[int, int]:
-    """Return (height, width) of an encoded image.
+    """Return (height, width) of an encoded image, upright.
 
     Raises:
         InputError: if it is not an image.
     """
-    from PIL import Image
+    from PIL import ImageOps
 
-    with _decoding(name), Image.open(io.BytesIO(content)) as image:
-        return image.height, image.width
+    with _decoding(name), _open(content) as image:
+        # Only an image that lies on its side is decoded for this.
+        upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) > 4 else image
+        return upright.height, upright.width
 
 
 def row_shape(
@@ -176,18 +189,61 @@ def _decoding(name: str) -> Iterator[None]:
         raise InputError(f"cannot decode the image {name}: {reason}") from error
 
 
-def _to_bytes(image: Any) -> Any:
-    """Scale modes of more than 8 bits, which pillow would clip at 255; convert those it cannot turn grey directly."""
+def _open(content: bytes) -> Any:
+    """Open an image of one of the formats in `FORMATS`.
+
+    Pillow would take any file for what it starts with, whatever its name says, and for some formats starts a program.
+    """
     from PIL import Image
 
-    if isinstance(image.info.get("transparency"), bytes):
-        return image.convert("RGBA")  # a palette with levels of transparency: pillow would warn
+    return Image.open(io.BytesIO(content), formats=_formats())
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _as_seen(image: Any, channels: int) -> Any:
+    """Return an image as grey or RGB, with its pixels as a viewer shows them: turned upright, nothing see-through."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode in BRIGHTEST:
+        return _to_bytes(image).convert(mode)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layers = image.convert("RGBA")
+        image = Image.new("RGB", layers.size, (BACKGROUND,) * 3)
+        image.paste(layers, mask=layers.getchannel("A"))
     if image.mode == "LAB":
-        return image.convert("RGB")  # pillow cannot turn it grey directly
-    if image.mode not in BRIGHTEST:
-        return image
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64) / BRIGHTEST[image.mode])
-    return Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
+        image = image.convert("RGB")  # pillow cannot turn it grey directly
+    return image.convert(mode)
+
+
+def _to_bytes(image: Any) -> Any:
+    """Scale a mode of more than 8 bits, which pillow would clip at 255, to grey."""
+    from PIL import Image
+
+    values, brightest, clear = np.asarray(image), BRIGHTEST[image.mode], image.info.get("transparency")
+    pixels = np.empty(values.shape, np.uint8)
+    # In pieces, for a pixel takes eight bytes meanwhile.
+    step = max(1, SCALED_PIXELS // values.shape[1])
+    for top in range(0, len(values), step):
+        piece = values[top : top + step].astype(np.float64)
+        if not ((piece >= 0) & (piece <= brightest)).all():
+            raise InputError(
+                f"it holds {'floats' if image.mode == 'F' else 'numbers'} outside of [0, {brightest}], or NaN: scale "
+                f"it to that range, or save 8 bits per pixel"
+            )
+        scaled = (piece / brightest * 255).round()
+        if isinstance(clear, int):
+            scaled[piece == clear] = BACKGROUND
+        pixels[top : top + step] = scaled
+    return Image.fromarray(pixels)
 
 
 class FolderReader:

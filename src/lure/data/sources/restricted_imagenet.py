@@ -12,7 +12,7 @@ import torch
 from lure.data.examples import Examples
 from lure.data.sources.cifar import CIFAR10
 from lure.data.sources.dataset import Dataset
-from lure.data.sources.image_folder import class_folders, image_files
+from lure.data.sources.image_folder import image_files
 from lure.data.sources.images import EncodedImages, FolderReader
 from lure.errors import InputError, require_within
 
@@ -64,7 +64,7 @@ def restricted_imagenet(
         raise InputError(
             "restricted-imagenet needs an ImageNet tree: pass the folder that holds train and val (--data DIR)"
         )
-    below = [path / name for name in class_folders(path)] if path.is_dir() else []
+    below = sorted(place for place in path.iterdir() if place.is_dir()) if path.is_dir() else []
     tree = next((place for place in (path, *below) if (place / "train").is_dir() and (place / "val").is_dir()), path)
     train, test = (_load_part(tree / part, size) for part in ("train", "val"))
     mean, std = (MEAN, STD) if statistics == "imagenet" else (CIFAR10.mean, CIFAR10.std)

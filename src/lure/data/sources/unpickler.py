@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,7 +15,8 @@ class Bytes:
     Like the other stand-ins it is a class with a `__setstate__`, so a pickle cannot set attributes on it.
     """
 
-    array: np.ndarray[Any, np.dtype[np.uint8]] = np.empty(0, np.uint8)
+    # Kept as they were pickled and made an array only when asked for: a pickle can name the same bytes many times.
+    pickled: tuple[bytes | str, tuple[int, ...], Literal["C", "F"]] = (b"", (0,), "C")
 
     def __init__(self, *_: object) -> None:
         pass
@@ -25,9 +26,18 @@ class Bytes:
         self.fill(content, shape, "F" if by_columns else "C")
 
     def fill(self, content: bytes | str, shape: tuple[int, ...], order: Literal["C", "F"]) -> None:
-        """Set the array from its bytes and shape."""
+        """Take the array's bytes and shape."""
+        self.pickled = content, shape, order
+
+    def to_array(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return the array, which may be written to.
+
+        Raises:
+            ValueError: if shape and bytes do not belong together; also TypeError or UnicodeEncodeError.
+        """
+        content, shape, order = self.pickled
         raw = content.encode("latin1") if isinstance(content, str) else content
-        self.array = np.frombuffer(bytearray(raw), np.uint8).reshape(shape, order=order)
+        return np.frombuffer(bytearray(raw), np.uint8).reshape(shape, order=order)
 
 
 class FilledBytes(Bytes):
@@ -75,11 +85,39 @@ class Unpickler(pickle._Unpickler):
     """Reads the official files, and nothing that could run code.
 
     It extends the unpickler written in Python: the one in C allocates memory for any index that a hostile file names.
+    Nothing is allocated before the bytes that fill it are read, and what a few bytes repeat may not outgrow the file.
     """
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code not in (pickle.NEWOBJ[0], pickle.NEWOBJ_EX[0])  # no official file needs them
+    }
 
     def __init__(self, content: bytes, shown: str) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")
         self.shown = shown
+        self.left = 2 * len(content)
+
+    def load_reduce(self) -> None:
+        """Call an admitted name, and count the bytes that it made."""
+        super().load_reduce()  # type: ignore[misc]
+        made = self.stack[-1]  # type: ignore[attr-defined]
+        self.left -= len(made) if isinstance(made, bytes) else 0
+        if self.left < 0:
+            raise InputError(f"{self.shown} unpacks to more than twice its size, which no official CIFAR file does")
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
+
+    def load_bytearray8(self) -> None:
+        """Read bytes that may be changed; pickle would allocate what is announced before it reads."""
+        size = int.from_bytes(self.read(8), "little")  # type: ignore[attr-defined]
+        content = self.read(size)  # type: ignore[attr-defined]
+        if len(content) != size:
+            raise EOFError
+        self.append(bytearray(content))  # type: ignore[attr-defined]
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for an admitted name."""

@@ -1,0 +1,96 @@
+"""What a column of a table holds, in words, by its type: numbers and truth values can be features, the rest cannot.
+
+The kind of every feature is fixed when a model is begun, as its name is: a column that holds numbers in one file and
+truth values in another means something else.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lure.errors import InputError
+
+NUMBERS, TRUTH_VALUES, LISTS = "numbers", "truth values", "lists of numbers"
+CATEGORIES = "categories: "  # followed by their names, in the order of their numbers
+
+
+def kind_of(dtype: Any) -> str:
+    """Return the kind of a pyarrow type.
+
+    Example:
+        >>> import pyarrow
+        >>> kind_of(pyarrow.int64()), kind_of(pyarrow.list_(pyarrow.float32())), kind_of(pyarrow.timestamp("us"))
+        ('numbers', 'lists of numbers', 'times (timestamp[us])')
+    """
+    from pyarrow import BaseExtensionType, types
+
+    if isinstance(dtype, BaseExtensionType):
+        return kind_of(dtype.storage_type)
+    if types.is_integer(dtype) or types.is_floating(dtype) or types.is_decimal(dtype):
+        return NUMBERS
+    if types.is_boolean(dtype):
+        return TRUTH_VALUES
+    if is_list(dtype):
+        inner = kind_of(dtype.value_type)
+        return LISTS if inner in (NUMBERS, TRUTH_VALUES, LISTS) else f"lists of {inner}"
+    if types.is_temporal(dtype):
+        return f"times ({dtype})"
+    if is_text(dtype) or (types.is_dictionary(dtype) and is_text(dtype.value_type)):
+        return "text"
+    if is_bytes(dtype):
+        return "bytes"
+    return "nothing" if types.is_null(dtype) else str(dtype).partition("<")[0]
+
+
+def is_list(dtype: Any) -> bool:
+    """Return whether a pyarrow type is a list of any length."""
+    from pyarrow import types
+
+    return bool(types.is_list(dtype) or types.is_large_list(dtype) or types.is_fixed_size_list(dtype))
+
+
+def is_text(dtype: Any) -> bool:
+    """Return whether a pyarrow type is text."""
+    from pyarrow import types
+
+    return bool(types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype))
+
+
+def is_bytes(dtype: Any) -> bool:
+    """Return whether a pyarrow type is bytes."""
+    from pyarrow import types
+
+    return bool(types.is_binary(dtype) or types.is_large_binary(dtype) or types.is_binary_view(dtype))
+
+
+def is_usable(kind: str) -> bool:
+    """Return whether a column of this kind can be a feature."""
+    return kind in (NUMBERS, TRUTH_VALUES, LISTS) or kind.startswith(CATEGORIES)
+
+
+def require_usable(kinds: Mapping[str, str], place: str) -> None:
+    """Raise unless all columns can be features.
+
+    Args:
+        kinds: the kind of each column.
+        place: where the table comes from, for the message.
+
+    Raises:
+        InputError: naming the columns that cannot.
+    """
+    wrong = [f"{name!r} ({kind})" for name, kind in kinds.items() if not is_usable(kind)]
+    if wrong:
+        raise InputError(
+            f"{place}: {'column' if len(wrong) == 1 else 'columns'} {', '.join(wrong)} cannot be a feature: features "
+            f"are numbers, truth values or categories that the table declares; leave it out, or write it as numbers"
+        )
+
+
+def require_same_kinds(kinds: Mapping[str, str], agreed: Sequence[str], place: str) -> None:
+    """Raise unless columns have the kinds that the model was begun with; `agreed` is () if they are not on record.
+
+    Raises:
+        InputError: naming the first column that differs.
+    """
+    for (name, kind), expected in zip(kinds.items(), agreed, strict=False):
+        if kind != expected:
+            raise InputError(f"{place}: column {name!r} holds {kind}; the model was begun with {expected}")
