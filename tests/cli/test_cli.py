@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -48,7 +49,11 @@ def test_run_writes_a_run_directory_and_a_table(capsys: pytest.CaptureFixture[st
     assert main(["run", *QUICK, "--out", "here"]) == 0
     captured = capsys.readouterr()
     assert "saved in here" in captured.out
-    assert captured.err == ""  # quiet on a pipe
+    assert re.fullmatch(  # no bar on a pipe: a line for each stage
+        r"lure, seed 0, stage 1: 40 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n"
+        r"lure, seed 0, stage 2: 80 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n",
+        captured.err,
+    )
     ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
     assert [line["train_examples"] for line in ledger] == [40, 80]
     result = json.loads(Path("here/result.json").read_text())
@@ -80,7 +85,9 @@ def test_the_ledger_holds_what_the_design_promises() -> None:
 def test_compare_runs_every_pair_once(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compare", *QUICK, "--unlearners", "warm-start,scratch,lure:forget_fraction=0.5", "--seeds", "0,1"]
     assert main([*words, "--out", "all"]) == 0
-    out = capsys.readouterr().out
+    out, said = capsys.readouterr()
+    assert len(said.splitlines()) == 3 * 2 * 2  # on a pipe, a line for each stage
+    assert said.startswith("run 1 of 6: warm-start, seed 0, stage 1: 40 examples, test accuracy ")
     runs = sorted(str(path.parent) for path in Path("all").rglob("result.json"))
     assert runs == sorted(
         f"all/{policy}/seed-{seed}"

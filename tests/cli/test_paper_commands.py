@@ -351,6 +351,7 @@ def test_the_documented_command_runs_as_it_stands(data: Path) -> None:
     assert re.search(r"Anytime relative error: \[-?\d\.\d+, -?\d\.\d+\]", done.stdout)
     assert re.search(r"Time per mega-batch in seconds: \[[\d.]+, [\d.]+, [\d.]+\], in total [\d.]+", done.stdout)
     assert "note: --sparsity_level has no effect" in done.stderr
+    assert [re.search(r"stage (\d): ", line)[1] for line in done.stderr.splitlines() if "seconds" in line] == [*"123"]
     assert list(Path("logs", "wandb").glob("offline-run-*/*.wandb"))
     written = [path for path in Path().rglob("*") if path.is_file()]
     assert not [path for path in written if b"k" * 40 in path.read_bytes()]
