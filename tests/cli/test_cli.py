@@ -169,7 +169,10 @@ WRONG = {
     ("run", "--unlearner", "head-reset:head=nope"): "the model has no layer named 'nope'",
     ("compare", "--unlearners", "lure,later-layers:first_layer=fc"): "unknown layer with weights 'fc'",
     ("report", "nowhere"): "nowhere",
-    ("lst",): "invalid choice: 'lst'",
+    ("lst",): "unknown command 'lst': did you mean 'list'? (valid: accept, ",
+    ("list", "recipees"): "unknown list 'recipees': did you mean 'recipes'?",
+    ("run", "--milestones", "cosine"): "milestones must be whole numbers with commas between, got 'cosine'",
+    ("status", "nowhere"): "there is no directory nowhere",
     (): "the following arguments are required: COMMAND",
 }
 
@@ -187,7 +190,7 @@ WRONG_FILES = {
     "epochs = 2.5": "recipe.toml: epochs must be a whole number, got 2.5",
     "lr = true": "recipe.toml: lr must be a number, got True",
     "milestones = [1, -2]": "recipe.toml: milestones must be at least 1, got -2",
-    "milestones = 3": "recipe.toml: milestones cannot be 3 (int)",
+    "milestones = 3": "recipe.toml: milestones must be a list of whole numbers, got 3",
     "epochs =": "recipe.toml is not valid TOML",
     "lr = nan": "recipe.toml: lr must be at least 0, got nan",
 }

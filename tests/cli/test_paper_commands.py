@@ -282,7 +282,7 @@ BAD = {
     "--arch resnet19": "unknown arch 'resnet19': did you mean 'resnet18'",
     "--epochs 0": "epochs must be at least 1, got 0",
     "--use_snip --snip_size 2": r"forget_fraction must lie in \[0, 1\], got 2.0",
-    "--decreasing_lr 3;4": "milestones must be a whole number, got '3;4'",
+    "--decreasing_lr 3;4": "milestones must be whole numbers with commas between, got '3;4'",
     "--epochs many": "argument --epochs: invalid int value: 'many'",
     "--epoch 3": "unknown flag '--epoch': did you mean '--epochs'",
     "--meta_batch_size": "argument --meta_batch_size: expected one argument",
