@@ -857,6 +857,36 @@ def test_lure_run_does_not_touch_a_directory_of_production(capsys: pytest.Captur
     assert tree() == before
 
 
+# Status
+
+
+def test_status_says_which_file_was_refused_and_when(capsys: pytest.CaptureFixture) -> None:
+    odd = os.fsdecode(b"week-2 of the month of november \xff\x1b[2J.npz")
+    Path("bad.npz").rename(odd)
+    begin()
+    update("run", "good1.npz")
+    update("run", Path(odd).absolute())
+    with Learner.open("run") as learner:  # examples without a file go by their fingerprint, as in earlier ledgers
+        nameless = learner.learn(load(Path("good2.npz")))
+    shown = r"week-2 of the month of november \udcff\x1b[2J.npz"
+    versions = status("run")["versions"]
+    assert [version["arrival"]["name"] for version in versions] == ["good1.npz", shown, None]
+    accept("run", 2)
+    prune("run", 1)  # "refused, pruned" is the longest status
+    assert main(["status", "run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[: next(number for number, line in enumerate(lines) if line.startswith("in use"))]
+    assert max(map(len, table)) <= 80
+    text = "\n".join(table)
+    assert "…" not in text
+    assert "good1.npz" in text
+    assert nameless.data_fingerprint[:8] in text
+    days = [version["committed_at"][:10] for version in versions]
+    assert all(day in text for day in days)
+    assert any(line.startswith(f"version 2 ({shown}, {days[1]}) was refused: ") for line in lines)
+    assert "\x1b" not in text
+
+
 # The command line
 
 
