@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import stand_in_wandb
 import torch
 from miniatures import write_cifar10_binary, write_cifar10_python, write_cifar100_binary, write_restricted_imagenet
 
@@ -415,35 +416,13 @@ def test_the_released_later_layers_run(data: Path) -> None:
     assert {line["unlearner"] for line in ledger("saved")} == {"later-layers:first_layer=layer3.0.conv1"}
 
 
-# Stands for the tracker's package, and writes down what it is told.
-WANDB = """
-import json
-from types import SimpleNamespace
-
-def setup():
-    return SimpleNamespace(settings=SimpleNamespace(mode="offline"))
-
-def note(what, values):
-    with open("told.jsonl", "a") as file:
-        print(json.dumps([what, values]), file=file)
-
-def init(**settings):
-    note("init", settings)
-    return SimpleNamespace(
-        log=lambda values, step: note("log", {**values, "step": step}), finish=lambda: note("finish", None)
-    )
-
-config = SimpleNamespace(update=lambda values, **options: note("config", values))
-"""
-
-
 def test_the_tracker_is_told_of_the_run(data: Path) -> None:
     Path("packages").mkdir()
-    Path("packages", "wandb.py").write_text(WANDB)
+    Path("packages", "wandb.py").write_text(Path(stand_in_wandb.__file__).read_text())
     words = f"--data {data} --save_dir saved --as_released {SMALL} -wb --run named --project_name mine --log-dir logs"
     done = script(words, PYTHONPATH=os.pathsep.join(["packages", *sys.path]))
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in Path("told.jsonl").read_text().splitlines()]
+    told = stand_in_wandb.told()
     assert [what for what, _ in told] == ["init", "config", *["log"] * 6, "finish"]  # an epoch and a stage, three times
     assert told[0][1] == {"project": "mine", "name": "named", "dir": str(Path("logs").resolve())}
     assert told[1][1]["unlearner"] == "warm-start"
