@@ -24,6 +24,8 @@ from lure.errors import InputError, require_within, unknown_name
 
 T = TypeVar("T")
 
+PLURALS: dict[type[Any], str] = {int: "whole numbers", float: "numbers", bool: "true or false", str: "texts"}
+
 
 def setting(default: T, meaning: str, low: float | None = None, high: float | None = None) -> T:
     """Declare a field of a dataclass.
@@ -99,6 +101,8 @@ def _of_type(name: str, value: Any, kind: Any) -> Any:
             return kind(value)
         except OverflowError:
             raise InputError(f"{name} must be a finite number, got {value}") from None
+    if origin is tuple:
+        raise InputError(f"{name} must be a list of {PLURALS[arguments[0]]}, got {value!r}")
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     if kind in plain:
         raise InputError(f"{name} must be {plain[kind]}, got {value!r}")
@@ -269,7 +273,10 @@ def parse_value(text: str, kind: Any, where: str) -> Any:
         return text
     if origin is tuple:
         item = typing.get_args(kind)[0]
-        return tuple(parse_value(word.strip(), item, where) for word in text.split(",") if word.strip())
+        try:
+            return tuple(parse_value(word.strip(), item, where) for word in text.split(",") if word.strip())
+        except InputError:
+            raise InputError(f"{where} must be {PLURALS[item]} with commas between, got {text!r}") from None
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise InputError(f"{where} must be true or false, got {text!r}")

@@ -1,5 +1,6 @@
 """What all adapters share: the options, the seed and the report; a missing package is named."""
 
+import copy
 import importlib
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from small_network import data, network
 
-from lure.adapters.callback import unlearn_once
+from lure.adapters.callback import has_learnt, mark_fitted, unlearn_once
 from lure.unlearn import UnlearnReport
 
 
@@ -15,7 +16,7 @@ class Callback:
     """What a trainer's callback keeps."""
 
     def __init__(self, **options: object) -> None:
-        self.method, self.options, self.num_uses = "random-reset", options, 0
+        self.method, self.trained, self.options, self.num_uses = "random-reset", None, options, 0
         self.report: UnlearnReport | None = None
 
 
@@ -38,6 +39,26 @@ def test_the_options_of_the_user_win() -> None:
     weights_after(callback, forget_fraction=0.0)
     assert callback.report is not None
     assert callback.report.changed_count == 40 + 24
+
+
+def test_a_model_nobody_knows_is_left_alone_with_a_warning() -> None:
+    callback = Callback()
+    with pytest.warns(UserWarning, match="sees this model's first fit; pass trained=True"):
+        assert not has_learnt(callback, network())
+    callback.trained = False
+    assert not has_learnt(callback, network())
+    callback.trained = True
+    assert has_learnt(callback, network())
+
+
+def test_a_fitted_model_is_known_again_with_another_callback_and_as_a_copy() -> None:
+    model = network()
+    before = model.state_dict()
+    mark_fitted(model)
+    assert has_learnt(Callback(), model)
+    assert has_learnt(Callback(), copy.deepcopy(model))
+    assert has_learnt(Callback(), torch.nn.DataParallel(model))
+    assert model.state_dict().keys() == before.keys()
 
 
 @pytest.mark.parametrize(

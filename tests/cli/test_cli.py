@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -48,7 +49,11 @@ def test_run_writes_a_run_directory_and_a_table(capsys: pytest.CaptureFixture[st
     assert main(["run", *QUICK, "--out", "here"]) == 0
     captured = capsys.readouterr()
     assert "saved in here" in captured.out
-    assert captured.err == ""  # quiet on a pipe
+    assert re.fullmatch(  # no bar on a pipe: a line for each stage
+        r"lure, seed 0, stage 1: 40 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n"
+        r"lure, seed 0, stage 2: 80 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n",
+        captured.err,
+    )
     ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
     assert [line["train_examples"] for line in ledger] == [40, 80]
     result = json.loads(Path("here/result.json").read_text())
@@ -80,7 +85,9 @@ def test_the_ledger_holds_what_the_design_promises() -> None:
 def test_compare_runs_every_pair_once(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compare", *QUICK, "--unlearners", "warm-start,scratch,lure:forget_fraction=0.5", "--seeds", "0,1"]
     assert main([*words, "--out", "all"]) == 0
-    out = capsys.readouterr().out
+    out, said = capsys.readouterr()
+    assert len(said.splitlines()) == 3 * 2 * 2  # on a pipe, a line for each stage
+    assert said.startswith("run 1 of 6: warm-start, seed 0, stage 1: 40 examples, test accuracy ")
     runs = sorted(str(path.parent) for path in Path("all").rglob("result.json"))
     assert runs == sorted(
         f"all/{policy}/seed-{seed}"
@@ -162,7 +169,10 @@ WRONG = {
     ("run", "--unlearner", "head-reset:head=nope"): "the model has no layer named 'nope'",
     ("compare", "--unlearners", "lure,later-layers:first_layer=fc"): "unknown layer with weights 'fc'",
     ("report", "nowhere"): "nowhere",
-    ("lst",): "invalid choice: 'lst'",
+    ("lst",): "unknown command 'lst': did you mean 'list'? (valid: accept, ",
+    ("list", "recipees"): "unknown list 'recipees': did you mean 'recipes'?",
+    ("run", "--milestones", "cosine"): "milestones must be whole numbers with commas between, got 'cosine'",
+    ("status", "nowhere"): "there is no directory nowhere",
     (): "the following arguments are required: COMMAND",
 }
 
@@ -180,7 +190,7 @@ WRONG_FILES = {
     "epochs = 2.5": "recipe.toml: epochs must be a whole number, got 2.5",
     "lr = true": "recipe.toml: lr must be a number, got True",
     "milestones = [1, -2]": "recipe.toml: milestones must be at least 1, got -2",
-    "milestones = 3": "recipe.toml: milestones cannot be 3 (int)",
+    "milestones = 3": "recipe.toml: milestones must be a list of whole numbers, got 3",
     "epochs =": "recipe.toml is not valid TOML",
     "lr = nan": "recipe.toml: lr must be at least 0, got nan",
 }

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import stand_in_wandb
 import torch
 from miniatures import write_cifar10_binary, write_cifar10_python, write_cifar100_binary, write_restricted_imagenet
 
@@ -282,7 +283,7 @@ BAD = {
     "--arch resnet19": "unknown arch 'resnet19': did you mean 'resnet18'",
     "--epochs 0": "epochs must be at least 1, got 0",
     "--use_snip --snip_size 2": r"forget_fraction must lie in \[0, 1\], got 2.0",
-    "--decreasing_lr 3;4": "milestones must be a whole number, got '3;4'",
+    "--decreasing_lr 3;4": "milestones must be whole numbers with commas between, got '3;4'",
     "--epochs many": "argument --epochs: invalid int value: 'many'",
     "--epoch 3": "unknown flag '--epoch': did you mean '--epochs'",
     "--meta_batch_size": "argument --meta_batch_size: expected one argument",
@@ -351,6 +352,7 @@ def test_the_documented_command_runs_as_it_stands(data: Path) -> None:
     assert re.search(r"Anytime relative error: \[-?\d\.\d+, -?\d\.\d+\]", done.stdout)
     assert re.search(r"Time per mega-batch in seconds: \[[\d.]+, [\d.]+, [\d.]+\], in total [\d.]+", done.stdout)
     assert "note: --sparsity_level has no effect" in done.stderr
+    assert [re.search(r"stage (\d): ", line)[1] for line in done.stderr.splitlines() if "seconds" in line] == [*"123"]
     assert list(Path("logs", "wandb").glob("offline-run-*/*.wandb"))
     written = [path for path in Path().rglob("*") if path.is_file()]
     assert not [path for path in written if b"k" * 40 in path.read_bytes()]
@@ -414,35 +416,13 @@ def test_the_released_later_layers_run(data: Path) -> None:
     assert {line["unlearner"] for line in ledger("saved")} == {"later-layers:first_layer=layer3.0.conv1"}
 
 
-# Stands for the tracker's package, and writes down what it is told.
-WANDB = """
-import json
-from types import SimpleNamespace
-
-def setup():
-    return SimpleNamespace(settings=SimpleNamespace(mode="offline"))
-
-def note(what, values):
-    with open("told.jsonl", "a") as file:
-        print(json.dumps([what, values]), file=file)
-
-def init(**settings):
-    note("init", settings)
-    return SimpleNamespace(
-        log=lambda values, step: note("log", {**values, "step": step}), finish=lambda: note("finish", None)
-    )
-
-config = SimpleNamespace(update=lambda values, **options: note("config", values))
-"""
-
-
 def test_the_tracker_is_told_of_the_run(data: Path) -> None:
     Path("packages").mkdir()
-    Path("packages", "wandb.py").write_text(WANDB)
+    Path("packages", "wandb.py").write_text(Path(stand_in_wandb.__file__).read_text())
     words = f"--data {data} --save_dir saved --as_released {SMALL} -wb --run named --project_name mine --log-dir logs"
     done = script(words, PYTHONPATH=os.pathsep.join(["packages", *sys.path]))
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in Path("told.jsonl").read_text().splitlines()]
+    told = stand_in_wandb.told()
     assert [what for what, _ in told] == ["init", "config", *["log"] * 6, "finish"]  # an epoch and a stage, three times
     assert told[0][1] == {"project": "mine", "name": "named", "dir": str(Path("logs").resolve())}
     assert told[1][1]["unlearner"] == "warm-start"

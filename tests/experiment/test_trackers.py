@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import stand_in_wandb
 
-import lure.experiment.trackers
 from lure import Experiment, InputError
 from lure.experiment.compare import compare
 from lure.experiment.run import Placement, run
@@ -26,59 +28,42 @@ SMALL = Experiment(
 WANDB = Tracking(name="wandb")
 
 
-class Notebook:
-    """Stands for a backend of accelerate, and writes down what it is told."""
-
-    name = "wandb"
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, Any]] = []
-        self.steps: list[int] = []
-
-    def start(self) -> None:
-        self.events.append(("start", None))
-
-    def store_init_configuration(self, values: dict[str, Any]) -> None:
-        self.events.append(("configuration", values))
-
-    def log(self, values: dict[str, Any], step: int) -> None:
-        self.events.append((next(iter(values)).partition("/")[0], values))
-        self.steps.append(step)
-
-    def finish(self) -> None:
-        self.events.append(("finish", None))
-
-
 @pytest.fixture
-def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
-    notebook = Notebook()
-    monkeypatch.setattr(lure.experiment.trackers, "_backend", lambda tracking, experiment, directory: notebook)
-    monkeypatch.setattr(lure.experiment.trackers, "require_tracker", lambda tracking: None)
-    monkeypatch.setattr("lure.experiment.run.require_tracker", lambda tracking: None)
-    return notebook
+def wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """Put the stand-in where `import wandb` finds it; `told()` is then what it was told."""
+    spec = importlib.util.spec_from_file_location("wandb", stand_in_wandb.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    monkeypatch.chdir(tmp_path)
+    return module
 
 
 def weights(directory: Path) -> bytes:
     return (directory / "versions" / "0002" / "model.safetensors").read_bytes()
 
 
-def test_epochs_and_stages_are_logged_in_order(notebook: Notebook, tmp_path: Path) -> None:
+def test_epochs_and_stages_are_logged_in_order(wandb: ModuleType, tmp_path: Path) -> None:
     stages = run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
-    kinds = [kind for kind, _ in notebook.events]
-    assert kinds == ["start", "configuration", *(["epoch"] * 3 + ["stage"]) * 2, "finish"]
-    assert notebook.steps == [1, 2, 3, 3, 4, 5, 6, 6]
-    first, last = notebook.events[2][1], notebook.events[-2][1]
+    told = wandb.told()
+    assert [what for what, _ in told] == ["init", "config", *["log"] * 8, "finish"]
+    logged = [values for what, values in told if what == "log"]
+    assert [next(iter(values)).partition("/")[0] for values in logged] == (["epoch"] * 3 + ["stage"]) * 2
+    assert [values["step"] for values in logged] == [1, 2, 3, 3, 4, 5, 6, 6]
+    first, last = logged[0], logged[-1]
     assert first["epoch/learning_rate"] == SMALL.lr
     assert {"epoch/train_loss", "epoch/train_accuracy", "epoch/validation_accuracy"} <= set(first)
     assert last["stage/accuracy"] == stages[-1].accuracy
     assert last["stage/cumulative_errors"] == stages[-1].cumulative_errors
     assert last["stage/train_seconds"] == stages[-1].train_seconds
-    everything = [value for _, values in notebook.events if values for value in values.values()]
+    everything = [value for _, values in told[1:] if values for value in values.values()]
     assert all(isinstance(value, bool | int | float | str) for value in everything)
-    assert notebook.events[1][1]["milestones"] == "20,40"
+    assert told[1][1]["milestones"] == "20,40"
 
 
-def test_a_tracker_decides_nothing(notebook: Notebook, tmp_path: Path) -> None:
+def test_a_tracker_decides_nothing(wandb: ModuleType, tmp_path: Path) -> None:
     run(SMALL, tmp_path / "with", placement=Placement(tracking=WANDB))
     run(SMALL, tmp_path / "without")
     assert weights(tmp_path / "with") == weights(tmp_path / "without")
@@ -87,58 +72,57 @@ def test_a_tracker_decides_nothing(notebook: Notebook, tmp_path: Path) -> None:
     assert "wandb" not in recipes[0]
 
 
-def test_a_finished_run_is_not_tracked_again(notebook: Notebook, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_tracked_again(wandb: ModuleType, tmp_path: Path) -> None:
     run(SMALL, tmp_path / "run")
     run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
-    assert notebook.events == []
+    assert wandb.told() == []
 
 
-def test_an_interrupted_run_closes_its_tracker(notebook: Notebook, tmp_path: Path) -> None:
+def test_an_interrupted_run_closes_its_tracker(wandb: ModuleType, tmp_path: Path) -> None:
     def stop(moment: Any) -> None:
         if moment.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB), watch=stop)
-    assert notebook.events[-1][0] == "finish"
+    assert wandb.told()[-1][0] == "finish"
 
 
-def test_a_tracker_that_cannot_start_is_named(notebook: Notebook, tmp_path: Path) -> None:
-    def refuse() -> None:
-        raise OSError("no way\nto the server")
-
-    notebook.start = refuse  # type: ignore[method-assign]
+def test_a_tracker_that_cannot_start_is_named(
+    wandb: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb, "init", wandb.failing(OSError("no way\nto the server")))
     with pytest.raises(InputError, match=r"^the tracker wandb cannot start: no way to the server$"):
         run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))
     assert not (tmp_path / "run" / "ledger.jsonl").exists()
 
 
-def test_a_log_folder_that_is_a_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lure.experiment.run.require_tracker", lambda tracking: None)
+def test_a_log_folder_that_is_a_file_is_one_line(wandb: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"the tracker wandb cannot start: .*file"):
         run(SMALL, tmp_path / "run", placement=Placement(tracking=Tracking(name="wandb", folder=tmp_path / "file")))
     assert not (tmp_path / "run" / "ledger.jsonl").exists()
 
 
-def test_a_tracker_that_fails_midway_does_not_stop_the_run(notebook: Notebook, tmp_path: Path) -> None:
+def test_a_tracker_that_fails_midway_does_not_stop_the_run(
+    wandb: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(values: dict[str, Any], step: int) -> None:
-        notebook.steps.append(step)
+        wandb.note("failed", step)
         raise ConnectionResetError("connection lost")
 
-    notebook.log = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(wandb, "log", fail)
     with pytest.warns(UserWarning, match="the tracker wandb failed, and the run goes on without it: connection lost"):
         run(SMALL, tmp_path / "with", placement=Placement(tracking=WANDB))
-    assert notebook.steps == [1]
+    assert [values for what, values in wandb.told() if what == "failed"] == [1]
     run(SMALL, tmp_path / "without")
     assert weights(tmp_path / "with") == weights(tmp_path / "without")
 
 
-def test_a_tracker_that_cannot_finish_does_not_stop_the_run(notebook: Notebook, tmp_path: Path) -> None:
-    def fail() -> None:
-        raise ConnectionResetError
-
-    notebook.finish = fail  # type: ignore[method-assign]
+def test_a_tracker_that_cannot_finish_does_not_stop_the_run(
+    wandb: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb, "finish", wandb.failing(ConnectionResetError()))
     with pytest.warns(UserWarning, match="the run goes on without it: ConnectionResetError"):
         assert len(run(SMALL, tmp_path / "run", placement=Placement(tracking=WANDB))) == 2
 

@@ -329,8 +329,8 @@ def test_rollback_is_a_new_line_and_takes_back_weights_and_memory() -> None:
         (lambda: rollback("run", 9), "run has no version 9: it has 1 to 3"),
         (lambda: rollback("run", 0), "run has no version 0"),
         (lambda: accept("run", 4), "run has no version 4"),
-        (lambda: accept("elsewhere", 1), "elsewhere is not a run directory"),
-        (lambda: update("elsewhere", "good1.npz"), "elsewhere is not a run directory"),
+        (lambda: accept("elsewhere", 1), "there is no directory elsewhere"),
+        (lambda: update("elsewhere", "good1.npz"), "there is no directory elsewhere"),
         (lambda: prune("run", 0), "keep must be at least 1, got 0"),
         (lambda: update("run", "lost.npz"), "there is nothing at lost.npz"),
         (lambda: update("run", "wide.npz"), r"holds inputs of shape \(5,\), the model takes \(4,\)"),
@@ -939,6 +939,36 @@ def test_lure_run_does_not_touch_a_directory_of_production(capsys: pytest.Captur
     assert main(["run", "--out", "run", "--epochs", "1"]) == 2
     assert "run was not begun by lure run" in capsys.readouterr().err
     assert tree() == before
+
+
+# Status
+
+
+def test_status_says_which_file_was_refused_and_when(capsys: pytest.CaptureFixture) -> None:
+    odd = os.fsdecode(b"week-2 of the month of november \xff\x1b[2J.npz")
+    Path("bad.npz").rename(odd)
+    begin()
+    update("run", "good1.npz")
+    update("run", Path(odd).absolute())
+    with Learner.open("run") as learner:  # examples without a file go by their fingerprint, as in earlier ledgers
+        nameless = learner.learn(load(Path("good2.npz")))
+    shown = r"week-2 of the month of november \udcff\x1b[2J.npz"
+    versions = status("run")["versions"]
+    assert [version["arrival"]["name"] for version in versions] == ["good1.npz", shown, None]
+    accept("run", 2)
+    prune("run", 1)  # "refused, pruned" is the longest status
+    assert main(["status", "run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[: next(number for number, line in enumerate(lines) if line.startswith("in use"))]
+    assert max(map(len, table)) <= 80
+    text = "\n".join(table)
+    assert "…" not in text
+    assert "good1.npz" in text
+    assert nameless.data_fingerprint[:8] in text
+    days = [version["committed_at"][:10] for version in versions]
+    assert all(day in text for day in days)
+    assert any(line.startswith(f"version 2 ({shown}, {days[1]}) was refused: ") for line in lines)
+    assert "\x1b" not in text
 
 
 # The command line

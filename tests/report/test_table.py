@@ -60,9 +60,18 @@ def test_one_seed_has_no_deviation_and_unequal_numbers_of_seeds_are_shown(runs):
     assert "scratch (2)" in show(comparison_table(runs[1:]), 100)
 
 
-def test_without_scratch_there_is_no_way_from_it(runs):
+def test_without_scratch_there_is_no_column_of_points_from_it(runs):
+    assert "scratch" in show(comparison_table([run for run in runs if run.policy != "warm-start"]), 100)
     text = show(comparison_table([run for run in runs if run.policy != "scratch"]), 100)
-    assert row(text, "warm-start")[-1] == "-"
+    assert "points" not in text
+    assert row(text, "warm-start")[-1] == "3T"
+
+
+def test_points_from_scratch_stand_where_one_group_has_it(runs, write_run):
+    other = read_run(write_run("lure", 5, [0.1, 0.9], recipe={"epochs": 3}))
+    text = show(comparison_table([*runs, other]), 100)
+    assert "points" in text
+    assert row(text, "lure ")[-1] == "-"
 
 
 def test_recipes_are_not_averaged_and_unfinished_runs_are_named(runs, write_run):
@@ -106,10 +115,12 @@ def test_a_stage_that_was_not_accepted_says_so(write_run, change_ledger):
     assert [row(text, stage)[-1] for stage in ("1", "2")] == ["yes", "no"]
 
 
-def test_a_pipe_has_a_width():
+def test_tables_on_a_pipe_are_eighty_columns_wide(runs):
     stream = io.StringIO()
-    report_console(stream).print("x" * 110)
-    assert stream.getvalue() == "x" * 110 + "\n"
+    console = report_console(stream)
+    console.print(comparison_table(runs, console.width))
+    assert max(map(len, stream.getvalue().splitlines())) <= 80
+    assert "…" not in stream.getvalue()
 
 
 @pytest.mark.parametrize(

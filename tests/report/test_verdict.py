@@ -24,9 +24,20 @@ def judge(write_run):
 def test_the_best_is_named_where_nothing_is_cheaper(judge):
     sentence = judge({"scratch": (9, [0.7, 0.71, 0.73]), "dash": (3, [0.8, 0.82, 0.82])})
     assert sentence == (
-        "dash has the best final accuracy (81.3 %, mean of 3 seeds), and no policy is cheaper; scratch, the next best, "
-        "is 10.0 points behind (90 % interval 8.3 to 11.7)."
+        "dash has the best final accuracy (81.3 %, mean of 3 seeds), and none is more than 5 % cheaper; scratch, the "
+        "next best, is 10.0 points behind (90 % interval 8.3 to 11.7)."
     )
+
+
+def test_a_sentence_never_says_cheapest_of_what_is_four_percent_dearer(judge):
+    cheaper = {"scratch": (9.6, [0.7, 0.71, 0.73]), "dash": (10, [0.8, 0.82, 0.82])}
+    assert "and none is more than 5 % cheaper;" in judge(cheaper)
+    one_seed = {name: (cost, accuracies[:1]) for name, (cost, accuracies) in cheaper.items()}
+    assert "dash has the best final accuracy (80.0 %), and none is more than 5 % cheaper; compare" in judge(one_seed)
+    one_seed["lure"] = (20, [0.9])
+    assert "lure has the best final accuracy (90.0 %), dash is among the cheapest (80.0 %)" in judge(one_seed)
+    worse = cheaper | {"lure": (20, [0.9, 0.92, 0.92]), "warm-start": (19.5, [0.5, 0.52, 0.52])}
+    assert judge(worse).endswith("and all that are more than 5 % cheaper are worse.")
 
 
 def test_a_cheaper_policy_within_the_margin_is_named(judge):
@@ -56,7 +67,7 @@ def test_noise_decides_nothing(judge):
 
 
 def test_two_seeds_decide_a_large_gap_only(judge):
-    assert "all that cost less are worse" in judge({"scratch": (10, [0.80, 0.81]), "lure": (4, [0.60, 0.611])})
+    assert "cheaper are worse" in judge({"scratch": (10, [0.80, 0.81]), "lure": (4, [0.60, 0.611])})
     assert "do not decide" in judge({"scratch": (10, [0.80, 0.82]), "lure": (4, [0.795, 0.80])})
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lure.adapters.callback import unlearn_once
+from lure.adapters.callback import FirstBatches, has_learnt, mark_fitted, unlearn_once
 from lure.unlearn import UnlearnReport
 
 try:
@@ -14,33 +14,49 @@ except ImportError as error:
 
 
 class UnlearnCallback(TrainerCallback):
-    """Run `unlearn_` on the model before the first step of each `train()`; `report` says what it did.
+    """Run `unlearn_` on the model before the first step of each `train()` but its first; see `report`.
 
-    The data are the Trainer's training batches, and the loss is the model's own, unless `loader` and `loss` say
-    otherwise. When training resumes from a checkpoint, nothing is done.
+    The data are the Trainer's training batches of one epoch, no more than `max_steps` lets it read, and the loss is the
+    model's own, unless `loader` and `loss` say otherwise. When training resumes from a checkpoint, nothing is done.
+
+    The callback remembers in the model that a `train()` with it has ended. A model that was loaded
+    (`from_pretrained`), or trained without the callback, looks new: pass `trained=True` if it has learnt your earlier
+    data.
 
     The Trainer passes its optimiser to callbacks, or None where it makes one later. If you keep an optimiser of your
     own from one `train()` to the next (`optimizers=(optimizer, scheduler)`), pass it in the options, to be sure.
 
     Args:
         method: name of the method, as in `unlearn_`.
+        trained: True if the model has learnt earlier data already, so that its first `train()` is prepared, too; False
+            if it has not; None, the default, takes it that it has not and warns.
         **options: other arguments of `unlearn_`. The seed goes up by 1 with each use of the callback.
 
     Example:
         >>> callback = UnlearnCallback("dash", alpha=0.1)  # Trainer(..., callbacks=[callback]).train()
     """
 
-    def __init__(self, method: str = "lure", **options: Any) -> None:
-        self.method, self.options, self.num_uses = method, options, 0
+    def __init__(self, method: str = "lure", *, trained: bool | None = None, **options: Any) -> None:
+        self.method, self.trained, self.options, self.num_uses = method, trained, options, 0
         self.report: UnlearnReport | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
     ) -> None:
-        """Unlearn, unless training resumes."""
-        if state.global_step == 0:
-            defaults = {"loader": objects.get("train_dataloader"), "optimizer": objects.get("optimizer")}
-            unlearn_once(self, objects["model"], {**defaults, "loss": own_loss})
+        """Unlearn, unless training resumes or the model has not learnt anything yet."""
+        if state.global_step or not has_learnt(self, objects["model"]):
+            return
+        loader = objects.get("train_dataloader")
+        if loader is not None:
+            loader = FirstBatches(loader, state.max_steps * args.gradient_accumulation_steps)
+        defaults = {"loader": loader, "optimizer": objects.get("optimizer"), "loss": own_loss}
+        unlearn_once(self, objects["model"], defaults)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
+        """Remember that the model has been trained."""
+        mark_fitted(objects["model"])
 
 
 def own_loss(model: nn.Module, batch: Any) -> Tensor:

@@ -11,6 +11,7 @@ from lure.cli.parser import Command, Parser
 from lure.errors import InputError
 
 if TYPE_CHECKING:
+    from lure.store.stage import Stage
     from lure.training.fit import Progress
 
 COMPARED = "warm-start,scratch,lure,shrink-perturb,dash,dash:shrink_floor=0.05"
@@ -42,14 +43,20 @@ def compare_command(arguments: argparse.Namespace) -> None:
     out = arguments.out or runs_folder(arguments.recipe)
     pairs = pairs_of(unlearners, seeds)
 
+    def label(unlearner: str, seed: int) -> str:
+        return f"run {pairs.index((unlearner, seed)) + 1} of {len(pairs)}: {unlearner}, seed {seed}"
+
     def show(unlearner: str, seed: int, moment: "Progress") -> None:
-        number = pairs.index((unlearner, seed)) + 1
-        progress.show(f"run {number} of {len(pairs)}: {unlearner}, seed {seed}", moment)
+        progress.show(label(unlearner, seed), moment)
+
+    def say(unlearner: str, seed: int, stage: "Stage") -> None:
+        if not process_rank():
+            progress.stage_done(label(unlearner, seed), stage)
 
     with process_group(arguments.device, out) as (device, mine):
         here = dataclasses.replace(placement, device=device)
         with StageProgress() as progress:
-            directories = compare(experiment, unlearners, seeds, mine, placement=here, watch=show)
+            directories = compare(experiment, unlearners, seeds, mine, placement=here, watch=show, on_stage=say)
         if process_rank():
             return
     evaluate_finished(directories, placement, experiment.model)

@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lure.cli.parser import Command, Parser
+from lure.errors import unknown_name
 
 TABLES = ("data", "models", "unlearners", "recipes")
 
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of `lure list`."""
-    parser.add_argument("what", metavar="|".join(TABLES), choices=TABLES, help="which list to print")
+    parser.add_argument("what", metavar="|".join(TABLES), help="which list to print")
 
 
 def list_command(arguments: argparse.Namespace) -> None:
     """Print the names of one table, each with its meaning and its options."""
+    if arguments.what not in TABLES:
+        raise unknown_name("list", arguments.what, TABLES)
     if arguments.what == "recipes":
         from lure.recipe import shipped_recipes
 

@@ -53,8 +53,10 @@ class Parser(argparse.ArgumentParser):
         """Parse the words.
 
         Raises:
-            InputError: for bad usage; an unknown flag is answered with the nearest known one.
+            InputError: for bad usage; an unknown command or flag is answered with the nearest known one.
         """
+        if self.commands and words and not words[0].startswith("-") and words[0] not in self.commands:
+            raise unknown_name("command", words[0], self.commands)
         parsed, unknown = self.parse_known_args(words)
         if unknown:
             command = self.commands.get(words[0], self)

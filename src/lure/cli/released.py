@@ -289,7 +289,13 @@ def _run(call: Call) -> None:
     with process_group(placement.device, directory) as (device, mine):
         placement = dataclasses.replace(placement, device=device)
         with StageProgress() as progress:
-            stages = run(experiment, mine, placement=placement, watch=lambda moment: progress.show(label, moment))
+            stages = run(
+                experiment,
+                mine,
+                placement=placement,
+                watch=lambda moment: progress.show(label, moment),
+                on_stage=lambda stage: None if process_rank() else progress.stage_done(label, stage),
+            )
         if process_rank():
             return
     report_console().print(run_table(read_run(directory)))

@@ -32,7 +32,13 @@ def run_command(arguments: argparse.Namespace) -> None:
     with process_group(arguments.device, out) as (device, mine):
         here = dataclasses.replace(placement, device=device)
         with StageProgress() as progress:
-            run(experiment, mine, placement=here, watch=lambda moment: progress.show(label, moment))
+            run(
+                experiment,
+                mine,
+                placement=here,
+                watch=lambda moment: progress.show(label, moment),
+                on_stage=lambda stage: None if process_rank() else progress.stage_done(label, stage),
+            )
         if process_rank():
             return
     evaluate_finished([out], placement, experiment.model)

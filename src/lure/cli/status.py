@@ -6,7 +6,11 @@ from typing import Any
 
 from lure.cli.parser import Command, Parser, add_directory, add_json
 from lure.errors import printable
-from lure.words import count, percent
+from lure.words import MISSING, count, percent
+
+WIDE = 100  # from here on there is room for the calibration error
+CHUNK, ECE = "chunk and\nits day", "ECE\n%"
+COLUMNS = ["version", "status", "from", CHUNK, "new", "trained\non", "holdout\n%", "chunk\nbefore\n%", "seconds"]
 
 
 def add_flags(parser: Parser) -> None:
@@ -30,31 +34,42 @@ def status_command(arguments: argparse.Namespace) -> None:
 def _print_versions(facts: dict[str, Any]) -> None:
     from lure.report.console import empty_table, report_console
 
+    console = report_console()
+    wide = console.width >= WIDE
     table = empty_table()
     table.title = f"{facts['directory']}: {facts['model']}, {facts['unlearner']}"
     table.caption = "holdout: share of it right; chunk before: share of the chunk that the version before had right"
-    for heading in ("version", "status", "from", "chunk", "new", "trained\non", "holdout\n%", "chunk\nbefore\n%"):
-        table.add_column(heading, justify="left" if heading in ("status", "chunk") else "right", no_wrap=True)
-    for heading in ("ECE\n%", "seconds"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    columns = [*COLUMNS, ECE] if wide else COLUMNS
+    for heading in columns:
+        words = heading in ("status", CHUNK)
+        table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for version in facts["versions"]:
         before = (version["arrival"] or {}).get("prequential_accuracy")
-        table.add_row(
+        cells = [
             str(version["version"]),
             version["status"],
-            str(version["parent"] or "-"),
-            version["data_fingerprint"][:8],
+            str(version["parent"] or MISSING),
+            f"{_name_of(version)}\n{_day_of(version)}",
             str(version["data_examples"]),
             str(version["train_examples"]),
             percent(version["accuracy"], 2),
             percent(before, 2),
-            percent(version["expected_calibration_error"], 2),
             f"{version['train_seconds'] + version['unlearn_seconds']:.1f}",
-        )
-    console = report_console()
+            percent(version["expected_calibration_error"], 2),
+        ]
+        table.add_row(*cells[: len(columns)])
     console.print(table)
     for line in _status_lines(facts):
         console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def _name_of(version: dict[str, Any]) -> str:
+    """Return the name of the file that a version's chunk came from; earlier ledgers know its fingerprint only."""
+    return printable((version["arrival"] or {}).get("name") or version["data_fingerprint"][:8])
+
+
+def _day_of(version: dict[str, Any]) -> str:
+    return str(version["committed_at"]).partition("T")[0]
 
 
 def _status_lines(facts: dict[str, Any]) -> list[str]:
@@ -69,7 +84,8 @@ def _status_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"chunks that the next update takes in: {len(facts['waiting_chunks'])}")
     for version in facts["versions"]:
         reasons = (version["decision"] or {"reasons": []})["reasons"]
-        lines += [f"version {version['version']} was refused: {reason}" for reason in reasons]
+        which = f"version {version['version']} ({_name_of(version)}, {_day_of(version)})"
+        lines += [f"{which} was refused: {reason}" for reason in reasons]
     for event in facts["events"]:
         which = event.get("version") or ", ".join(map(str, event["versions"]))
         reason = f" ({event['reason']})" if event.get("reason") else ""

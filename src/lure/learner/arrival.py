@@ -32,6 +32,7 @@ class Arrival:
         repeated: how many repeat an input that stands earlier in the chunk.
         prequential_accuracy: of the version in use, on the chunk; None before the first version.
         warnings: what departs from the holdout, as sentences.
+        name: of the file or folder that it came from; None where it is not known.
     """
 
     examples: int
@@ -41,6 +42,7 @@ class Arrival:
     repeated: int
     prequential_accuracy: float | None
     warnings: tuple[str, ...]
+    name: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the ledger."""
@@ -91,6 +93,7 @@ def examine(
     class_names: Sequence[str],
     correct: Tensor | None,
     holdout_correct: Tensor | None,
+    name: str | None = None,
 ) -> Arrival:
     """Inspect a chunk.
 
@@ -101,6 +104,7 @@ def examine(
         class_names: the classes in order of labels.
         correct: which examples of the chunk the version in use gets right, bool (N,); None before the first version.
         holdout_correct: the same for the holdout.
+        name: of the file or folder that the chunk came from.
     """
     counts, expected = (torch.bincount(e.labels, minlength=len(class_names)).tolist() for e in (chunk, holdout))
     warnings = []
@@ -137,4 +141,5 @@ def examine(
         repeated=repeats.repeated,
         prequential_accuracy=accuracy,
         warnings=tuple(warnings),
+        name=name,
     )

@@ -38,7 +38,8 @@ class Inspection:
             logits, labels = predict(state.trained_model(), state.place(arrived.whole), self._opened.recipe)
             correct, hits = logits.argmax(1) == labels, directory.versions.read_hits(directory.stages[current - 1])
         names = task.class_names or [str(label) for label in range(task.num_classes)]
-        return examine(arrived.whole, test, Repeats.of(rows, holdout, self._known), names, correct, hits)
+        repeats = Repeats.of(rows, holdout, self._known)
+        return examine(arrived.whole, test, repeats, names, correct, hits, arrived.name)
 
     def add_inspected(self) -> None:
         """Add the mega-batch that was inspected last, which is committed now, to what is known."""

@@ -191,6 +191,7 @@ class Learner:
         watch: Watch | None = None,
         on_epoch: OnEpoch | None = None,
         on_arrival: Callable[[Arrival], None] | None = None,
+        name: str | None = None,
     ) -> Stage:
         """Take in one mega-batch: split, replay, unlearn, fit, evaluate, decide, commit.
 
@@ -199,6 +200,7 @@ class Learner:
             watch: called now and then while training, for progress bars.
             on_epoch: called with the result of each epoch, for experiment trackers.
             on_arrival: called before any training with what the mega-batch looks like, where there is a gate.
+            name: of the file that it came from, for the ledger, where there is a gate.
 
         Returns:
             The committed stage, as it stands in the ledger.
@@ -208,7 +210,7 @@ class Learner:
                 nothing else on disk has changed.
         """
         with self._attempt() as number:
-            arrived = self._arrive(mega_batch, number)
+            arrived = self._arrive(mega_batch, number, name)
             arrival = self._inspect(arrived, on_arrival)
             offered = self.state.admit(arrived)
             running = self._resume(arrived) or unlearn(self.state, arrived, offered)
@@ -277,9 +279,9 @@ class Learner:
         self.state.opened = self.opened
         self.directory.begin(to_toml(self.recipe), agreement)
 
-    def _arrive(self, given: Examples | Split, number: int) -> MegaBatch:
+    def _arrive(self, given: Examples | Split, number: int, name: str | None) -> MegaBatch:
         """Cut a mega-batch, check it, and store it if the caller will not give it again; the first begins the run."""
-        arrived = MegaBatch.cut(given, self.recipe, number)
+        arrived = MegaBatch.cut(given, self.recipe, number, name=name)
         task = self.state.fix_task(arrived.split)
         for examples in (arrived.whole, self.opened.test):
             if examples is not None:

@@ -23,6 +23,7 @@ class MegaBatch:
         train_rows: numbers of the rows that are trained on, int64.
         validation_rows: numbers of the rows that are validated on; may be empty.
         num_validation: how many rows at the end the caller held out; None where the stage's generator chose them.
+        name: of the file that it came from, where there is one and it is known.
     """
 
     stage: int
@@ -30,9 +31,17 @@ class MegaBatch:
     train_rows: Tensor
     validation_rows: Tensor
     num_validation: int | None
+    name: str | None = None
 
     @classmethod
-    def cut(cls, given: Examples | Split, recipe: Recipe, stage: int, num_validation: int | None = None) -> "MegaBatch":
+    def cut(
+        cls,
+        given: Examples | Split,
+        recipe: Recipe,
+        stage: int,
+        num_validation: int | None = None,
+        name: str | None = None,
+    ) -> "MegaBatch":
         """Cut examples as this stage always cuts them: where they came cut, or by the stage's generator.
 
         Args:
@@ -40,6 +49,7 @@ class MegaBatch:
             recipe: its seed and validation fraction count.
             stage: from 1.
             num_validation: how many rows at the end are held out, where whole examples once came cut.
+            name: of the file that the examples came from.
 
         Raises:
             InputError: if nothing would be left to train on.
@@ -56,7 +66,7 @@ class MegaBatch:
             train, validation = torch.arange(len(whole)).tensor_split([len(whole) - num_validation])
         if not len(train):
             raise InputError(f"mega-batch {stage} has no training examples")
-        return cls(stage, whole, train, validation, num_validation)
+        return cls(stage, whole, train, validation, num_validation, name)
 
     @cached_property
     def split(self) -> Split:

@@ -227,12 +227,12 @@ def agree(directory: RunDirectory, asked: Recipe | None, model: Callable[[], nn.
         require_consent(str(directory.path), stored, model)
         asked = dataclasses.replace(stored, model=model_name(model) or stored.model)
     if type(asked) is not type(stored) and isinstance(asked, Experiment):
-        raise InputError(f"{directory.path} was not begun by lure run: choose another directory (--out)")
+        raise InputError(f"{directory.path} was not begun by lure run: choose another directory")
     asked = dataclasses.replace(asked, threads=asked.threads or stored.threads)
     if differing := differing_fields(stored, asked):
         raise InputError(
             f"{directory.path} was begun with another recipe ({'; '.join(differing)}): "
-            f"choose another directory (--out), or ask for the stored values"
+            f"choose another directory, or ask for the stored values"
         )
     return stored
 

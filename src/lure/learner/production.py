@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lure.errors import InputError, require_within
+from lure.errors import InputError, printable, require_within
 from lure.recipe import Recipe
 from lure.store.ledger import Standing
 from lure.store.run_directory import RECIPE, RunDirectory, recipe_values
@@ -130,7 +130,9 @@ def update(
         known = [stage for stage in learner.stages if stage.data_fingerprint == chunk.fingerprint]
         if known and not (again and _is_to_do(known, learner.directory.ledger.events)):
             return known[-1], False
-        return learner.learn(chunk, watch, on_arrival=on_arrival), True
+        # Escaped, because a name may hold bytes that no text has: the ledger is UTF-8.
+        name = printable(Path(data).absolute().name)
+        return learner.learn(chunk, watch, on_arrival=on_arrival, name=name), True
 
 
 def _is_to_do(known: Sequence[Stage], events: Sequence[Mapping[str, Any]]) -> bool:

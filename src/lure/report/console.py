@@ -7,11 +7,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-PIPE_WIDTH = 120
+PIPE_WIDTH = 80
 
 
 def report_console(stream: TextIO | None = None) -> Console:
-    """Return a console for results: as wide as the terminal, and 120 columns on a pipe.
+    """Return a console for results: as wide as the terminal, and 80 columns on a pipe.
 
     Args:
         stream: where to write; None means standard output.

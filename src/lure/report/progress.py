@@ -1,4 +1,4 @@
-"""A progress bar for people: on a terminal only, on standard error, one line that says how far the training is."""
+"""How far the training is, on standard error: a bar on a terminal, and elsewhere a line for each stage that is done."""
 
 import sys
 from types import TracebackType
@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Self
 from rich import progress as rich_progress
 from rich.console import Console
 
-from lure.words import percent
+from lure.words import count, percent
 
 if TYPE_CHECKING:
+    from lure.store.stage import Stage
     from lure.training.fit import Progress
 
 
 class StageProgress:
-    """Show the running stage: epoch, accuracy and time left. Shows nothing where standard error is not a terminal."""
+    """Show the running stage: epoch, accuracy and time left. A log or a pipe gets one line for each stage that is done.
+
+    Args:
+        console: where to show it; None means standard error.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr)
@@ -41,6 +46,16 @@ class StageProgress:
     ) -> None:
         if self._progress:
             self._progress.stop()
+
+    def stage_done(self, label: str, stage: "Stage") -> None:
+        """Say on one line what a stage came to, where there is no bar; `label` names the run ("lure, seed 0")."""
+        if self._progress is not None:
+            return
+        words = [f"{label}, stage {stage.stage}: {count(stage.train_examples, 'example')}"]
+        if stage.accuracy is not None:
+            words.append(f"test accuracy {percent(stage.accuracy)} %")
+        words.append(f"{stage.unlearn_seconds + stage.train_seconds:.1f} seconds")
+        self._console.print(", ".join(words), highlight=False, markup=False, soft_wrap=True)
 
     def show(self, label: str, moment: "Progress") -> None:
         """Move the bar to where a fit is; `label` names the run ("lure, seed 0")."""

@@ -1,6 +1,6 @@
 """Tables for a terminal: policies side by side, and one run stage by stage.
 
-Both are readable at 80 columns. A pipe has no width, so `report_console` uses 120 there.
+Both are readable at 80 columns. A pipe has no width, so `report_console` uses 80 there.
 """
 
 import math
@@ -68,7 +68,8 @@ def short_number(value: float) -> str:
 def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     """Return the table over policies: each number as mean ± standard deviation over seeds, and points from scratch.
 
-    The last column is final accuracy minus that of scratch with the same seed, in percentage points. Runs of several
+    The last column, where scratch was run, is final accuracy minus that of scratch with the same seed, in percentage
+    points. Runs of several
     recipes have sections of their own and are never averaged together; a section's title says how it differs.
 
     Args:
@@ -83,14 +84,16 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     table.add_column("policy", overflow="fold")
     for heading, _ in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("points\nfrom\nscratch", justify="right", no_wrap=True)
+    from_scratch = any("scratch" in group.policies for group in groups)
+    if from_scratch:
+        table.add_column("points\nfrom\nscratch", justify="right", no_wrap=True)
     counts = {len(members) for group in groups for members in group.policies.values()}
     for group in groups:
         if group.label:
             table.add_row(Text(group.label, style="bold"))
         for policy, members in group.policies.items():
             label = policy if len(counts) == 1 else f"{policy} ({len(members)})"
-            cells = _policy_cells(group, policy)
+            cells = _policy_cells(group, policy)[: len(COLUMNS) + from_scratch]
             table.add_row(label, *(cell if width >= WIDE else cell.replace("±", "\n±") for cell in cells))
         table.add_section()
     table.caption = _caption(groups, counts)

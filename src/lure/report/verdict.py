@@ -34,6 +34,7 @@ from lure.words import count, percent
 MARGIN = 0.01  # a loss of one percentage point of accuracy is tolerated
 CONFIDENCE = 0.9  # 5 % on either side
 TIE = 0.05  # costs this close to one another count as equal
+NONE_CHEAPER = f"none is more than {percent(TIE, 0)} % cheaper"
 
 
 def verdict(runs: Iterable[RunRecord]) -> str:
@@ -84,9 +85,10 @@ def _group_verdict(group: RunGroup) -> str:
     if len(seeds) == 1:
         ends = f"{best} has the best final accuracy ({percent(means[best])} %)"
         if ordered[0] == best:
-            ends += " and costs least"
+            ends += f", and {NONE_CHEAPER}"
         else:
-            ends += f", {ordered[0]} costs least ({percent(means[ordered[0]])} %)"
+            least = "costs least" if costs[ordered[0]] == min(costs.values()) else "is among the cheapest"
+            ends += f", {ordered[0]} {least} ({percent(means[ordered[0]])} %)"
         test = _example_by_example(paired, best, by_accuracy[1] if ordered[0] == best else ordered[0])
         ends += f"; {test}" if test else ""
         return f"One seed does not decide which policy to take: {ends}; compare at least three seeds."
@@ -111,8 +113,8 @@ def _walk(
         following = max((policy for policy in means if policy != best), key=means.__getitem__)
         ahead = _difference(paired[best], paired[following], resolution)
         sentence = (
-            f"{best} has the best final accuracy ({percent(means[best])} %, mean of {over}), and no policy is cheaper; "
-            f"{following}, the next best, is {percent(ahead.mean)} points behind "
+            f"{best} has the best final accuracy ({percent(means[best])} %, mean of {over}), and "
+            f"{NONE_CHEAPER}; {following}, the next best, is {percent(ahead.mean)} points behind "
             f"(90 % interval {percent(ahead.low)} to {percent(ahead.high)})."
         )
         return sentence, best
@@ -134,7 +136,7 @@ def _walk(
             return sentence, policy
     sentence = (
         f"{best} is the cheapest policy that is not worse than the best: it has the best final accuracy itself "
-        f"({percent(means[best])} %, mean of {over}), and all that cost less are worse."
+        f"({percent(means[best])} %, mean of {over}), and all that are more than {percent(TIE, 0)} % cheaper are worse."
     )
     return sentence, best
 

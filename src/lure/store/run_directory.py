@@ -151,6 +151,8 @@ class RunDirectory:
             InputError: if not.
         """
         if not self.exists:
+            if not self.path.exists():
+                raise InputError(f"there is no directory {self.path}")
             raise InputError(f"{self.path} is not a run directory: it has no {RECIPE}")
 
     def require_vacant(self) -> None:
@@ -163,7 +165,7 @@ class RunDirectory:
             if (self.path / name).exists():
                 raise InputError(
                     f"{self.path} holds {name} but no {RECIPE}: "
-                    f"choose another directory (--out), or restore {RECIPE} from a backup"
+                    f"choose another directory, or restore {RECIPE} from a backup"
                 )
 
     @property
