@@ -16,7 +16,8 @@ from lure.metrics.classification import checked_logits
 
 Bins = Literal["equal_width", "equal_mass"]
 
-TEMPERATURE_RANGE = (0.05, 1e3)  # to sharpen without bound makes one later mistake cost without bound
+TEMPERATURE_RANGE = (1e-3, 1e3)  # that is searched
+LOWEST_TEMPERATURE = 0.05  # to sharpen without bound would make one later mistake cost without bound
 
 
 class ReliabilityBin(TypedDict):
@@ -228,7 +229,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     while high - low > 1e-9:
         middle = (low + high) / 2
         low, high = (low, middle) if too_high(middle) else (middle, high)
-    return math.exp(low)
+    return max(math.exp(low), LOWEST_TEMPERATURE)
 
 
 def undetermined_temperature(logits: Tensor, labels: Tensor) -> str | None:
