@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from lure.errors import InputError
 from lure.unlearners import Context, Unlearner, build_unlearner, name_unlearner
 from lure.unlearners.warm_start import WarmStart
+from lure.weights.cross_entropy import classification_loss
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
 from lure.weights.optimizer_state import clear_optimizer_state_, require_clearable
-from lure.weights.saliency import Batch, Loss, classification_loss
+from lure.weights.saliency import Batch, Loss
 from lure.words import percent
 
 

@@ -1,13 +1,17 @@
 """The gate: every rule at its edge."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from lure.cli import main
 from lure.errors import InputError
-from lure.learner.gate import Decision, EarlierVersion, Gate, decide
+from lure.learner.gate import Decision, EarlierVersion, Gate, decide, warn_of_chance
+from lure.learner.production import status
 
 
 def hits(right: int, wrong: int, offset: int = 0) -> Tensor:
@@ -107,3 +111,25 @@ def test_all_reasons_are_given() -> None:
 def test_bad_rules_are_refused(rules: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Gate(**rules)
+
+
+def test_a_version_at_chance_is_accepted_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    numbers = np.random.default_rng(0)
+    for name, count in (("holdout", 40), ("chunk", 30)):
+        np.savez(f"{name}.npz", inputs=numbers.normal(size=(count, 3)).astype(np.float32), labels=np.arange(count) % 10)
+    flags = ["--model", "mlp:width=4", "--epochs", "1", "--lr", "0", "--threads", "1"]
+    assert main(["init", "run", "--holdout", "holdout.npz", *flags]) == 0
+    assert main(["update", "run", "chunk.npz"]) == 0
+    printed = capsys.readouterr().out
+    hits = round(40 * status("run")["versions"][0]["accuracy"])
+    assert ("does not beat the answer" in printed) == (hits <= 4)
+    assert ("warnings" in status("run")["versions"][0]["decision"]) == (hits <= 4)
+
+
+def test_what_beats_the_most_frequent_class_brings_no_warning() -> None:
+    assert warn_of_chance(61, [60, 30, 10], ()) == ()
+    assert "always class 0" in warn_of_chance(60, [60, 30, 10], ())[0]
+    assert warn_of_chance(10, [10, 0], ()) == ()  # nothing could beat it

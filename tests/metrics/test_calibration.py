@@ -13,6 +13,7 @@ from lure.metrics import (
     negative_log_likelihood,
     reliability,
 )
+from lure.metrics.calibration import undetermined_temperature
 
 
 def logits_of(confidences):
@@ -160,10 +161,22 @@ def test_temperature_improves_calibration_and_changes_no_prediction():
     assert accuracy(scaled, labels) == accuracy(logits, labels)
 
 
-def test_temperature_stays_in_range_where_there_is_no_optimum():
+def test_temperature_is_one_where_there_is_no_optimum():
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
-    assert fit_temperature(logits, torch.tensor([0, 1])) == pytest.approx(1e-3)
-    assert fit_temperature(logits, torch.tensor([1, 0])) == pytest.approx(1e3)
+    assert fit_temperature(logits, torch.tensor([0, 1])) == 1
+    assert undetermined_temperature(logits, torch.tensor([0, 1])) == "every example is right"
+    assert fit_temperature(logits, torch.tensor([1, 0])) == 1
+    assert undetermined_temperature(logits, torch.tensor([1, 0])) == "the logits say nothing about the classes"
+    tied = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    assert fit_temperature(tied, torch.tensor([0, 1])) == 1
+
+
+def test_temperature_is_bounded_below():
+    """One example is wrong by next to nothing: the optimum would be so sharp that a later mistake costs hundreds."""
+    logits = torch.tensor([[0.1, 0.0]] * 50 + [[1e-3, 0.0]])
+    labels = torch.tensor([0] * 50 + [1])
+    assert undetermined_temperature(logits, labels) is None
+    assert fit_temperature(logits, labels) == pytest.approx(0.05)
 
 
 def test_bad_binning_is_refused():

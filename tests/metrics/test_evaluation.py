@@ -100,6 +100,17 @@ def test_temperature_comes_from_validation_data_only(model):
     assert "temperature_scaling" not in evaluate(model, test)
 
 
+def test_a_temperature_that_validation_data_do_not_determine_is_one_and_says_so(model):
+    test, held = make_images(100, seed=1), make_images(40, seed=2)
+    model.eval()
+    with torch.no_grad():
+        held = Examples(held.inputs, model(held.inputs / 255).argmax(1))
+    result = evaluate(model, test, validation=held)
+    assert result["temperature_scaling"]["undetermined"] == "every example is right"
+    assert result["temperature_scaling"]["temperature"] == 1
+    assert result["temperature_scaling"]["negative_log_likelihood"] == result["negative_log_likelihood"]
+
+
 def test_corruptions_are_the_same_for_every_model_and_differ_between_batches():
     seen = []
 

@@ -31,6 +31,21 @@ def failing(num_classes):
 def annotated(num_classes: int, *, width: "Known" = 4) -> "OnlyToTheTypeChecker":
     return nn.Linear(width, num_classes)
 
+def scripted(num_classes):
+    import torch
+    return torch.jit.trace(nn.Linear(5, num_classes), torch.zeros(1, 5))
+
+def lazy(num_classes):
+    return nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.Dropout(), nn.Linear(4, num_classes))
+
+def lazy_and_unused(num_classes):
+    net = nn.Linear(5, num_classes)
+    net.spare = nn.LazyLinear(3)
+    return net
+
+def lazy_and_wrong(num_classes):
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Linear(4, num_classes))
+
 value = 7
 """
 
@@ -117,3 +132,26 @@ def test_normalisation_follows_the_device_and_type_of_its_model():
     net = nn.Sequential(Normalize([1.0], [2.0], (1,))).double()
     assert net(torch.tensor([[3.0]], dtype=torch.float64)).tolist() == [[1.0]]
     assert net.state_dict() == {}
+
+
+@pytest.mark.usefixtures("own_module")
+def test_lazy_layers_get_their_shapes():
+    model = build_model("my_networks:lazy", 3, (5,))
+    assert model[0].weight.shape == (4, 5)
+    assert all(module.training for module in model.modules())
+    assert model[1].num_batches_tracked == 0
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("scripted", "returns a ScriptModule, which is not trained: return the module itself"),
+        ("lazy_and_unused", "lazy layer that is never run: spare.weight has no shape"),
+        ("lazy_and_wrong", r"lazy layers, and a run on inputs of shape \(5,\).*failed: RuntimeError"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        build_model(f"my_networks:{name}", 3, (5,))

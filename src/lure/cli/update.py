@@ -87,6 +87,7 @@ def _outcome_lines(stage: "Stage", is_new: bool, accepted: bool, directory: Path
             f"(one-sided McNemar test that it is worse: p = {other['p_value']:.2g})"
         )
     lines += [f"  {reason}" for reason in decision["reasons"]]
+    lines += [f"  warning: {sentence}" for sentence in decision.get("warnings", ())]
     if not stage.accepted:
         lines.append(f"version {stage.parent} stays in use, and the chunk is quarantined; to accept both:")
         lines.append(f"  lure accept {directory} {stage.version} --reason TEXT")

@@ -75,16 +75,45 @@ class Decision:
         accepted: whether the version takes the current one's place.
         reasons: the rules that refused it, as sentences; none if it was accepted.
         comparisons: beside the current version, and the best of its line where that is another.
+        warnings: what speaks against using the version and refuses nothing, as sentences.
     """
 
     accepted: bool
     reasons: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the ledger."""
         values = asdict(self)
-        return values | {"reasons": list(self.reasons), "comparisons": list(values["comparisons"])}
+        values |= {"reasons": list(self.reasons), "comparisons": list(values["comparisons"])}
+        warnings = list(values.pop("warnings"))
+        return values | {"warnings": warnings} if warnings else values
+
+
+def warn_of_chance(hits: int, class_counts: Sequence[int], class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning where a version does no better than to answer the most frequent class always; else none.
+
+    Args:
+        hits: holdout examples that it gets right.
+        class_counts: holdout examples of each class.
+        class_names: the classes in that order; () where they have no names.
+
+    Example:
+        >>> warn_of_chance(5, [5, 5], ("cat", "dog"))[0]
+        'accuracy 0.5000 does not beat the answer "always cat", which gets 0.5000 of the holdout right'
+        >>> warn_of_chance(6, [5, 5], ())
+        ()
+    """
+    most, total = max(class_counts), sum(class_counts)
+    if hits > most or most == total:
+        return ()
+    number = list(class_counts).index(most)
+    name = class_names[number] if class_names else f"class {number}"
+    return (
+        f'accuracy {hits / total:.4f} does not beat the answer "always {name}", which gets {most / total:.4f} of the '
+        f"holdout right",
+    )
 
 
 def compare_with(correct: Tensor, earlier: EarlierVersion) -> Comparison:

@@ -1,8 +1,11 @@
 """Measuring a stage: the outputs on every set, read once, and what the gate makes of them."""
 
+import dataclasses
+
+import torch
 from torch import Tensor
 
-from lure.learner.gate import Decision, EarlierVersion, decide
+from lure.learner.gate import Decision, EarlierVersion, decide, warn_of_chance
 from lure.learner.opening import Opened
 from lure.learner.record import Measured, Offered, SetMeasures
 from lure.learner.state import WorkingState
@@ -69,7 +72,9 @@ def decide_version(opened: Opened, measured: Measured) -> Decision | None:
             EarlierVersion(version=version, correct=directory.versions.read_hits(stages[version - 1]))
             for version in (line[0], fewest_errors)
         )
-    return decide(opened.gate, test.correct, current, best, test.class_accuracies, test.expected_calibration_error)
+    found = decide(opened.gate, test.correct, current, best, test.class_accuracies, test.expected_calibration_error)
+    counts = torch.bincount(opened.test.labels).tolist() if opened.test is not None else []
+    return dataclasses.replace(found, warnings=warn_of_chance(int(test.correct.sum()), counts, opened.class_names))
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lure.data.examples import Examples, Split
 from lure.errors import InputError
-from lure.models import build_model
+from lure.models import build_model, ready_to_train
 from lure.recipe import Recipe
 from lure.words import dtype_name
 
@@ -140,7 +140,7 @@ def fix_task(
 def build_network(recipe: Recipe, task: Task, builder: Callable[[], nn.Module] | None = None) -> nn.Module:
     """Build a freshly initialised network from torch's global random state: the user's own, or the recipe's."""
     if builder is not None:
-        return builder()
+        return ready_to_train(builder(), recipe.model, task.input_shape)
     return build_model(recipe.model, task.num_classes, task.input_shape, task.mean or None, task.std or None)
 
 

@@ -16,7 +16,8 @@ from lure.metrics.classification import checked_logits
 
 Bins = Literal["equal_width", "equal_mass"]
 
-TEMPERATURE_RANGE = (1e-3, 1e3)
+TEMPERATURE_RANGE = (1e-3, 1e3)  # that is searched
+LOWEST_TEMPERATURE = 0.05  # to sharpen without bound would make one later mistake cost without bound
 
 
 class ReliabilityBin(TypedDict):
@@ -187,15 +188,15 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Dividing all logits by T changes the confidence but no prediction; T > 1 softens an overconfident model. Fit it on
     validation data, never on the test set. The log-likelihood is concave in 1/T, so its optimum is where the slope, the
-    mean of (logit of the true class - expected logit), is zero; bisection finds it. If it is outside [0.001, 1000] (no
-    example is misclassified, or the logits carry no information), the nearer end of the range is returned.
+    mean of (logit of the true class - expected logit), is zero; bisection finds it, in [0.05, 1000]. Where there is no
+    optimum (`undetermined_temperature`), the answer is 1, which leaves the confidence as it is.
 
     Args:
         logits: (N, classes) of validation examples, any type.
         labels: (N,) integers in [0, classes).
 
     Returns:
-        T in [0.001, 1000].
+        T in [0.05, 1000].
 
     Raises:
         InputError: if shapes or labels do not match, a logit is NaN or plus infinity, or a true class was ruled out.
@@ -214,6 +215,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     if not math.isfinite(negative_log_likelihood(logits, labels)):
         raise InputError("no temperature fits: the logit of a true class is minus infinity")
 
+    if undetermined_temperature(logits, labels) is not None:
+        return 1.0
     ruled_out = torch.isneginf(logits)
     given = logits.gather(1, labels[:, None])[:, 0]
 
@@ -226,4 +229,32 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     while high - low > 1e-9:
         middle = (low + high) / 2
         low, high = (low, middle) if too_high(middle) else (middle, high)
-    return math.exp(low)
+    return max(math.exp(low), LOWEST_TEMPERATURE)
+
+
+def undetermined_temperature(logits: Tensor, labels: Tensor) -> str | None:
+    """Return why no temperature is the best on these examples; None where one is.
+
+    Where every example is right, the likelihood grows for ever as T falls; where the true classes have no larger logits
+    than the average class, it grows for ever with T.
+
+    Args:
+        logits: (N, classes), any type.
+        labels: (N,) integers in [0, classes).
+
+    Raises:
+        InputError: if shapes or labels do not match, or a logit is NaN or plus infinity.
+
+    Example:
+        >>> undetermined_temperature(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
+        'every example is right'
+    """
+    logits, labels = checked_logits(logits, labels)
+    given = logits.gather(1, labels[:, None])[:, 0]
+    if bool((given == logits.amax(dim=1)).all()):
+        return "every example is right"
+    possible = ~torch.isneginf(logits)
+    average = logits.masked_fill(~possible, 0).sum(dim=1) / possible.sum(dim=1)
+    if float((given - average).mean()) <= 0:
+        return "the logits say nothing about the classes"
+    return None

@@ -22,6 +22,7 @@ from lure.metrics.calibration import (
     fit_temperature,
     negative_log_likelihood,
     reliability,
+    undetermined_temperature,
 )
 from lure.metrics.change import class_change, mcnemar, weight_change
 from lure.metrics.classification import accuracy, class_balanced_accuracy, error_count, per_class
@@ -82,9 +83,10 @@ def evaluate(
         `expected_calibration_error`, `expected_calibration_error_equal_mass`, `reliability` (see the function),
         `per_class` (see the function; with `name` if names are given), `correct` (which examples are classified
         correctly; see `unpack_hits`), and `data_fingerprint` of the test set: results with the same one can be compared
-        example by example. With `validation`, `temperature_scaling`: `temperature`, `validation_examples` and the
-        calibration metrics after scaling. With corruptions, `corruptions`: see `corruption_accuracy`. With attacks,
-        `adversarial`: attack -> norm -> see `adversarial_accuracy`.
+        example by example. With `validation`, `temperature_scaling`: `temperature`, `validation_examples`, the
+        calibration metrics after scaling, and why it is `undetermined` (and 1) where it is. With corruptions,
+        `corruptions`: see `corruption_accuracy`. With attacks, `adversarial`: attack -> norm -> see
+        `adversarial_accuracy`.
 
     Raises:
         InputError: if there are no examples, a name is unknown, or inputs are not images but must be.
@@ -119,6 +121,7 @@ def evaluate(
             result["temperature_scaling"] = {
                 "temperature": temperature,
                 "validation_examples": len(validation),
+                **({} if (why := undetermined_temperature(held, validation.labels)) is None else {"undetermined": why}),
                 **calibration(logits.double() / temperature, labels),
             }
         chosen = _choose(examples, limit, seed)

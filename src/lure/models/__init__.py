@@ -10,7 +10,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from lure.errors import InputError
 from lure.models.cifar_resnet import cifar_resnet, resnet20s, resnet32s, resnet44s, resnet56s
@@ -36,6 +38,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet56s": resnet56s,
     "vgg16_bn": vgg16_bn,
 }
+
+
+LAZY = UninitializedBuffer | UninitializedParameter
 
 
 def build_model(
@@ -94,6 +99,39 @@ def build_model(
         raise InputError(f"model builder {name} failed: {reason}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"model builder {name} must return a torch.nn.Module, got {type(model).__name__}")
+    return ready_to_train(model, name, tuple(input_shape))
+
+
+def ready_to_train(model: nn.Module, name: str, input_shape: tuple[int, ...]) -> nn.Module:
+    """Return what a builder of the user's own built; lazy layers get their shapes from one run on zeros.
+
+    Args:
+        model: the network.
+        name: the builder's, for the message.
+        input_shape: shape of one input.
+
+    Raises:
+        InputError: for a ScriptModule, or lazy layers that do not run on such inputs.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(f"model builder {name} returns a ScriptModule, which is not trained: return the module itself")
+    if not any(isinstance(tensor, LAZY) for tensor in (*model.parameters(), *model.buffers())):
+        return model
+    try:
+        modes = {module: module.training for module in model.modules()}
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, *input_shape))
+        for module in model.modules():  # a lazy layer is of another class now, and the same object
+            module.training = modes[module]
+    except Exception as error:  # the user's own code can fail in any way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"model builder {name} returns lazy layers, and a run on inputs of shape {input_shape}, which would give "
+            f"them their shapes, failed: {reason}"
+        ) from error
+    lazy = [key for key, tensor in model.named_parameters() if isinstance(tensor, LAZY)]
+    if lazy:
+        raise InputError(f"model builder {name} returns a lazy layer that is never run: {lazy[0]} has no shape")
     return model
 
 

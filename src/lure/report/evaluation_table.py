@@ -59,6 +59,8 @@ def _summary(result: dict[str, Any]) -> tuple[str, Table]:
     title = f"version {result['version']}, {result['examples']} examples"
     if scaled:
         title += f"; the temperature is fitted on {scaled['validation_examples']} validation examples"
+        if "undetermined" in scaled:
+            title += f", which do not determine it ({scaled['undetermined']}): 1 leaves the confidence as it is"
     return title, table
 
 

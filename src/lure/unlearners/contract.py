@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import InputError
-from lure.weights.saliency import Batch, Loss, classification_loss
+from lure.weights.cross_entropy import classification_loss
+from lure.weights.saliency import Batch, Loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

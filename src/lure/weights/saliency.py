@@ -9,39 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lure.distributed import sum_over_processes
 from lure.errors import InputError
 from lure.randomness import forked_rng
+from lure.weights.cross_entropy import classification_loss
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
 from lure.weights.modes import differentiable_in_eval, evaluating
 from lure.weights.ranking import Reach
 
 Batch: TypeAlias = Any  # what the loss understands: usually a pair (inputs, labels)
 Loss: TypeAlias = Callable[[nn.Module, Batch], Tensor]
-
-
-def classification_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy of a batch (inputs, labels); inputs (batch, ...), labels (batch,) int64.
-
-    Raises:
-        InputError: if the batch is not a pair, or its labels are not classes: pass a `loss` of your own then.
-    """
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise InputError(
-            f"a batch must be a pair (inputs, labels), got {type(batch).__name__}: pass loss=lambda model, batch: ..."
-        )
-    inputs, labels = batch
-    outputs = model(inputs)
-    if labels.is_floating_point() and labels.numel() == len(labels):
-        # Cross-entropy would take them for probabilities: over a single class it is 0, and so is every gradient.
-        raise InputError(
-            "the labels are numbers, not classes: pass loss=lambda model, batch: ... for a regression, "
-            "or labels of an integer type"
-        )
-    return F.cross_entropy(outputs, labels)
 
 
 def snip_saliency(
@@ -211,12 +190,23 @@ def mean_loss(loss: Loss, model: nn.Module, batch: Batch) -> Tensor:
 
     Raises:
         InputError: if it is anything else, such as a loss for each example.
+        Exception: whatever the loss raises, with a note on the mode of the model.
 
     Example:
         >>> mean_loss(classification_loss, nn.Linear(2, 3), (torch.rand(4, 2), torch.tensor([0, 1, 2, 0]))).dim()
         0
     """
-    value = loss(model, batch)
+    try:
+        value = loss(model, batch)
+    except InputError:
+        raise
+    except Exception as error:
+        if not model.training:
+            error.add_note(
+                "lure: the model was in eval mode when the loss was computed, in which it may return something else "
+                "than while training"
+            )
+        raise
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise InputError(f"the loss must be a tensor of one number, the mean over the batch, got {found}")
