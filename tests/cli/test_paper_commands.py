@@ -83,6 +83,7 @@ def test_flags_give_the_recipes(recipe: str, flags: str, released: str) -> None:
 FIELDS = {
     "--meta_batch_size 30": {"mega_batch_size": 30},
     "--meta_batch_number 3": {"num_mega_batches": 3},
+    "--test_limit 30": {"test_limit": 30},
     "--arch vgg16_bn": {"model": "vgg16_bn"},
     "--arch wide_resnet50_2 --imagenet_arch": {"model": "wide_resnet50_2:stem=imagenet"},
     "--seed 5": {"seed": 5},
@@ -270,7 +271,7 @@ def test_the_list_of_flags_is_the_released_one() -> None:
         "--workers --resume --checkpoint --save_dir --log-dir -no_replay -one_replay -buffer_replay "
         "--buffer_size_train --buffer_size_val -snip_no_replay -few_shot --n_shots --batch_size --lr --momentum "
         "--weight_decay --epochs --warmup --print_freq --decreasing_lr --snip_size --sparsity_level -wb "
-        "--project_name --run --as_released --download",
+        "--project_name --run --as_released --test_limit --download",
         "--gamma --use_snip --use_randinit --use_llf --use_fc --use_shrink_perturb --shrink --perturb --weight_pruning",
         "--workers --sparsity_level --run --tickets_mask --tickets_init --pruner --scope",
     ]

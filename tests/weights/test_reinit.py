@@ -1,6 +1,8 @@
 """Fresh weights: their law, that nothing else moves, and that what cannot be redrawn is never passed over."""
 
 import math
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -302,3 +304,87 @@ def test_buffers_begin_again_from_what_is_known_best() -> None:
     assert (model.counter, model[1].num_batches_tracked) == (2, 0)
     with pytest.raises(InputError, match=r"'counter', of shape \(\), is of shape \(1,\)"):
         redraw_all_(model, initial={"counter": torch.ones(1)})
+
+
+class OwnStart(nn.Module):
+    """Initialises its layers itself, as the models of Hugging Face, timm and nanoGPT do."""
+
+    def __init__(self, spread: float = 0.02) -> None:
+        super().__init__()
+        self.spread = spread
+        self.table, self.linear, self.norm = nn.Embedding(300, 20), nn.Linear(20, 300), nn.LayerNorm(20)
+        self.apply(self._init_weights)
+
+    def _init_weights(self, layer: nn.Module) -> None:
+        if isinstance(layer, nn.Linear | nn.Embedding):
+            nn.init.normal_(layer.weight, std=self.spread)
+
+
+def test_a_model_that_initialises_its_layers_itself_is_redrawn_as_it_does() -> None:
+    torch.manual_seed(0)
+    inner, outer = OwnStart(0.3), OwnStart()
+    outer.inner = inner  # the innermost has the word over its own layers
+    fresh = fresh_parameters(outer, trainable(outer))
+    for name, spread in (("table", 0.02), ("linear", 0.02), ("inner.table", 0.3), ("inner.linear", 0.3)):
+        assert fresh[f"{name}.weight"].std().item() == pytest.approx(spread, rel=0.1)
+    assert fresh["norm.weight"].tolist() == [1.0] * 20
+    again = fresh_parameters(nn.Sequential(outer), ["0.table.weight"])  # whatever is around it
+    assert torch.equal(again["0.table.weight"], fresh["table.weight"])
+
+
+def test_other_functions_of_that_name_are_left_alone() -> None:
+    class Other(nn.Linear):
+        def _init_weights(self, mean: float, spread: float) -> None:
+            raise AssertionError
+
+    class Another(nn.Linear):
+        def _init_weights(self, spread: float = 1.0) -> None:
+            raise AssertionError
+
+    for kind in (Other, Another):
+        assert fresh_parameters(kind(3, 2), ["weight"])["weight"].abs().max() <= 1
+
+
+def test_an_initialisation_that_fails_asks_for_a_builder() -> None:
+    class Broken(nn.Sequential):
+        def _init_weights(self, layer: nn.Module) -> None:
+            raise RuntimeError("no config")
+
+    with pytest.raises(InputError, match=r"_init_weights fails .*no config.*pass draw="):
+        fresh_parameters(Broken(nn.Linear(3, 2)), ["0.weight"])
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_bert_is_redrawn_with_the_spread_that_it_starts_with(loaded: bool, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    model = transformers.BertForSequenceClassification(config)
+    if loaded:
+        model.save_pretrained(tmp_path)
+        model = transformers.BertForSequenceClassification.from_pretrained(tmp_path)
+    names = forgettable(model, "weights")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fresh = fresh_parameters(model, names)
+    for name, value in fresh.items():
+        assert value.std().item() == pytest.approx(0.02, rel=0.5), name
+        assert not torch.equal(value, model.get_parameter(name))
+    gpt = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2))
+    assert len(fresh_parameters(gpt, forgettable(gpt, "all"))) == len(trainable(gpt))
+
+
+def test_a_spread_far_from_the_present_one_gives_one_warning() -> None:
+    def build() -> nn.Module:
+        model = nn.Sequential(nn.Embedding(30, 20), nn.Linear(20, 5), nn.LayerNorm(5))
+        nn.init.normal_(model[0].weight, std=0.02)
+        return model
+
+    model = build()
+    with pytest.warns(UserWarning, match=r"1 tensor\(s\) .* '0.weight' the furthest .*: .* pass draw=") as caught:
+        fresh_parameters(model, trainable(model))
+    assert len(caught) == 1
+    fresh_parameters(model, trainable(model), draw=build)  # where the builder says how, nothing is said
+    fresh_parameters(nn.Sequential(nn.Linear(20, 5), nn.LayerNorm(5)), ["0.weight", "0.bias", "1.weight"])

@@ -65,7 +65,7 @@ def mark_fitted(model: nn.Module) -> None:
 
 
 def unlearn_once(callback: UnlearnCallback, model: nn.Module, defaults: Mapping[str, Any], **fixed: Any) -> None:
-    """Run `unlearn_` on the model, with a seed that is 1 higher at each use; update `report` and `num_uses`.
+    """Run `unlearn_` on the model; a seed that the user gave goes up by 1 with each use; update `report` and `num_uses`.
 
     Args:
         callback: gives the method and the user's options.
@@ -77,7 +77,8 @@ def unlearn_once(callback: UnlearnCallback, model: nn.Module, defaults: Mapping[
         InputError: as `unlearn_`.
     """
     given = {**defaults, **callback.options}
-    given["seed"] = callback.options.get("seed", 0) + callback.num_uses
+    if (seed := callback.options.get("seed")) is not None:
+        given["seed"] = seed + callback.num_uses
     callback.report = unlearn_(model, method=callback.method, **given, **fixed)
     callback.num_uses += 1
 

@@ -26,7 +26,7 @@ class UnlearnCallback(Callback):  # type: ignore[misc]
         method: name of the method, as in `unlearn_`.
         trained: True if the net has learnt earlier data already, so that its first fit is prepared, too; False if it
             has not; None, the default, takes it that it has not and warns.
-        **options: other arguments of `unlearn_`, except the optimiser, which is the net's. The seed goes up by 1 with
+        **options: other arguments of `unlearn_`, except the optimiser, which is the net's. A seed goes up by 1 with
             each use of the callback.
 
     Example:

@@ -30,7 +30,7 @@ class UnlearnCallback(TrainerCallback):
         method: name of the method, as in `unlearn_`.
         trained: True if the model has learnt earlier data already, so that its first `train()` is prepared, too; False
             if it has not; None, the default, takes it that it has not and warns.
-        **options: other arguments of `unlearn_`. The seed goes up by 1 with each use of the callback.
+        **options: other arguments of `unlearn_`. A seed goes up by 1 with each use of the callback.
 
     Example:
         >>> callback = UnlearnCallback("dash", alpha=0.1)  # Trainer(..., callbacks=[callback]).train()

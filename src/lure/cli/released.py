@@ -54,6 +54,7 @@ def to_experiment(call: Call) -> "Experiment":
         mega_batch_size=call["meta_batch_size"],
         order="released" if released else "iid",
         shots=call["n_shots"] if call["few_shot"] else None,
+        test_limit=call["test_limit"],
         model=_model(call),
         unlearner=_unlearner(call),
         sample_augmented=released,

@@ -66,6 +66,7 @@ SHARED = (
     Flag("--project_name", "APP", "project of the tracker"),
     Flag("--run", "snip_fs-fr-im", "name of the run for the tracker"),
     Flag("--as_released", False, "keep the slips of the released code (docs/paper.md)"),
+    Flag("--test_limit", None, "measure only the first so many test images after each mega-batch", int),
     Flag("--download", False, "fetch the official archive into --data if it is not there"),
 )
 ONLY_LURE = (

@@ -1,15 +1,19 @@
 """Fresh weights: the only module that draws new ones.
 
 The redraw law: a fresh value comes from a newly built model of the same architecture if a builder (`draw`) is given,
-and otherwise from the layer's own `reset_parameters`, run on a copy. The two differ where a network initialises its
-layers itself: a convolution's `reset_parameters` is Kaiming-uniform with a = sqrt(5), our ResNets' own initialisation
-is not. A parameter that neither can redraw is an error; nothing is skipped silently.
+and otherwise from the layer's own `reset_parameters`, run on a copy, and then from the `_init_weights(layer)` of the
+innermost module around it that has one, as the models of Hugging Face, timm and nanoGPT do. Builder and resets differ
+where a network initialises its layers in another way: a convolution's `reset_parameters` is Kaiming-uniform with
+a = sqrt(5), our ResNets' own initialisation is not. A parameter that neither can redraw is an error, nothing is skipped
+silently, and a spread far from that of the weights at hand gives a warning.
 """
 
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +31,9 @@ from lure.weights.layers import (
     unwrap,
 )
 
+FAR = 10.0  # a spread so many times another is not what training alone makes of it
+ENOUGH = 100  # entries, for a spread to say something
+
 
 def fresh_parameters(
     model: nn.Module,
@@ -37,11 +44,12 @@ def fresh_parameters(
     """Draw new values for the named parameters, leaving the model alone.
 
     Args:
-        model: the network whose architecture counts; its weights are not read.
+        model: the network whose architecture counts. Its weights decide nothing; without a builder, a matrix of 100
+            entries or more that is drawn with a spread ten times its present one, or a tenth, gives a warning.
         names: parameters to draw, named as in `named_parameters()` of the inner module.
         generator: the source of randomness; None means seed 0.
         draw: builds a freshly initialised model of the same architecture; called once, under a forked global random
-            state. Without it each layer's own `reset_parameters` draws.
+            state. Without it each layer's own `reset_parameters` draws, and the `_init_weights` of the model.
 
     Returns:
         name -> tensor of the parameter's shape and type, on its device.
@@ -71,7 +79,28 @@ def fresh_parameters(
             found = "has no such parameter" if value is None else f"has shape {tuple(value.shape)} there"
             raise InputError(f"cannot redraw {name!r} of shape {tuple(target.shape)}: the freshly built model {found}")
         fresh[name] = value.detach().to(device=target.device, dtype=target.dtype)
+    if draw is None:
+        _warn_of_spreads(parameters, fresh)
     return fresh
+
+
+def _warn_of_spreads(parameters: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> None:
+    """Warn once if matrices are drawn with quite another spread than they have: the model starts in another way."""
+    far = {}
+    for name, value in fresh.items():
+        if value.dim() < 2 or value.numel() < ENOUGH or not value.is_floating_point():
+            continue
+        old, new = (_spread(tensor) for tensor in (parameters[name], value))
+        if old > 0 and new > 0 and not 1 / FAR < new / old < FAR:
+            far[name] = new / old
+    if far:
+        name = max(far, key=lambda each: abs(math.log(far[each])))
+        warnings.warn(
+            f"fresh weights of {len(far)} tensor(s) have a spread far from that at hand, {name!r} the furthest "
+            f"({far[name]:.3g} times): if the model starts in another way than its layers' own reset_parameters, pass "
+            f"draw=, a function that builds a fresh model",
+            stacklevel=3,
+        )
 
 
 def _built_parameters(model: nn.Module, draw: Callable[[], nn.Module]) -> dict[str, nn.Parameter]:
@@ -126,6 +155,15 @@ def _reset_copy(model: nn.Module, wanted: list[str]) -> dict[str, Tensor]:
         reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
         if callable(reset) and _needs_no_arguments(reset):
             reset()
+    for layer_name, layer in reversed(list(plain.named_modules())):
+        if initialise := _own_initialisation(plain, layer_name):
+            try:
+                initialise(layer)
+            except Exception as error:  # it is the user's own, and may need what a copy lacks
+                raise InputError(
+                    f"the model's _init_weights fails on the copy in which its layers are redrawn ({error}); "
+                    f"pass draw=, a function that builds a fresh model"
+                ) from error
     values: dict[str, Tensor] = dict(plain.named_parameters())
     values.update({name: values[whole] for name, whole in unpruned.items()})
     if computed:
@@ -154,6 +192,32 @@ def _unprune(copied: nn.Module) -> dict[str, str]:
         layer.register_parameter(plain, nn.Parameter(parameter.detach(), requires_grad=False))
         whole[name] = name.removesuffix("_orig")
     return whole
+
+
+def _spread(tensor: Tensor) -> float:
+    values = tensor.detach().float()
+    return float(values.std(correction=0))
+
+
+def _own_initialisation(model: nn.Module, layer_name: str) -> Callable[[nn.Module], object] | None:
+    """Return the `_init_weights(layer)` of the innermost module around a layer, the layer included, that has one."""
+    parts = layer_name.split(".") if layer_name else []
+    for length in range(len(parts), -1, -1):
+        initialise = getattr(model.get_submodule(".".join(parts[:length])), "_init_weights", None)
+        if callable(initialise) and _takes_a_layer(initialise):
+            return cast("Callable[[nn.Module], object]", initialise)
+    return None
+
+
+def _takes_a_layer(initialise: Callable[..., object]) -> bool:
+    """Tell whether a function must be given one argument, and one is enough."""
+    if _needs_no_arguments(initialise):
+        return False
+    try:
+        inspect.signature(initialise).bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def _needs_no_arguments(reset: Callable[..., object]) -> bool:
