@@ -47,6 +47,9 @@ class Standing:
 def standing(events: Sequence[Mapping[str, Any]]) -> Standing:
     """Follow the ledger from its first line to its last.
 
+    Raises:
+        ValueError: if a version comes from a later one; and whatever else lines in another form lead to.
+
     Example:
         >>> lines = [
         ...     {"event": "stage", "version": 1, "parent": 0, "accepted": True, "taken_in": [1]},
@@ -64,6 +67,10 @@ def standing(events: Sequence[Mapping[str, Any]]) -> Standing:
             pruned.update(event["versions"])
             continue
         if kind == "stage":
+            if not 0 <= event["parent"] < version:
+                raise ValueError(f"version {version} cannot come from version {event['parent']}")
+            if not all(1 <= stage <= version for stage in event["taken_in"]):
+                raise ValueError(f"version {version} cannot have taken in {event['taken_in']}")
             parents[version] = event["parent"]
         if kind == "rollback":
             current, waiting = version, []
@@ -146,10 +153,11 @@ class Ledger:
         Raises:
             InputError: if the ledger is damaged, or was written by another version of lure.
         """
-        lines = [event for event in self.events[len(self._stages) :] if event["event"] == "stage"]
-        if lines and len(self._stages) < lines[-1]["stage"]:
-            known = len(self._stages)
-            self._stages += [Stage.from_dict(line, self._folder) for line in lines if line["stage"] > known]
+        known = len(self._stages)
+        lines = [(n, line) for n, line in enumerate(self.events[known:], known + 1) if line["event"] == "stage"]
+        if lines and known < lines[-1][1]["stage"]:
+            new = [(n, line) for n, line in lines if line["stage"] > known]
+            self._stages += [Stage.from_dict(line, f"{self.path}, line {n}") for n, line in new]
         return self._stages
 
     @property
