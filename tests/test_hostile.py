@@ -6,7 +6,9 @@ import pickle
 import random
 import re
 import resource
+import shlex
 import struct
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -452,6 +454,31 @@ def test_a_report_does_not_show_what_was_edited(capsys: pytest.CaptureFixture) -
             assert main(["report", "demo", *flags]) == 2
             assert str(file) in capsys.readouterr().err
         file.write_bytes(whole)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_is_full_closed_or_plain_is_one_line(run: Path) -> None:
+    def lure(words: str, redirect: str, **environment: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["sh", "-c", f"{shlex.quote(sys.executable)} -m lure {words} {redirect}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+        return done.returncode, done.stderr
+
+    said = "cannot read or write standard output: No space left on device\n"
+    for words in ("status run", "status run --json", "predict run two.npz"):
+        code, error = lure(words, "> /dev/full")
+        assert (code, error) == (2, f"error: {said}"), words
+    for words in ("status run", "predict run two.npz"):
+        assert lure(words, ">&-") == (0, "")
+    code, error = lure("update run two.npz --json", "> /dev/full")
+    assert (code, error) == (0, "warning: cannot write to standard output: No space left on device\n")
+    assert status("run")["current_version"] == 2
+    (run.parent / "größe").symlink_to(run.name)
+    assert lure("status größe", "", PYTHONIOENCODING="ascii") == (0, "")
 
 
 def test_links_inside_a_run_are_not_written_through(run: Path) -> None:
