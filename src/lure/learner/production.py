@@ -254,6 +254,8 @@ def status(path: Path | str) -> dict[str, Any]:
     recipe = parse_toml(directory.recipe_text(), directory.path / RECIPE)
     agreement, standing, stages = directory.agreement(), directory.standing, directory.stages
     running = directory.progress.record()
+    if running is not None and running["stage"] <= len(stages):
+        running = None  # committed; only tidying up was interrupted
 
     def describe(fingerprint: str) -> dict[str, Any]:
         return {"fingerprint": fingerprint, "examples": directory.chunks.count(fingerprint)}
