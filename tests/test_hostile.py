@@ -6,7 +6,9 @@ import pickle
 import random
 import re
 import resource
+import shlex
 import struct
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -289,6 +291,8 @@ def test_images_of_a_billion_pixels_and_images_that_are_none(capsys: pytest.Capt
         ("model = " + "[" * 20_000, "is not valid TOML"),
         ("lr = nan", "lr must be at least 0, got nan"),
         ("epochs = " + "9" * 5000, "is not valid TOML"),
+        ("a" + ".a" * 100_000 + " = 1", "is not valid TOML: it holds 100000 dots"),
+        ("x = {" + '"a"."b".' * 50_000 + "c = 1}", "is not valid TOML: it holds 100000 dots"),
     ],
 )
 def test_a_hostile_recipe_is_one_line(text: str, message: str, capsys: pytest.CaptureFixture) -> None:
@@ -374,6 +378,107 @@ def test_a_ledger_cannot_name_a_chunk_outside(run: Path) -> None:
     with pytest.raises(InputError, match="is no fingerprint of a chunk"):
         update("run", "two.npz")
     assert any("is no fingerprint of a chunk" in complaint for complaint in verify("run"))
+
+
+def reseal(run: Path, **fields: Any) -> None:
+    """Write the first line of a ledger anew with other fields, and with the checksums that belong to them."""
+    events = lure.store.ledger.read_ledger(run)
+    for name in ("ledger.jsonl", "ledger.seal"):
+        (run / name).unlink()
+    for number, event in enumerate(events):
+        lure.store.ledger.Ledger(run).append(dict(event) | ({} if number else fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"parent": 1},
+        {"parent": 2},
+        {"parent": -1},
+        {"parent": "0"},
+        {"parent": None},
+        {"accepted": "yes"},
+        {"taken_in": None},
+        {"taken_in": [7]},
+        {"taken_in": ["1"]},
+        {"accuracy": "high"},
+        {"train_seconds": "long"},
+        {"train_seconds": None},
+        {"data_fingerprint": 5},
+        {"files": [1]},
+        {"files": None},
+        {"decision": "good"},
+        {"arrival": [1]},
+        {"data_examples": {}},
+        {"unlearner": ["lure"]},
+        {"forgotten": {"weight": "all"}},
+    ],
+)
+def test_other_values_in_a_ledger_whose_checksums_are_right_are_one_line(
+    fields: dict[str, Any], run: Path, capsys: pytest.CaptureFixture
+) -> None:
+    reseal(run, **fields)
+    for words in (
+        ["status", "run"],
+        ["verify", "run"],
+        ["report", "run"],
+        ["report", "run", "--json"],
+        ["report", "run", "--html", "page.html"],
+        ["evaluate", "run"],
+        ["predict", "run", "two.npz"],
+        ["rollback", "run", "1"],
+        ["prune", "run", "--keep", "1"],
+        ["update", "run", "one.npz"],
+        ["update", "run", "two.npz"],
+    ):
+        assert main(words) in (0, 2), words
+        assert "Traceback" not in capsys.readouterr().err
+    assert main(["status", "run"]) == 2
+    assert re.search(r"run/ledger.jsonl(, line 1)? is damaged \(.*\): restore it", capsys.readouterr().err)
+
+
+def test_a_report_does_not_show_what_was_edited(capsys: pytest.CaptureFixture) -> None:
+    assert main(["run", "--out", "demo", "--epochs", "1", "--threads", "1"]) == 0
+    assert main(["report", "demo"]) == 0
+    capsys.readouterr()
+    for name, old, new in (
+        ("result.json", b'"final_accuracy": 0.', b'"final_accuracy": 0.9'),
+        ("recipe.toml", b"epochs = 1", b"epochs = 9"),
+        ("ledger.jsonl", b'"accuracy": 0.', b'"accuracy": 0.9'),
+    ):
+        file = Path("demo", name)
+        whole = file.read_bytes()
+        assert old in whole
+        file.write_bytes(whole.replace(old, new, 1))
+        for flags in ([], ["--json"], ["--html", "page.html"]):
+            assert main(["report", "demo", *flags]) == 2
+            assert str(file) in capsys.readouterr().err
+        file.write_bytes(whole)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_is_full_closed_or_plain_is_one_line(run: Path) -> None:
+    def lure(words: str, redirect: str, **environment: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["sh", "-c", f"{shlex.quote(sys.executable)} -m lure {words} {redirect}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+        return done.returncode, done.stderr
+
+    said = "cannot read or write standard output: No space left on device\n"
+    for words in ("status run", "status run --json", "predict run two.npz"):
+        code, error = lure(words, "> /dev/full")
+        assert (code, error) == (2, f"error: {said}"), words
+    for words in ("status run", "predict run two.npz"):
+        assert lure(words, ">&-") == (0, "")
+    code, error = lure("update run two.npz --json", "> /dev/full")
+    assert (code, error) == (0, "warning: cannot write to standard output: No space left on device\n")
+    assert status("run")["current_version"] == 2
+    (run.parent / "größe").symlink_to(run.name)
+    assert lure("status größe", "", PYTHONIOENCODING="ascii") == (0, "")
 
 
 def test_links_inside_a_run_are_not_written_through(run: Path) -> None:

@@ -29,6 +29,23 @@ Augmentation = Literal["none", "crop-flip", "crop", "imagenet"]  # see data/augm
 Order = Literal["iid", "file", "released"]  # see data/stream.py and data/released.py
 
 
+MAX_DOTS = 2000  # in a recipe's text: what reading takes grows with the square of the dots in a key
+
+
+def parse_toml(text: str, where: Path | str) -> dict[str, Any]:
+    """Return the fields of a recipe's text as plain values.
+
+    Raises:
+        InputError: naming `where`, if it is no TOML.
+    """
+    if (dots := text.count(".")) > MAX_DOTS:
+        raise InputError(f"{where} is not valid TOML: it holds {dots} dots, more than any recipe")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not valid TOML: {error}") from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a model is prepared and trained at every stage.
@@ -114,10 +131,7 @@ class Recipe:
         Raises:
             InputError: if the text is not TOML, names an unknown field, or holds a value that is refused.
         """
-        try:
-            values = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where} is not valid TOML: {error}") from None
+        values = parse_toml(text, where)
         known = {item.name for item in dataclasses.fields(cls)}
         for name in values:
             if name not in known:

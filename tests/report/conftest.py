@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import typing
 
 import pytest
 
@@ -9,9 +10,14 @@ from lure.store.stage import Stage
 RECIPE = {"dataset": "fashion-mnist-sample", "epochs": 20, "model": "mlp", "augment": "none"}
 
 
+def blank(kind):
+    """Return a value that a field of this kind may hold: None if it may, else an empty one."""
+    return None if type(None) in typing.get_args(kind) else (typing.get_origin(kind) or kind)()
+
+
 def make_stage(number, policy, seed, accuracy, *, test_examples=1000, **fields):
     errors = None if accuracy is None else round((1 - accuracy) * test_examples)
-    stage = {field.name: None for field in dataclasses.fields(Stage)} | {
+    stage = {field.name: blank(field.type) for field in dataclasses.fields(Stage)} | {
         "stage": number,
         "version": number,
         "parent": number - 1,

@@ -136,7 +136,7 @@ def test_the_numbers_hold_a_stage_as_it_is_stored(write_run):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("recipe.toml", b"epochs = = 3", "recipe.toml is damaged"),
+        ("recipe.toml", b"epochs = = 3", "recipe.toml is not valid TOML"),
         ("result.json", b'{"status": ', "result.json is damaged"),
         ("ledger.jsonl", b"", "was cut short: it had 1 lines and has 0"),
         ("ledger.jsonl", b"\xff\xfe\n", "ledger.jsonl, line 1 is damaged"),

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -445,7 +445,9 @@ def steps_of(directory: RunDirectory) -> list[Callable[[], Any]]:
 
 def trained() -> tuple[Stage, VersionFiles]:
     """Return a first stage, and the files of its version."""
-    fields = {field.name: None for field in dataclasses.fields(Stage)}
+    kinds = {field.name: field.type for field in dataclasses.fields(Stage)}
+    optional = {name for name, kind in kinds.items() if type(None) in get_args(kind)}
+    fields = {name: None if name in optional else (get_origin(kind) or kind)() for name, kind in kinds.items()}
     record = Stage(**fields | {"stage": 1, "parent": 0, "accepted": True, "taken_in": [1], "files": {}})
     return record, VersionFiles(model={"w": torch.ones(3)}, state={}, task={}, replay={})
 

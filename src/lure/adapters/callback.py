@@ -65,7 +65,7 @@ def mark_fitted(model: nn.Module) -> None:
 
 
 def unlearn_once(callback: UnlearnCallback, model: nn.Module, defaults: Mapping[str, Any], **fixed: Any) -> None:
-    """Run `unlearn_` on the model; a seed that the user gave goes up by 1 with each use; update `report` and `num_uses`.
+    """Run `unlearn_` on the model, with a given seed 1 higher at each use; update `report` and `num_uses`.
 
     Args:
         callback: gives the method and the user's options.

@@ -4,15 +4,18 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 `error: ...`; 3 an update was trained but not accepted; 130 interrupted, with the command that resumes.
 """
 
+import io
+import os
 import shlex
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from lure.cli.commands import COMMANDS, build_parser
-from lure.errors import InputError
+from lure.errors import InputError, printable
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -41,8 +44,11 @@ def exit_code(command: Callable[[], int | None], again: str) -> int:
         again: the command line that resumes after an interruption.
     """
     signal.signal(signal.SIGTERM, _terminated)
+    _prepare_output()
     try:
-        return command() or 0
+        code = command() or 0
+        sys.stdout.flush()  # here, where a full disk can still be reported
+        return code
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -50,7 +56,33 @@ def exit_code(command: Callable[[], int | None], again: str) -> int:
         print(f"interrupted; go on with: {again}", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        silence_output()
         return 0
+    except OSError as error:
+        silence_output()
+        place = "standard output" if error.filename is None else error.filename
+        print(f"error: cannot read or write {printable(str(place))}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("error: there is not enough memory for this", file=sys.stderr)
+        return 2
+
+
+def _prepare_output() -> None:
+    """Let every name be printed, whatever the encoding of the terminal; a closed standard output takes nothing."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def silence_output() -> None:
+    """Let standard output take no more: what it still holds would raise the same error when the process ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

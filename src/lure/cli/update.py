@@ -31,6 +31,7 @@ def add_flags(parser: Parser) -> None:
 
 def update_command(arguments: argparse.Namespace) -> int:
     """Update the model with a chunk, and print the outcome; 3 if the chunk's version was refused, now or before."""
+    from lure.cli.entry import silence_output
     from lure.learner import production
     from lure.report.progress import StageProgress
     from lure.store.durable import to_json
@@ -54,9 +55,14 @@ def update_command(arguments: argparse.Namespace) -> int:
         )
     accepted = stage.accepted or production.is_accepted(arguments.directory, stage.version)
     if arguments.json:
-        print(to_json(stage.as_dict() | {"is_new": is_new}))
+        text = to_json(stage.as_dict() | {"is_new": is_new})
     else:
-        print("\n".join(_outcome_lines(stage, is_new, accepted, arguments.directory)))
+        text = "\n".join(_outcome_lines(stage, is_new, accepted, arguments.directory))
+    try:
+        print(text, flush=True)
+    except OSError as error:  # the version is committed, whatever becomes of these words
+        silence_output()
+        print(f"warning: cannot write to standard output: {error.strerror}", file=sys.stderr)
     return 0 if accepted else 3
 
 

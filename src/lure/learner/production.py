@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lure.errors import InputError, printable, require_within
-from lure.recipe import Recipe
+from lure.recipe import Recipe, parse_toml
 from lure.store.ledger import Standing
-from lure.store.run_directory import RECIPE, RunDirectory, recipe_values
+from lure.store.run_directory import RECIPE, RunDirectory
 from lure.store.stage import Stage
 from lure.store.verify import verify
 
@@ -252,9 +252,11 @@ def status(path: Path | str) -> dict[str, Any]:
     """
     directory = RunDirectory(path)
     directory.require()
-    recipe = recipe_values(directory.recipe_text(), directory.path / RECIPE)
+    recipe = parse_toml(directory.recipe_text(), directory.path / RECIPE)
     agreement, standing, stages = directory.agreement(), directory.standing, directory.stages
     running = directory.progress.record()
+    if running is not None and running["stage"] <= len(stages):
+        running = None  # committed; only tidying up was interrupted
 
     def describe(fingerprint: str) -> dict[str, Any]:
         return {"fingerprint": fingerprint, "examples": directory.chunks.count(fingerprint)}

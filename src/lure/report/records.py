@@ -6,14 +6,14 @@ model is loaded, and nothing is written. The ledger is read by the store, which 
 """
 
 import json
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
-from lure.store.durable import read_sealed_json
+from lure.recipe import parse_toml
+from lure.store.durable import checksum, read_sealed_json
 from lure.store.ledger import LEDGER, Ledger
 from lure.store.stage import Stage
 
@@ -85,14 +85,17 @@ def read_run(directory: Path | str) -> RunRecord:
     if not (directory / LEDGER).is_file():
         raise InputError(f"{directory} is not a run with a committed stage: it has no {LEDGER}")
     stages, lines, current = read_stages(directory)
-    result = _read_json(directory / RESULT) if (directory / RESULT).is_file() else {}
+    result = {}
+    if (directory / RESULT).is_file():
+        read_sealed_json(directory / RESULT, required=False)  # an edited number is no result
+        result = _read_json(directory / RESULT)
     return RunRecord(
         directory=directory,
         policy=stages[-1].unlearner,
         seed=stages[-1].seed,
         stages=stages,
         lines=lines,
-        recipe=_read_recipe(directory / RECIPE),
+        recipe=_read_recipe(directory / RECIPE, stages[0].files.get(RECIPE)),
         current=current,
         result=result,
         evaluations={
@@ -166,8 +169,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     return _parse_object(_read_text(path), str(path))
 
 
-def _read_recipe(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is damaged: {error}") from None
+def _read_recipe(path: Path, expected: str | None) -> dict[str, Any]:
+    """Return the fields of a recipe, after comparing its SHA-256 with the one in the ledger, if that holds it."""
+    text = _read_text(path)
+    recipe = parse_toml(text, path)
+    if expected not in (None, checksum(text.encode())):
+        raise InputError(f"{path} was edited after the first stage: restore it from a backup")
+    return recipe

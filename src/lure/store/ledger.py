@@ -47,6 +47,9 @@ class Standing:
 def standing(events: Sequence[Mapping[str, Any]]) -> Standing:
     """Follow the ledger from its first line to its last.
 
+    Raises:
+        ValueError: if a version comes from a later one; and whatever else lines in another form lead to.
+
     Example:
         >>> lines = [
         ...     {"event": "stage", "version": 1, "parent": 0, "accepted": True, "taken_in": [1]},
@@ -63,7 +66,21 @@ def standing(events: Sequence[Mapping[str, Any]]) -> Standing:
 
 
 def _parents_of(events: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    return {event["version"]: event["parent"] for event in events if event["event"] == "stage"}
+    """Return version -> the version that it was trained from, which must be an earlier one: nobody may walk in a ring.
+
+    Raises:
+        ValueError: if a line says what cannot be.
+    """
+    parents = {}
+    for event in events:
+        if event["event"] == "stage":
+            version, parent = event["version"], event["parent"]
+            if not 0 <= parent < version:
+                raise ValueError(f"version {version} cannot come from version {parent}")
+            if not all(1 <= stage <= version for stage in event["taken_in"]):
+                raise ValueError(f"version {version} cannot have taken in {event['taken_in']}")
+            parents[version] = parent
+    return parents
 
 
 def _after(before: Standing, event: Mapping[str, Any], parents: Mapping[int, int]) -> Standing:
@@ -162,10 +179,11 @@ class Ledger:
         Raises:
             InputError: if the ledger is damaged, or was written by another version of lure.
         """
-        lines = [event for event in self.events[len(self._stages) :] if event["event"] == "stage"]
-        if lines and len(self._stages) < lines[-1]["stage"]:
-            known = len(self._stages)
-            self._stages += [Stage.from_dict(line, self._folder) for line in lines if line["stage"] > known]
+        known = len(self._stages)
+        lines = [(n, line) for n, line in enumerate(self.events[known:], known + 1) if line["event"] == "stage"]
+        if lines and known < lines[-1][1]["stage"]:
+            new = [(n, line) for n, line in lines if line["stage"] > known]
+            self._stages += [Stage.from_dict(line, f"{self.path}, line {n}") for n, line in new]
         return self._stages
 
     @property

@@ -8,7 +8,6 @@ pickled. Every committed file's SHA-256 stands in the ledger, so damage is named
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import filelock
 
 from lure.errors import InputError
-from lure.recipe import Experiment
+from lure.recipe import Experiment, parse_toml
 from lure.settings import format_value
 from lure.store.agreement import Agreement
 from lure.store.chunks import Chunks
@@ -240,7 +239,7 @@ class RunDirectory:
         except UnicodeDecodeError:
             raise InputError(f"{path} is damaged: it is not UTF-8 text; restore it from a backup") from None
         agreement = self.agreement()
-        if agreement is not None and (differing := _differing_values(agreement.recipe, recipe_values(text, path))):
+        if agreement is not None and (differing := _differing_values(agreement.recipe, parse_toml(text, path))):
             raise InputError(f"{path} was edited after lure init ({'; '.join(differing)}): put the values back")
         with parsing(self.ledger.path):
             unchanged = not self.stages or checksum(text.encode()) == self.stages[0].files[RECIPE]
@@ -333,18 +332,6 @@ class RunDirectory:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, its own checksum included."""
         replace_file(self.path / RESULT, to_sealed_json(result))
-
-
-def recipe_values(text: str, where: Path) -> dict[str, Any]:
-    """Return the fields of a recipe's text as plain values.
-
-    Raises:
-        InputError: if it is no TOML.
-    """
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not valid TOML: {error}") from None
 
 
 def _differing_values(agreed: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:

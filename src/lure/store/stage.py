@@ -1,6 +1,8 @@
 """The record of a stage: what one round of learn, unlearn, relearn gave. One line of the ledger."""
 
 import dataclasses
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +85,36 @@ class Stage:
         """Return the stage that `as_dict` wrote.
 
         Raises:
-            InputError: naming `where`, if the fields are not those of a stage.
+            InputError: naming `where`, if the fields are not those of a stage, or one holds what it cannot.
         """
         fields = {name: value for name, value in values.items() if name not in ("event", "version")}
         try:
-            return cls(**fields)
+            stage = cls(**fields)
         except TypeError as error:
             raise InputError(
                 f"{where} was written by another version of lure: stage {values.get('stage')} does not fit ({error})"
             ) from None
+        for field in dataclasses.fields(cls):
+            # NaN is written as null, but no time is NaN.
+            missing = fields.get(field.name) is None and field.type is float and not field.name.endswith("_seconds")
+            if field.name in fields and not missing and not _fits(fields[field.name], field.type):
+                raise InputError(
+                    f"{where} is damaged ({field.name} cannot be {fields[field.name]!r:.60}): restore it from a backup"
+                )
+        return stage
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a value that came out of JSON is of the kind that a field is annotated with."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin is types.UnionType:
+        return any(_fits(value, each) for each in inside)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, inside[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, inside[1]) for item in value.values())
+    if kind in (int, float):  # JSON has one kind of number; true is none of it
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind)
