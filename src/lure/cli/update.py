@@ -5,7 +5,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lure.cli.parser import Command, Parser, add_device, add_directory, add_json, add_model, add_workers
+from lure.cli.parser import (
+    Command,
+    Parser,
+    add_device,
+    add_directory,
+    add_hints,
+    add_json,
+    add_model,
+    add_workers,
+    hints_of,
+)
 from lure.errors import printable
 from lure.words import count, percent
 
@@ -19,6 +29,7 @@ def add_flags(parser: Parser) -> None:
     add_directory(parser)
     parser.add_argument("data", metavar="DATA", type=Path, help=".npz, .parquet, or a folder of images for each class")
     parser.add_argument("--again", action="store_true", help="train even if this chunk was trained on before")
+    add_hints(parser)
     add_model(parser)
     add_device(parser)
     add_workers(parser)
@@ -47,6 +58,7 @@ def update_command(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             watch=lambda moment: progress.show("update", moment),
             on_arrival=tell,
+            hints=hints_of(arguments),
         )
     if arguments.json:
         print(to_json(stage.as_dict() | {"is_new": is_new}))
