@@ -11,7 +11,7 @@ from lure.data.sources.arrays import load_npz
 from lure.data.sources.class_names import class_numbers, in_places, numbers_to_labels, require_dense
 from lure.data.sources.dataset import Dataset, Hints, Layout, reading, tell
 from lure.data.sources.image_folder import class_folders, load_image_folder
-from lure.data.sources.parquet import open_parquet, open_saved
+from lure.data.sources.parquet import open_parquet, open_saved, partition_files
 from lure.data.sources.tables import LABEL_NAMES, table_class_names, table_columns, table_examples
 from lure.errors import InputError, require_within
 
@@ -156,7 +156,7 @@ def _open_table(path: Path, kind: str, hints: Hints | None, columns: Sequence[st
 def _kind(path: Path) -> str:
     """Return the kind of data at a path: "npz", "parquet", "saved" (by Hugging Face's library) or "folder"."""
     if path.is_dir():
-        if any(path.glob("*.parquet")):
+        if any(path.glob("*.parquet")) or partition_files(path):
             return "parquet"
         saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
         return "saved" if saved else "folder"

@@ -77,7 +77,7 @@ class TableRows:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return the rows with these numbers, stacked."""
-        return self._load(rows.tolist())
+        return self._load(rows.tolist()) if len(rows) else torch.empty((0, self.shape[1]))
 
 
 def label_column(table: Any, place: str, hints: Hints, agreed: Collection[str] = ()) -> str | None:
