@@ -346,13 +346,18 @@ def said(work: Callable[[], Any]) -> tuple[int, str]:
         return code, text.read()
 
 
+def set_checkpoint_share(share: float) -> None:
+    """Set the default of a public argument, which `lure update` does not offer."""
+    Learner.open.__func__.__kwdefaults__["checkpoint_share"] = share  # type: ignore[attr-defined]
+
+
 def signalled(number: int) -> dict[str, Any]:
     """A signal to the command line while it trains: what it says, and how it ends; then the same command again."""
     before = OPERATIONS["second"][0]
     expected = fresh("expected", before)
     assert attempt("second", expected) == 0
     fresh("work", before)
-    lure.learner.learner.CHECKPOINT_SHARE = 1e-9  # only the first epoch's checkpoint, and what the signal saves
+    set_checkpoint_share(1e-9)  # only the first epoch's checkpoint, and what the signal saves
 
     def work() -> Any:
         # A job in the background is born deaf to Ctrl-C, and this suite may run as one.
@@ -461,7 +466,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     # A checkpoint after every epoch, so that there is as much as possible to be interrupted.
-    lure.learner.learner.CHECKPOINT_SHARE = float("inf")
+    set_checkpoint_share(float("inf"))
     # A killed process loses nothing that the system has taken over, so flushing to the disk would only take time.
     os.fsync = lambda descriptor: None  # type: ignore[assignment]
     # Here, what is imported on first use is imported once, and not by every child.
@@ -473,7 +478,7 @@ def serve() -> None:
             answer = REQUESTS[request.pop("do")](**request)
         except Exception:
             answer = {"crashed": traceback.format_exc()}
-        lure.learner.learner.CHECKPOINT_SHARE = float("inf")
+        set_checkpoint_share(float("inf"))
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from lure.cli.parser import Command, Parser, add_device, add_json, add_model, add_version_flag
+from lure.cli.parser import Command, Parser, add_device, add_hints, add_json, add_model, add_version_flag, hints_of
 
 
 def add_flags(parser: Parser) -> None:
@@ -31,6 +31,7 @@ def add_flags(parser: Parser) -> None:
     )
     parser.add_argument("--adversarial", action="store_true", help="attack with FGSM and PGD, over a range of epsilon")
     parser.add_argument("--limit", metavar="N", type=int, help="corrupt and attack only N examples (default: all)")
+    add_hints(parser)
     add_model(parser)
     add_device(parser)
     add_json(parser)
@@ -47,6 +48,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         arguments.number,
         placement=Placement(data=arguments.data, device=arguments.device),
         file=arguments.on,
+        hints=hints_of(arguments),
         model=arguments.model,
         corruptions=arguments.corruptions,
         corrupted_files=arguments.corrupted,

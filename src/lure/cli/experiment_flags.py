@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lure.cli.parser import Parser, add_device, add_fields, add_workers
+from lure.cli.parser import Parser, add_device, add_fields, add_hints, add_workers
 from lure.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def add_experiment(parser: Parser, default_out: str, without: Sequence[str] = ()
     place.add_argument(
         "--download", action="store_true", help="download the official archive to --data if it is not there"
     )
+    add_hints(parser.add_argument_group("how to read your own data (become options of the data set)"))
     add_device(place)
     add_workers(place)
     place.add_argument("--tracker", metavar="NAME", help="log the run to wandb, tensorboard or mlflow")
@@ -54,13 +55,18 @@ def experiment_of(arguments: argparse.Namespace) -> "Experiment":
     """
     from lure.recipe import load_experiment
 
-    given: dict[str, str] = arguments.fields
+    given: dict[str, str] = dict(arguments.fields)
     if arguments.recipe is None and "dataset" in given and "label_noise" not in given:
         raise InputError(
             "--dataset alone would train with the settings of the demonstration, its 30 % label noise included: name a "
             "recipe (lure compare own-data --data DIR), or say --label-noise too"
         )
-    return load_experiment(arguments.recipe or DEFAULT_RECIPE, given)
+    experiment = load_experiment(arguments.recipe or DEFAULT_RECIPE, given)
+    hints = {name: getattr(arguments, name) for name in ("label", "image", "layout")}
+    options = "".join(f":{name}={value}" for name, value in hints.items() if value is not None)
+    if not options:
+        return experiment
+    return load_experiment(arguments.recipe or DEFAULT_RECIPE, given | {"dataset": experiment.dataset + options})
 
 
 def placement_of(arguments: argparse.Namespace) -> "Placement":

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lure.cli.parser import Command, Parser, add_directory, add_fields
+from lure.cli.parser import Command, Parser, add_directory, add_fields, add_hints, hints_of
+from lure.errors import printable
 
 
 def add_flags(parser: Parser) -> None:
@@ -18,6 +19,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--test", metavar="FILE", type=Path, help="labelled data that are measured, too, but decide nothing"
     )
+    add_hints(parser)
     gate = "the gate: when a version after the first is refused (shares in [0, 1])"
     add_fields(parser, gate, Gate, list(Gate.__dataclass_fields__), into="gate", with_defaults=True)
     training = "how the model is trained, now and at every update"
@@ -30,13 +32,15 @@ def init_command(arguments: argparse.Namespace) -> None:
     from lure.learner.gate import Gate
     from lure.recipe import Recipe
 
-    production.init(
+    shown = production.init(
         arguments.directory,
         arguments.holdout,
         independent=arguments.test,
         recipe=Recipe(**arguments.fields),
         gate=Gate(**arguments.gate),
+        hints=hints_of(arguments),
     )
+    print(printable(shown))
     print(f"{arguments.directory} is ready; give it the first chunk: lure update {arguments.directory} DATA")
 
 

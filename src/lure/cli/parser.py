@@ -6,10 +6,13 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from lure.errors import InputError, unknown_name
 from lure.settings import format_value
+
+if TYPE_CHECKING:
+    from lure.data.sources.dataset import Hints
 
 
 class Parser(argparse.ArgumentParser):
@@ -191,6 +194,24 @@ def add_model(parser: Parser) -> None:
         metavar="NAME",
         help="package.module:function; needed only if the network is your own code",
     )
+
+
+def add_hints(parser: argparse._ActionsContainer) -> None:
+    """Add --label, --image and --layout, which say of files what they do not say themselves."""
+    parser.add_argument("--label", metavar="COLUMN", help="the column of a table that holds the labels")
+    parser.add_argument("--image", metavar="COLUMN", help="the column of a table that holds images")
+    parser.add_argument(
+        "--layout",
+        choices=("channels-first", "channels-last"),
+        help="where the channels of arrays are (default: where 1, 3 or 4 are, or where they fit the model)",
+    )
+
+
+def hints_of(arguments: argparse.Namespace) -> "Hints":
+    """Return what the arguments say of files."""
+    from lure.data.sources.dataset import Hints
+
+    return Hints(label=arguments.label, image=arguments.image, layout=arguments.layout)
 
 
 def add_json(parser: Parser) -> None:

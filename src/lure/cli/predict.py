@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lure.cli.parser import Command, Parser, add_device, add_directory, add_model, add_version_flag
+from lure.cli.parser import Command, Parser, add_device, add_directory, add_hints, add_model, add_version_flag, hints_of
 
 
 def add_flags(parser: Parser) -> None:
@@ -13,6 +13,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("data", metavar="DATA", type=Path, help="data as for lure update; labels are not needed")
     parser.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="form of the output (default csv)")
     add_version_flag(parser, "predict with")
+    add_hints(parser)
     add_model(parser)
     add_device(parser)
 
@@ -31,6 +32,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         labelled=False,
         columns=task.columns,
         column_kinds=task.column_kinds,
+        hints=hints_of(arguments),
     )
     write_predictions(version, examples, sys.stdout, arguments.format)
 

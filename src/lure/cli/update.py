@@ -5,7 +5,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lure.cli.parser import Command, Parser, add_device, add_directory, add_json, add_model, add_workers
+from lure.cli.parser import (
+    Command,
+    Parser,
+    add_device,
+    add_directory,
+    add_hints,
+    add_json,
+    add_model,
+    add_workers,
+    hints_of,
+)
 from lure.errors import printable
 from lure.words import count, percent
 
@@ -23,6 +33,7 @@ def add_flags(parser: Parser) -> None:
         action="store_true",
         help="train even if this chunk was trained on before; given twice in a row, it is done once",
     )
+    add_hints(parser)
     add_model(parser)
     add_device(parser)
     add_workers(parser)
@@ -52,6 +63,7 @@ def update_command(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             watch=lambda moment: progress.show("update", moment),
             on_arrival=tell,
+            hints=hints_of(arguments),
         )
     accepted = stage.accepted or production.is_accepted(arguments.directory, stage.version)
     if arguments.json:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lure.data.examples import Examples
 from lure.data.sources import load_examples
+from lure.data.sources.dataset import Hints
 from lure.errors import InputError
 from lure.experiment.run import Placement, open_dataset, stream_of
 from lure.learner.mega_batch import MegaBatch
@@ -32,6 +33,7 @@ def evaluate_version(
     *,
     placement: Placement | None = None,
     file: Path | None = None,
+    hints: Hints | None = None,
     model: str | None = None,
     corruptions: bool = False,
     corrupted_files: Path | None = None,
@@ -53,6 +55,7 @@ def evaluate_version(
         number: which version; None takes the one in use.
         placement: where the named data set lies, and the device.
         file: other labelled examples to measure on.
+        hints: what this file does not say itself, such as which column holds the labels.
         model: consent to run a network of the user's own, as for `Learner.open`.
         corruptions: corrupt the images in all ways of CIFAR-10-C.
         corrupted_files: folder of the published CIFAR-10-C files, to be read instead of corrupting the images.
@@ -71,7 +74,7 @@ def evaluate_version(
     if target is not None:
         require_own(target)
     version = Version.load(path, number, model=model, device=placement.device)
-    test, validation = _examples(Path(path), version, placement, file)
+    test, validation = _examples(Path(path), version, placement, file, hints)
     version.task.check(test)
     with arithmetic(version.recipe), mixed_precision(version.recipe, version.device):
         result = {
@@ -134,7 +137,7 @@ def _kept(target: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _examples(
-    path: Path, version: Version, placement: Placement, file: Path | None
+    path: Path, version: Version, placement: Placement, file: Path | None, hints: Hints | None
 ) -> tuple[Examples, Examples | None]:
     """Return what to measure on, and the validation examples where there are any."""
     if file is not None:
@@ -145,6 +148,7 @@ def _examples(
             task.input_shape,
             columns=task.columns,
             column_kinds=task.column_kinds,
+            hints=hints,
         )
         return test, _held_out(path, version) if path.is_dir() else None
     recipe = version.recipe

@@ -20,6 +20,7 @@ from lure.store.stage import Stage
 from lure.store.verify import verify
 
 if TYPE_CHECKING:
+    from lure.data.sources.dataset import Hints
     from lure.learner.arrival import Arrival
     from lure.learner.gate import Gate
     from lure.training.fit import Watch
@@ -36,10 +37,11 @@ def init(
     independent: Path | str | None = None,
     recipe: Recipe | None = None,
     gate: Gate | None = None,
-) -> None:
+    hints: Hints | None = None,
+) -> str:
     """Begin a directory that is kept current: store holdout, recipe and gate. There is no version yet.
 
-    Done again with the same arguments, it changes nothing.
+    Return a sentence that says which classes the holdout shows. Done again with the same arguments, it changes nothing.
 
     Args:
         path: the directory; new or empty.
@@ -47,10 +49,12 @@ def init(
         independent: data that are measured on, too, and decide nothing.
         recipe: how to train.
         gate: the rules for accepting a version.
+        hints: what the files do not say themselves, such as which column holds the labels.
 
     Raises:
         InputError: for data or settings that cannot be used, or a directory that holds something else.
     """
+    from lure.data.sources.class_names import shown_classes
     from lure.data.sources.files import load_alike, load_examples, read_class_names, read_columns
     from lure.learner.gate import Gate
     from lure.learner.learner import Learner
@@ -61,12 +65,13 @@ def init(
         strangers = [name for name in strangers if not (name.startswith(".") and name.endswith(".tmp"))]
         if strangers:
             raise InputError(f"{path} holds other files ({sorted(strangers)[0]}): choose a new directory")
-    names, columns = read_class_names(holdout), read_columns(holdout)
-    test = load_examples(holdout, names or None)
+    names, columns = read_class_names(holdout, hints), read_columns(holdout, hints)
+    test = load_examples(holdout, names or None, hints=hints)
+    shown = shown_classes(test.labels, names, f"the holdout {holdout}")
     kinds = list(columns.values())
     aside = None
     if independent is not None:
-        aside = load_alike(independent, names, test.input_shape, list(columns), kinds)
+        aside = load_alike(independent, names, test.input_shape, list(columns), kinds, hints)
     with Learner.open(
         path,
         recipe=recipe,
@@ -78,10 +83,11 @@ def init(
         column_kinds=kinds,
     ) as learner:
         if learner.directory.exists:
-            return
+            return shown
         learner.rehearse()
         learner.begin()
         learner.directory.undo.clear()
+    return shown
 
 
 def update(
@@ -94,6 +100,7 @@ def update(
     workers: int = 0,
     watch: Watch | None = None,
     on_arrival: Callable[[Arrival], None] | None = None,
+    hints: Hints | None = None,
 ) -> tuple[Stage, bool]:
     """Take in a chunk: examine, store, unlearn, relearn, evaluate, decide, commit.
 
@@ -109,6 +116,7 @@ def update(
         workers: processes that read data too large for memory.
         watch: called now and then while training.
         on_arrival: called before any training with what the chunk looks like.
+        hints: what the file does not say itself, such as which column holds the labels.
 
     Returns:
         The stage of this chunk, and whether it is new.
@@ -126,7 +134,8 @@ def update(
         if opened.gate is None or opened.test is None:
             raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")
         shape = opened.test.input_shape
-        chunk = as_stored(load_alike(data, opened.class_names, shape, opened.columns, opened.column_kinds))
+        given = load_alike(data, opened.class_names, shape, opened.columns, opened.column_kinds, hints)
+        chunk = as_stored(given)
         known = [stage for stage in learner.stages if stage.data_fingerprint == chunk.fingerprint]
         if known and not (again and _is_to_do(known, learner.directory.ledger.events)):
             return known[-1], False

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from lure.cli import main
 from lure.data.sources import load_examples
 from lure.data.sources.arrays import FREE_BYTES, MappedRows
+from lure.data.sources.dataset import Hints
 from lure.errors import InputError
 
 GENERATOR = np.random.default_rng(0)
@@ -15,9 +17,9 @@ PIXELS = GENERATOR.integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
-def refusal(path):
+def refusal(path, **options):
     with pytest.raises(InputError) as caught:
-        load_examples(path)
+        load_examples(path, **options)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     return str(caught.value)
@@ -166,3 +168,47 @@ def test_a_compressed_array_that_expands_a_thousandfold_is_refused(tmp_path):
     assert len(load_examples(tmp_path / "free.npz")) == 15
     np.savez(tmp_path / "plain.npz", inputs=zeros, labels=labels)
     assert len(load_examples(tmp_path / "plain.npz")) == 20
+
+
+def save_shape(path, *shape, classes=2):
+    np.savez(path, inputs=np.zeros(shape, np.uint8), labels=np.arange(shape[0]) % classes)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 6, 13), (4, 13, 6, 6), (4, 2, 6, 6), (4, 6, 6, 2)])
+def test_where_no_place_holds_the_usual_channels_the_layout_must_be_said(tmp_path, shape):
+    file = save_shape(tmp_path / "a.npz", *shape)
+    told = refusal(file)
+    assert f"inputs have the shape {shape}" in told
+    assert "--layout channels-first or --layout channels-last" in told
+    _, one, two, three = shape
+    assert load_examples(file, hints=Hints(layout="channels-first")).input_shape == (one, two, three)
+    assert load_examples(file, hints=Hints(layout="channels-last")).input_shape == (three, one, two)
+
+
+def test_the_model_tells_the_layout(tmp_path):
+    for shape in ((4, 6, 6, 13), (4, 13, 6, 6)):
+        assert load_examples(save_shape(tmp_path / "a.npz", *shape), input_shape=(13, 6, 6)).input_shape == (13, 6, 6)
+    # Both places hold usual channels, and one of them fits.
+    examples = load_examples(save_shape(tmp_path / "a.npz", 4, 3, 8, 4), input_shape=(4, 3, 8))
+    assert examples.input_shape == (4, 3, 8)
+    assert "neither the second" in refusal(save_shape(tmp_path / "a.npz", 4, 6, 6, 6), input_shape=(6, 6, 6))
+
+
+def test_the_layout_is_a_flag_of_every_command_and_an_option_of_the_data_set(tmp_path, capsys):
+    rows = np.random.default_rng(0).integers(0, 256, (12, 6, 6, 13), np.uint8)
+    for name in ("train", "test"):
+        np.savez(tmp_path / f"{name}.npz", inputs=rows, labels=np.arange(12) % 2)
+    model, file = str(tmp_path / "model"), str(tmp_path / "test.npz")
+    words = ["--model", "mlp:width=4", "--epochs", "1", "--threads", "1"]
+    assert main(["init", model, "--holdout", file, *words]) == 2
+    assert "channels-last" in capsys.readouterr().err
+    assert main(["init", model, "--holdout", file, "--layout", "channels-last", *words]) == 0
+    for command in (["update", model, file], ["predict", model, file], ["evaluate", model, "--on", file]):
+        assert main([*command, "--layout", "channels-last"]) == 0
+        assert main([*command, "--layout", "channels-first"]) == 2
+        assert main(command) == 0  # the model tells
+    out = ["--out", str(tmp_path / "run"), "--data", str(tmp_path), "--num-mega-batches", "2", *words]
+    assert main(["run", "own-data", *out]) == 2
+    assert main(["run", "own-data", *out, "--layout", "channels-last"]) == 0
+    assert 'dataset = "file:layout=channels-last"' in (tmp_path / "run" / "recipe.toml").read_text()

@@ -111,3 +111,34 @@ def test_a_chunk_of_numbers_fits_a_holdout_of_folders_named_by_numbers(tmp_path,
     assert main(["update", model, str(tmp_path / "chunk.npz")]) == 0
     assert "100.00 % of the holdout right" in capsys.readouterr().out
     assert torch.bincount(holdout.labels).tolist() == [3] * 12
+
+
+def begin(tmp_path, labels):
+    write_npz(tmp_path / "holdout.npz", labels)
+    words = ["--model", "mlp:width=4", "--epochs", "1", "--threads", "1"]
+    return main(["init", str(tmp_path / "model"), "--holdout", str(tmp_path / "holdout.npz"), *words])
+
+
+def test_a_beginning_says_which_classes_the_holdout_shows(tmp_path, capsys):
+    assert begin(tmp_path, [0, 1, 2, 1]) == 0
+    shown = f"the holdout {tmp_path / 'holdout.npz'} shows 3 of 3 classes: 0 (1), 1 (2), 2 (1)"
+    assert capsys.readouterr().out.splitlines()[0] == shown
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_beginning_warns_of_classes_that_the_holdout_does_not_show(tmp_path, capsys):
+    assert begin(tmp_path, [0, 1, 4, 3]) == 0
+    told = capsys.readouterr()
+    assert "shows no example of 1 of 5 classes (2): nothing will be known about them" in told.err
+    assert "shows 4 of 5 classes" in told.out
+
+
+@pytest.mark.parametrize("labels", [[17, 711, 9001], [100, 101, 102]])
+def test_labels_that_number_no_classes_are_refused(tmp_path, capsys, labels):
+    assert begin(tmp_path, labels) == 2
+    told = capsys.readouterr().err
+    assert f"the labels {', '.join(map(str, labels))} would make {labels[-1] + 1} classes" in told
+    assert not (tmp_path / "model").exists()
+    write_npz(tmp_path / "train.npz", labels)
+    write_npz(tmp_path / "test.npz", labels)
+    assert f"would make {labels[-1] + 1} classes" in refusal(load_dataset, "file", tmp_path)

@@ -2,11 +2,16 @@
 
 import dataclasses
 import datetime
+import io
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from lure.cli import main
 from lure.data.sources import load_dataset, load_examples
+from lure.data.sources.dataset import Hints
 from lure.data.sources.files import read_class_names, read_columns
 from lure.errors import InputError
 from lure.store.agreement import Agreement
@@ -155,3 +160,97 @@ def test_what_was_agreed_before_kinds_were_recorded_is_read(tmp_path):
     )
     record = {name: value for name, value in dataclasses.asdict(old).items() if name != "column_kinds"}
     assert Agreement.from_bytes(seal(record), tmp_path) == old
+
+
+def picture(seed):
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+PICTURES = [picture(seed) for seed in range(3)]
+
+
+@pytest.mark.parametrize("form", ["bytes", "large bytes", "view", "records", "records with large bytes"])
+def test_images_that_other_libraries_wrote_are_images(tmp_path, form):
+    if form.startswith("records"):
+        dtype = pyarrow.large_binary() if "large" in form else pyarrow.binary()
+        dtype = pyarrow.struct({"bytes": dtype, "path": pyarrow.string()})
+        cells = pyarrow.array([{"bytes": content, "path": None} for content in PICTURES], dtype)
+    else:
+        dtype = {"large bytes": pyarrow.large_binary(), "view": pyarrow.binary_view()}.get(form, pyarrow.binary())
+        cells = pyarrow.array(PICTURES, dtype)
+    parquet.write_table(pyarrow.table({"photo": cells, "label": ["x", "y", "x"]}), tmp_path / "a.parquet")
+    examples = load_examples(tmp_path / "a.parquet")
+    assert examples.input_shape == (3, 4, 4)
+    assert examples.labels.tolist() == [0, 1, 0]
+    assert len(examples.inputs) == 3
+
+
+def test_the_columns_of_labels_and_images_can_be_named(tmp_path):
+    table = pandas.DataFrame({"left": PICTURES, "right": PICTURES[::-1], "species": ["x", "y", "x"]})
+    file = write(tmp_path / "a.parquet", table)
+    assert "has no label column" in refusal(load_examples, file)
+    named = Hints(label="species", image="right")
+    assert "several columns of images (left, right): name one" in refusal(
+        load_examples, file, hints=Hints(label="species")
+    )
+    with pytest.warns(UserWarning, match="inputs are the images of column 'right'; left out: left"):
+        examples = load_examples(file, hints=named)
+    assert examples.labels.tolist() == [0, 1, 0]
+    with pytest.warns(UserWarning, match="left out: right"):
+        assert torch.equal(
+            load_examples(file, hints=Hints(label="species", image="left")).inputs[2], examples.inputs[0]
+        )
+    told = refusal(load_examples, file, hints=Hints(label="species", image="species"))
+    assert f"{file}: column 'species' holds text, no images" in told
+    assert "unknown column 'rihgt': did you mean 'right'" in refusal(
+        load_examples, file, hints=Hints(label="species", image="rihgt")
+    )
+
+
+def test_bytes_that_are_no_image_are_named_by_row_column_and_file(tmp_path):
+    file = write(tmp_path / "a.parquet", pandas.DataFrame({"photo": [*PICTURES[:2], b"GIF"], "label": [0, 1, 0]}))
+    told = refusal(lambda: load_examples(file).inputs)
+    assert f"in row 2 of {file}, column 'photo'" in told
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog", "cat"], [0, 1, 0], ["10", "2", "10"], ["a/b", "c d", "a/b"]])
+def test_folders_that_are_partitioned_by_label_are_read(tmp_path, labels):
+    table = pandas.DataFrame({"a": [0.5, 1.5, 2.5], "b": [1, 2, 3], "species": labels})
+    table.to_parquet(tmp_path / "parts", partition_cols=["species"])
+    hints = Hints(label="species")
+    examples = load_examples(tmp_path / "parts", hints=hints)
+    names = read_class_names(tmp_path / "parts", hints)
+    rows = {tuple(row): label for row, label in zip(examples.inputs.tolist(), examples.labels.tolist(), strict=True)}
+    for row, label in zip(table[["a", "b"]].to_numpy().tolist(), labels, strict=True):
+        assert str(label) == (names[rows[tuple(row)]] if names else str(rows[tuple(row)]))
+    table.rename(columns={"species": "label"}).to_parquet(tmp_path / "usual", partition_cols=["label"])
+    assert len(load_examples(tmp_path / "usual")) == 3
+
+
+def test_a_partition_without_a_label_is_named(tmp_path):
+    table = pandas.DataFrame({"a": [0.5, 1.5, 2.5], "label": ["x", None, "y"]})
+    table.to_parquet(tmp_path / "parts", partition_cols=["label"])
+    assert "the label of row" in refusal(load_examples, tmp_path / "parts")
+
+
+def test_columns_can_be_named_in_every_command(tmp_path, capsys):
+    table = frame(b=[1, 2, 3]).rename(columns={"label": "species"})
+    for name in ("train", "test"):
+        write(tmp_path / f"{name}.parquet", table)
+    model, file = str(tmp_path / "model"), str(tmp_path / "test.parquet")
+    words = ["--model", "mlp:width=4", "--epochs", "1", "--threads", "1"]
+    assert main(["init", model, "--holdout", file, *words]) == 2
+    assert "name it (--label NAME)" in capsys.readouterr().err
+    label = ["--label", "species"]
+    assert main(["init", model, "--holdout", file, *label, *words]) == 0
+    for command in (["update", model, file], ["predict", model, file], ["evaluate", model, "--on", file]):
+        assert main([*command, *label]) == 0
+    assert main(["predict", model, str(write(tmp_path / "new.parquet", table.drop(columns="species")))]) == 0
+    out = ["--out", str(tmp_path / "run"), "--data", str(tmp_path), "--num-mega-batches", "1", *words]
+    assert main(["run", "own-data", *out, *label]) == 0
+    assert 'dataset = "file:label=species"' in (tmp_path / "run" / "recipe.toml").read_text()
+    out[1] = str(tmp_path / "compared")
+    assert main(["compare", "own-data", *out, *label, "--unlearners", "scratch", "--seeds", "0"]) == 0

@@ -8,6 +8,7 @@ import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lure.data.examples import Examples
+from lure.data.sources.dataset import Layout
 from lure.errors import InputError
 from lure.words import count, dtype_name
 
@@ -28,6 +30,7 @@ PIECE = 1 << 20
 FREE_BYTES = 1 << 26
 EXPANSION = 200
 MAX_CLASSES = 1_000_000
+USUAL_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -73,17 +76,22 @@ def _convert(array: npt.NDArray[Any], order: tuple[int, ...], row: torch.Size, d
     return torch.from_numpy(plain).view(len(plain), *row)
 
 
-def load_npz(path: Path, labelled: bool = True) -> Examples:
+def load_npz(
+    path: Path, labelled: bool = True, input_shape: Sequence[int] | None = None, layout: Layout | None = None
+) -> Examples:
     """Load a `.npz` file.
 
     Args:
         path: holds `inputs` (N, H, W), (N, C, H, W), (N, H, W, C) or (N, features), and integer `labels` (N,). Images
-            of integers must lie in [0, 255] and become uint8; floating inputs become float32 and must be finite. With
-            four dimensions, channels (1, 3 or 4) are the second dimension, or else the last.
+            of integers must lie in [0, 255] and become uint8; floating inputs become float32 and must be finite.
         labelled: False if labels are not needed; they are then all 0.
+        input_shape: the model's input, if there is one yet.
+        layout: where the channels are in four dimensions. None takes the place that fits the model; without a model the
+            second dimension if it is 1, 3 or 4, or else the last.
 
     Raises:
-        InputError: if the file is damaged, lacks an array, or holds values that cannot be used.
+        InputError: if the file is damaged, lacks an array, does not show where its channels are, or holds values that
+            cannot be used.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -100,7 +108,7 @@ def load_npz(path: Path, labelled: bool = True) -> Examples:
         raise
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    inputs = _as_inputs(arrays["inputs"], path)
+    inputs = _as_inputs(arrays["inputs"], path, input_shape, layout)
     total = inputs.shape[0]
     labels = _as_labels(arrays["labels"], path) if labelled else torch.zeros(total, dtype=torch.int64)
     if len(labels) != total:
@@ -166,7 +174,26 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, n
     return _Array(kind.str, shape, by_columns, begin + header, content)
 
 
-def _as_inputs(array: _Array, path: Path) -> MappedRows | Tensor:
+def _find_layout(shape: Sequence[int], path: Path, input_shape: Sequence[int] | None) -> Layout:
+    """Return where the channels are in an array of four dimensions."""
+    fits: dict[Layout, bool] = {
+        "channels-first": tuple(shape[1:]) == tuple(input_shape or ()),
+        "channels-last": (shape[3], shape[1], shape[2]) == tuple(input_shape or ()),
+    }
+    if not any(fits.values()) or all(fits.values()):
+        fits = {"channels-first": shape[1] in USUAL_CHANNELS, "channels-last": shape[3] in USUAL_CHANNELS}
+    found = next((layout for layout, is_fit in fits.items() if is_fit), None)
+    if found is None:
+        raise InputError(
+            f"{path}: inputs have the shape {tuple(shape)}, and neither the second nor the last dimension is 1, 3 or 4 "
+            f"channels: say which it is (--layout channels-first or --layout channels-last)"
+        )
+    return found
+
+
+def _as_inputs(
+    array: _Array, path: Path, input_shape: Sequence[int] | None, layout: Layout | None
+) -> MappedRows | Tensor:
     shape = array.shape
     if len(shape) not in (2, 3, 4) or 0 in shape:
         raise InputError(
@@ -174,7 +201,7 @@ def _as_inputs(array: _Array, path: Path) -> MappedRows | Tensor:
         )
     order = tuple(range(len(shape)))
     row = shape[1:] if len(shape) != 3 else (1, *shape[1:])
-    if len(shape) == 4 and shape[1] not in (1, 3, 4) and shape[3] in (1, 3, 4):
+    if len(shape) == 4 and (layout or _find_layout(shape, path, input_shape)) == "channels-last":
         order, row = (0, 3, 1, 2), (shape[3], shape[1], shape[2])
     whole = np.dtype(array.stored).kind in "iu"
     images = len(shape) > 2

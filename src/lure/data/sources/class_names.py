@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from lure.data.sources.arrays import MAX_CLASSES
+from lure.data.sources.dataset import tell
 from lure.errors import InputError
+
+SHOWN = 20  # so many names stand in a message
 
 
 def same_name(name: str) -> str:
@@ -61,3 +64,50 @@ def numbers_to_labels(values: Tensor, class_names: Sequence[str] | None, where: 
             known = ", ".join(map(str, sorted(numbers)))
             raise InputError(f"{where}: the label {value} of example {row} is not one of the known classes: {known}")
     return torch.tensor([numbers[value] for value in values.tolist()])
+
+
+def shown_classes(labels: Tensor, class_names: Sequence[str], where: str) -> str:
+    """Return a sentence that says which classes data show, and warn of classes that they do not show.
+
+    Args:
+        labels: int64 (N,), at least one.
+        class_names: the classes in the order of labels; () if they are numbered up to the largest label.
+        where: what holds the labels, for messages.
+
+    Raises:
+        InputError: if the classes are numbers, and most numbers up to the largest have no example.
+
+    Example:
+        >>> shown_classes(torch.tensor([0, 1, 1]), ("cat", "dog"), "the holdout")
+        'the holdout shows 2 of 2 classes: cat (1), dog (2)'
+    """
+    counts = torch.bincount(labels, minlength=len(class_names)).tolist()
+    names = list(class_names) or [str(label) for label in range(len(counts))]
+    shown = [f"{name} ({number})" for name, number in zip(names, counts, strict=True) if number]
+    missing = [name for name, number in zip(names, counts, strict=True) if not number]
+    if not class_names:
+        require_dense(labels, where)
+    if missing:
+        tell(
+            f"{where} shows no example of {len(missing)} of {len(names)} classes ({_some(missing)}): nothing will be "
+            f"known about them; it should show every class that will ever arrive"
+        )
+    return f"{where} shows {len(shown)} of {len(names)} classes: {_some(shown)}"
+
+
+def require_dense(labels: Tensor, where: str) -> None:
+    """Raise if labels that number classes from 0 leave out most of the numbers up to the largest.
+
+    Raises:
+        InputError: naming the labels that there are.
+    """
+    found = torch.unique(labels).tolist()
+    if found and len(found) < (found[-1] + 1) / 2:
+        raise InputError(
+            f"{where}: the labels {_some([str(label) for label in found])} would make {found[-1] + 1} classes, and "
+            f"{found[-1] + 1 - len(found)} of them have no example: number the classes from 0 on, or name them"
+        )
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:SHOWN]) + f" and {len(words) - SHOWN} more" * (len(words) > SHOWN)

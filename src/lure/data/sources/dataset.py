@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lure.data.examples import Examples
 from lure.errors import InputError, printable
+
+Layout = Literal["channels-first", "channels-last"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,13 @@ class Hints:
     Attributes:
         label: the column of a table that holds the labels; None finds it by its usual names.
         image: the column of a table that holds images; None finds it.
+        layout: where the channels of arrays (N, ?, ?, ?) are; None takes the place that holds 1, 3 or 4, or that fits
+            the model.
     """
 
     label: str | None = None
     image: str | None = None
+    layout: Layout | None = None
 
 
 def tell(message: str) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lure.data.examples import Examples
 from lure.data.sources.arrays import load_npz
-from lure.data.sources.class_names import class_numbers, in_places, numbers_to_labels
-from lure.data.sources.dataset import Dataset, Hints, reading, tell
+from lure.data.sources.class_names import class_numbers, in_places, numbers_to_labels, require_dense
+from lure.data.sources.dataset import Dataset, Hints, Layout, reading, tell
 from lure.data.sources.image_folder import class_folders, load_image_folder
-from lure.data.sources.parquet import open_parquet, open_saved
+from lure.data.sources.parquet import open_parquet, open_saved, partition_files
 from lure.data.sources.tables import LABEL_NAMES, table_class_names, table_columns, table_examples
 from lure.errors import InputError, require_within
 
@@ -60,7 +62,7 @@ def load_examples(
     with reading(path):
         kind = _kind(path)
         if kind == "npz":
-            examples = load_npz(path, labelled)
+            examples = load_npz(path, labelled, input_shape, hints.layout if hints else None)
             if labelled:
                 examples = examples.with_labels(numbers_to_labels(examples.labels, class_names, str(path)))
         elif kind == "folder":
@@ -154,7 +156,7 @@ def _open_table(path: Path, kind: str, hints: Hints | None, columns: Sequence[st
 def _kind(path: Path) -> str:
     """Return the kind of data at a path: "npz", "parquet", "saved" (by Hugging Face's library) or "folder"."""
     if path.is_dir():
-        if any(path.glob("*.parquet")):
+        if any(path.glob("*.parquet")) or partition_files(path):
             return "parquet"
         saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
         return "saved" if saved else "folder"
@@ -167,13 +169,24 @@ def _kind(path: Path) -> str:
     return path.suffix[1:].lower()
 
 
-def own_files(path: Path | None, download: bool, *, size: int | None = None) -> Dataset:
+def own_files(
+    path: Path | None,
+    download: bool,
+    *,
+    size: int | None = None,
+    label: str | None = None,
+    image: str | None = None,
+    layout: Layout | None = None,
+) -> Dataset:
     """Load a folder with both parts of a data set, each in any form that `load_examples` reads.
 
     Args:
         path: contains `train` and `test`, each a folder or a file that ends in .npz or .parquet.
         download: has no effect.
         size: height and width to scale encoded images to; None takes the first training image's.
+        label: the column of a table that holds the labels; None finds it by its usual names.
+        image: the column of a table that holds images; None finds it.
+        layout: where the channels of arrays are; None finds it where they are 1, 3 or 4.
 
     Raises:
         InputError: if a part is missing, and as `load_examples`.
@@ -186,10 +199,11 @@ def own_files(path: Path | None, download: bool, *, size: int | None = None) -> 
         if not found:
             raise InputError(f"{path} lacks {part}: a folder {part}, {part}.npz or {part}.parquet")
         parts.append(found[0])
-    class_names = read_class_names(parts[0])
-    columns = read_columns(parts[0])
-    train = load_examples(parts[0], size=size)
-    test = load_alike(
-        parts[1], class_names, train.input_shape, list(columns), list(columns.values()), other=str(parts[0])
-    )
+    hints = Hints(label=label, image=image, layout=layout)
+    class_names, columns = read_class_names(parts[0], hints), read_columns(parts[0], hints)
+    kinds = list(columns.values())
+    train = load_examples(parts[0], size=size, hints=hints)
+    test = load_alike(parts[1], class_names, train.input_shape, list(columns), kinds, hints, str(parts[0]))
+    if not class_names:
+        require_dense(torch.cat([train.labels, test.labels]), str(path))
     return Dataset(train, test, class_names)

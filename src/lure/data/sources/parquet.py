@@ -5,6 +5,7 @@ The library `datasets` reads them, with tables that are mapped into memory. It i
 
 import atexit
 import functools
+import itertools
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from lure.data.sources.column_kinds import kind_of
 from lure.data.sources.dataset import tell
@@ -24,6 +26,9 @@ from lure.errors import InputError
 # A Parquet file may hold FREE_VALUES values, or VALUES_PER_BYTE for each of its bytes, whichever is more.
 FREE_VALUES, VALUES_PER_BYTE = 1 << 23, 1000
 # What pandas calls the index of a table where the index has no name: in Parquet, and in a CSV file that was read again.
+# The name of the folder for rows that have no value in the column by which a table is partitioned.
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")
 
 
@@ -81,6 +86,7 @@ class Facts:
 def open_parquet(path: Path, keep: Collection[str] = ()) -> Any:
     """Open a Parquet file, or all files of a folder in the order of their names, as a table mapped into memory.
 
+    Folders inside that are named `column=value` add that column: it holds numbers if all values are whole numbers.
     The mapped table is an unpacked copy in a temporary folder, which is removed when the process ends. The columns of
     an index that pandas wrote are left out, with a warning: they number or name the rows.
 
@@ -92,7 +98,7 @@ def open_parquet(path: Path, keep: Collection[str] = ()) -> Any:
         InputError: if a file is damaged, claims more rows than it has bytes or far more values, or has other columns
             or other kinds of columns than the first file, or if `datasets` is missing.
     """
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet")) or partition_files(path)
     import_datasets()  # raises, with what to install, before files are opened
     total = 0
     first: Facts | None = None
@@ -114,8 +120,39 @@ def open_parquet(path: Path, keep: Collection[str] = ()) -> Any:
     if total == 0:
         raise InputError(f"{path} holds no rows")
     with reading_table(str(path)) as datasets:
-        table = datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=_scratch_folder())
+        pieces = []
+        for partition, members in itertools.groupby(files, lambda file: _partition(file, path)):
+            piece = datasets.Dataset.from_parquet([str(file) for file in members], cache_dir=_scratch_folder())
+            for name, value in partition:
+                piece = piece.add_column(name, [value] * len(piece))
+            pieces.append(piece)
+        table = pieces[0] if len(pieces) == 1 else datasets.concatenate_datasets(pieces)
+    table = _with_whole_numbers(table, [name for name, _ in _partition(files[0], path)])
     return _without_index(table, str(path), list(index), keep)
+
+
+def partition_files(path: Path) -> list[Path]:
+    """Return the Parquet files in a folder that is partitioned by columns: path/label=cat/part-0.parquet and so on."""
+    return sorted(file for file in path.glob("*=*/**/*.parquet") if file.is_file())
+
+
+def _partition(file: Path, root: Path) -> tuple[tuple[str, str | None], ...]:
+    """Return the columns and their values that the folders between `root` and a file stand for."""
+    columns = []
+    for part in file.relative_to(root).parts[:-1]:
+        name, sign, value = part.partition("=")
+        if sign:
+            columns.append((unquote(name), None if value == NO_VALUE else unquote(value)))
+    return tuple(columns)
+
+
+def _with_whole_numbers(table: Any, columns: Sequence[str]) -> Any:
+    """Return a table in which columns of texts that are all whole numbers, as they would be written, are numbers."""
+    for name in columns:
+        values = table.unique(name)
+        if all(value is not None and WHOLE.fullmatch(value) for value in values):
+            table = table.cast_column(name, import_datasets().Value("int64"))
+    return table
 
 
 def _require_same_columns(file: Path, facts: Facts, first_file: Path, first: Facts) -> None:

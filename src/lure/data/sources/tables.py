@@ -77,7 +77,7 @@ class TableRows:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return the rows with these numbers, stacked."""
-        return self._load(rows.tolist())
+        return self._load(rows.tolist()) if len(rows) else torch.empty((0, self.shape[1]))
 
 
 def label_column(table: Any, place: str, hints: Hints, agreed: Collection[str] = ()) -> str | None:
@@ -288,7 +288,8 @@ def _labels(table: Any, column: str, class_names: Sequence[str] | None, place: s
         raise InputError(f"{where}: the label of row {next(i for i, v in enumerate(values) if v is None)} is missing")
     if not all(isinstance(value, str) or type(value) is int for value in values):
         raise InputError(
-            f"{place}: the labels in column {column!r} must be integers or names of classes, not {_kind(table, column)}"
+            f"{place}: the labels in column {column!r} must be integers or names of classes, not "
+            f"{table.features.arrow_schema.field(column).type}"
         )
     if own:
         known = {same_name(name): number for number, name in enumerate(class_names or own)}
