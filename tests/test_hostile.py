@@ -375,9 +375,9 @@ def test_a_ledger_cannot_name_a_chunk_outside(run: Path) -> None:
     for name in ("ledger.jsonl", "ledger.seal"):
         (run / name).unlink()
     lure.store.ledger.Ledger(run).append(dict(events[0]) | {"data_fingerprint": "../../../elsewhere"})
-    with pytest.raises(InputError, match="is no fingerprint of a chunk"):
+    with pytest.raises(InputError, match="is not the fingerprint of a chunk"):
         update("run", "two.npz")
-    assert any("is no fingerprint of a chunk" in complaint for complaint in verify("run"))
+    assert any("is not the fingerprint of a chunk" in complaint for complaint in verify("run"))
 
 
 def reseal(run: Path, **fields: Any) -> None:

@@ -989,7 +989,7 @@ def test_the_commands_their_output_and_their_exit_codes(capsys: pytest.CaptureFi
     assert "version 2 refused" in refused
     assert "lure accept run 2 --reason TEXT" in refused
     assert "warning: the version in use gets" in refused
-    assert "version 2 (refused)" in said("update", "run", "bad.npz")  # a retried job is harmless
+    assert "version 2 (refused)" in said("update", "run", "bad.npz", code=3)  # a retried job hears the same
     facts = json.loads(said("status", "run", "--json"))
     assert facts["current_version"] == 1
     assert facts["holdout_uses"] == 2

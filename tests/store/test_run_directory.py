@@ -325,7 +325,7 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc", "", "a" * 63, "A" * 64])
 def test_a_fingerprint_is_no_way_out(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no fingerprint of a chunk"):
+    with pytest.raises(InputError, match="is not the fingerprint of a chunk"):
         RunDirectory(tmp_path).chunks.read(name)
 
 

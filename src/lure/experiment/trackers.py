@@ -26,7 +26,7 @@ from lure.training.fit import Epoch
 
 TrackerName = Literal["wandb", "tensorboard", "mlflow"]
 
-# Of a stage's record, what is no measurement.
+# Fields of a stage's record that are not measurements.
 NOT_TRACKED = {"stage", "version", "seed", "accepted"}
 
 

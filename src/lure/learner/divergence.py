@@ -1,4 +1,4 @@
-"""Why a fit came to nothing: the column of the new data that lies furthest out, named in the error."""
+"""Why a loss stopped being finite: the column of the new data that lies furthest out, named in the error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

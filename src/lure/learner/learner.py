@@ -31,7 +31,6 @@ from lure.learner.task import Task
 from lure.learner.unlearning import unlearn
 from lure.recipe import Recipe, to_toml
 from lure.store.durable import StorageError
-from lure.store.ledger import Standing
 from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.training.fit import OnEpoch, Watch, fit
@@ -111,8 +110,8 @@ class Learner:
                 use. None accepts every version.
             independent: with a gate, examples that are measured on, too, and decide nothing.
             class_names: the classes in the order of their labels; fixes their number.
-            columns: names of the features in their order, where the data are a table; goes on record.
-            column_kinds: what each of them holds, such as "numbers"; goes on record.
+            columns: names of the features in their order, where the data are a table; go on record.
+            column_kinds: what each of them holds, such as "numbers"; go on record.
             normalization: (mean, std) per channel or feature. When not given, taken from the holdout where there is a
                 gate, else from the first mega-batch's training examples.
             stream: all mega-batches, those that the run has seen first, where data need not be stored in the directory
@@ -169,11 +168,6 @@ class Learner:
         return self.directory.stages
 
     @property
-    def standing(self) -> Standing:
-        """The state that the ledger implies: the version in use, for one."""
-        return self.directory.standing
-
-    @property
     def task(self) -> Task | None:
         """What the first mega-batch fixed; None before it."""
         return self.state.task
@@ -182,8 +176,6 @@ class Learner:
     def model(self) -> nn.Module | None:
         """The network; None before the first mega-batch."""
         return self.state.model
-
-    # The algorithm
 
     def learn(
         self,
@@ -238,8 +230,6 @@ class Learner:
         self.task.check(inputs)
         with arithmetic(self.recipe):
             return predict(self.model, self.state.place(inputs), self.recipe)[0]
-
-    # Its steps
 
     @contextmanager
     def _attempt(self) -> Iterator[int]:

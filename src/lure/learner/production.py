@@ -257,7 +257,7 @@ def status(path: Path | str) -> dict[str, Any]:
     """Return what a run directory holds, as plain values: versions, data, metrics, cost, decisions.
 
     Raises:
-        InputError: if it is no run directory, or its ledger is damaged.
+        InputError: if it is not a run directory, or its ledger is damaged.
     """
     directory = RunDirectory(path)
     directory.require()

@@ -48,7 +48,7 @@ class StageProgress:
             self._progress.stop()
 
     def stage_done(self, label: str, stage: "Stage") -> None:
-        """Say on one line what a stage came to, where there is no bar; `label` names the run ("lure, seed 0")."""
+        """Print the result of a stage on one line, where there is no bar; `label` names the run ("lure, seed 0")."""
         if self._progress is not None:
             return
         words = [f"{label}, stage {stage.stage}: {count(stage.train_examples, 'example')}"]

@@ -183,7 +183,7 @@ class Chunks:
 
     def _folder(self, fingerprint: str) -> Path:
         if not re.fullmatch("[0-9a-f]{64}", str(fingerprint)):
-            raise InputError(f"{self.folder.parent}: {fingerprint!r} is no fingerprint of a chunk")
+            raise InputError(f"{self.folder.parent}: {fingerprint!r} is not the fingerprint of a chunk")
         return self.folder / fingerprint
 
 

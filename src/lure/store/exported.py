@@ -43,7 +43,9 @@ def damaged_export(file: Path) -> Iterator[str]:
     path = file.with_suffix(".json")
     facts = read_facts(path)
     if facts is None:
-        raise InputError(f"{file} is no run directory, and no export of lure: {path} does not say what was exported")
+        raise InputError(
+            f"{file} is neither a run directory nor an export of lure: {path} does not say what was exported"
+        )
     if not are_intact(facts, path.name):
         yield f"{path} is not what was exported: export the version again"
     for name, expected in sorted(_others(facts, path.name).items()):

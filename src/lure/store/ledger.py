@@ -4,7 +4,7 @@ A line is the commit: what has no line did not happen. Its `event` says what it 
 trained, and accepted or refused), "accept" and "rollback" (somebody overruled), "prune" (weights were removed to free
 space). Lines are only ever appended. Each holds its own SHA-256, computed together with that of the line before, so a
 line that is damaged, missing or out of place is found. The number of lines stands in `ledger.seal`, so that a ledger
-which lost its end is found, too. A last line beyond those that is torn was never finished: it is no commit.
+which lost its end is found, too. A torn last line beyond those was never finished, so it is not a commit.
 """
 
 import json
@@ -66,7 +66,7 @@ def standing(events: Sequence[Mapping[str, Any]]) -> Standing:
 
 
 def _parents_of(events: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """Return version -> the version that it was trained from, which must be an earlier one: nobody may walk in a ring.
+    """Return version -> the version that it was trained from, which must be an earlier one, or a lineage would not end.
 
     Raises:
         ValueError: if a line says what cannot be.
@@ -156,7 +156,7 @@ class Ledger:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the file ends in a line that was never finished; it is no commit, and the next line replaces it.
+        """Whether the file ends in a line that was never finished; it is not a commit, and the next line replaces it.
 
         Raises:
             InputError: as `events`.

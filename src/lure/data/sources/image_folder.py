@@ -104,7 +104,7 @@ def load_image_folder(
     """Load one folder of images per class; images stay in their files and are decoded on demand.
 
     Args:
-        path: contains one folder per class. What is no image by its ending, and what is in folders inside of a class,
+        path: contains one folder per class. What is not an image by its ending, and what is in folders inside a class,
             is left out; a warning counts it by kind.
         class_names: the known classes in the order of their labels; None takes the folders in alphabetical order.
         input_shape: (channels, height, width) of the model's input; None gives RGB images of the first image's size.
