@@ -124,6 +124,22 @@ class Examples:
             raise InputError(f"cannot join inputs of different shapes or types: {sorted(map(str, kinds))}")
         return cls._of([part for piece in pieces for part in piece.parts])
 
+    @classmethod
+    def select(cls, pairs: Sequence[tuple["Examples", Tensor]]) -> "Examples":
+        """Join chosen rows of several data sets: `concatenate([examples[rows], ...])`, quick where there are hundreds.
+
+        Args:
+            pairs: data sets, and the numbers of the rows that are chosen of each, int64.
+
+        Raises:
+            InputError: as `concatenate`.
+        """
+        parts: list[Part] = []
+        for examples, rows in pairs:
+            parts += [examples.parts[0].take(rows)] if len(examples.parts) == 1 else examples[rows].parts
+        kinds = {(part.inputs.shape[1:], part.inputs.dtype) for part in parts}
+        return cls._of(parts) if len(kinds) == 1 else cls.concatenate([examples[rows] for examples, rows in pairs])
+
     def __len__(self) -> int:
         return self._length
 

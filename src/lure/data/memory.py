@@ -47,8 +47,8 @@ class Memory:
 
 def _chosen(sets: Sequence[Examples], rows: Sequence[Tensor]) -> Examples:
     """Join the chosen rows of each set in order; a set of which none is chosen gives no part."""
-    pieces = [examples[chosen] for examples, chosen in zip(sets, rows, strict=True) if len(chosen)]
-    return Examples.concatenate(pieces or [examples[:0] for examples in sets])
+    pairs = [(examples, chosen) for examples, chosen in zip(sets, rows, strict=True) if chosen.shape[0]]
+    return Examples.select(pairs) if pairs else Examples.concatenate([examples[:0] for examples in sets])
 
 
 @dataclass

@@ -67,7 +67,8 @@ def decide_version(opened: Opened, measured: Measured) -> Decision | None:
     current = best = None
     if line := directory.standing.lineage:
         stages = directory.stages
-        fewest_errors = max(line, key=lambda version: -(stages[version - 1].error_count or 0))
+        errors = [stages[version - 1].error_count or 0 for version in line]
+        fewest_errors = line[errors.index(min(errors))]
         current, best = (
             EarlierVersion(version=version, correct=directory.versions.read_hits(stages[version - 1]))
             for version in (line[0], fewest_errors)

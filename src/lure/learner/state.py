@@ -135,7 +135,7 @@ class WorkingState:
         self.splits = {number: self.splits[number] for number in stages}
         # One tensor for each key: hundreds of short ones would take longer to write than the model.
         rows = {f"replay.{key}": torch.cat(values) for key, values in memory.items() if values}
-        counts = {key: [len(value) for value in values] for key, values in memory.items()}
+        counts = {key: [value.shape[0] for value in values] for key, values in memory.items()}
         return VersionFiles(
             model={name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")},
             state=self.optimizer_tensors | rows,
