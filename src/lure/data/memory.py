@@ -73,10 +73,9 @@ class Side:
             return cls()
         return cls(torch.arange(len(rows)).repeat_interleave(counts), torch.cat(list(rows)), torch.cat(list(keys)))
 
-    def lists(self, count: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Return rows and keys as a list for each of `count` mega-batches."""
-        counts = torch.bincount(self.owners, minlength=count).tolist()
-        return list(torch.split(self.rows, counts)), list(torch.split(self.keys, counts))
+    def counts(self, count: int) -> list[int]:
+        """Return how many examples belong to each of `count` mega-batches; `torch.split` then cuts rows and keys."""
+        return torch.bincount(self.owners, minlength=count).tolist()
 
     def add(self, owner: int, count: int, generator: torch.Generator) -> None:
         """Add `count` examples, all rows of a new mega-batch, which draw their keys."""
@@ -108,7 +107,8 @@ class SampledMemory:
         self.train.add(len(self.mega_batches), len(mega_batch.train), generator)
         self.validation.add(len(self.mega_batches), len(mega_batch.validation), generator)
         self.mega_batches.append(mega_batch)
-        train, validation = (side.lists(len(self.mega_batches))[0] for side in (self.train, self.validation))
+        count = len(self.mega_batches)
+        train, validation = (list(torch.split(s.rows, s.counts(count))) for s in (self.train, self.validation))
         return Memory(self.mega_batches, train, validation).examples()
 
     def keep(self, train: Tensor, validation: Tensor) -> None:
@@ -123,13 +123,13 @@ class SampledMemory:
     def state_dict(self) -> dict[str, Any]:
         """Return lists by name: the mega-batches, and for each of them the rows and the keys that are kept."""
         count = len(self.mega_batches)
-        (train, train_keys), (validation, validation_keys) = self.train.lists(count), self.validation.lists(count)
+        train, validation = self.train.counts(count), self.validation.counts(count)
         return {
             "mega_batches": self.mega_batches,
-            "train": train,
-            "validation": validation,
-            "train_keys": train_keys,
-            "validation_keys": validation_keys,
+            "train": list(torch.split(self.train.rows, train)),
+            "validation": list(torch.split(self.validation.rows, validation)),
+            "train_keys": list(torch.split(self.train.keys, train)),
+            "validation_keys": list(torch.split(self.validation.keys, validation)),
         }
 
     @classmethod
