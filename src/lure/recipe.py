@@ -10,6 +10,7 @@ recipe does.
 """
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lure.unlearners import Unlearner
 
 Augmentation = Literal["none", "crop-flip", "crop", "imagenet"]  # see data/augmentation.py
+Schedule = Literal["steps", "constant", "cosine", "cooldown"]  # see training/schedule.py
 Order = Literal["iid", "file", "released"]  # see data/stream.py and data/released.py
 
 
@@ -69,6 +71,16 @@ class Recipe:
     validation_fraction: float = setting(0.1, "share of each mega-batch that is held out for validation", 0, 0.9)
     keep: Literal["best", "last"] = setting("best", "epoch kept: best validation accuracy (last without one), or last")
     epochs: int = setting(50, "passes over the training data at each stage", 1)
+    budget: float = setting(
+        1.0,
+        "share of the epochs, at least one, that stages 2 and later get; the schedule scales with it",
+        0,
+        1,
+        above=0,
+    )
+    patience: int | None = setting(
+        None, "stop each stage once validation accuracy has not risen for so many epochs; the best is kept", 1
+    )
     max_steps: int | None = setting(None, "stop each stage after so many optimiser steps", 1)
     max_seconds: float | None = setting(None, "stop each stage after so many seconds of training; not repeatable", 0)
     target_accuracy: float | None = setting(None, "stop each stage after the epoch that trains to this accuracy", 0, 1)
@@ -85,8 +97,20 @@ class Recipe:
     l2_init: float = setting(0.0, "strength of the pull towards the initial weights while training; 0: none", 0)
     average_interval: int | None = setting(None, "set the weights back to their running average every N steps", 1)
     average_decay: float = setting(0.999, "share of the running average that a step keeps", 0, 1)
-    milestones: tuple[int, ...] = setting((20, 40), "epochs after which the learning rate is multiplied by gamma", 1)
-    gamma: float = setting(0.1, "factor of the learning rate at each milestone", 0)
+    clip_norm: float | None = setting(
+        None, "largest norm of the gradient of a step, over all weights together; a longer one is scaled down", above=0
+    )
+    label_smoothing: float = setting(0.0, "share of each training target that is spread over all classes", 0, 1)
+    schedule: Schedule = setting(
+        "steps", "learning rate: steps (at milestones), constant, cosine (to zero), cooldown (constant, then to zero)"
+    )
+    milestones: tuple[int, ...] = setting(
+        (20, 40), "schedule steps: epochs after which the learning rate is multiplied by gamma", 1
+    )
+    gamma: float = setting(0.1, "schedule steps: factor of the learning rate at each milestone", 0)
+    cooldown: float = setting(
+        0.2, "schedule cooldown: last share of the epochs, over which the learning rate falls to zero", 0, 1, above=0
+    )
     warmup: int = setting(0, "epochs over which the learning rate rises from zero at each stage", 0)
     augment: Augmentation = setting("none", "augmentation of training images, drawn anew for each batch")
     validation_augmented: bool = setting(False, "augment validation images, too, when the kept epoch is chosen")
@@ -100,6 +124,9 @@ class Recipe:
         check_settings(self, accept_text=True)
         _ = self.method  # an unknown name or option is refused here
         self.new_replay()
+        if self.patience is not None and (self.keep == "last" or not self.validation_fraction):
+            given = "keep = last" if self.keep == "last" else "validation_fraction = 0"
+            raise InputError(f"patience keeps the epoch of the best validation accuracy: it cannot go with {given}")
 
     @cached_property
     def method(self) -> "Unlearner":
@@ -118,6 +145,16 @@ class Recipe:
     def new_replay(self) -> "Replay":
         """Return a new replay regime of the kind that the field `replay` names; it holds no data yet."""
         return self._replay_maker()
+
+    def epochs_of(self, stage: int) -> int:
+        """Return how many epochs a stage trains for: from stage 2 on the budget's share, rounded, at least one.
+
+        Example:
+            >>> recipe = Recipe(epochs=20, budget=0.1)
+            >>> recipe.epochs_of(1), recipe.epochs_of(2)
+            (20, 2)
+        """
+        return self.epochs if stage == 1 else max(1, math.floor(self.epochs * self.budget + 0.5))
 
     @classmethod
     def from_toml(cls, text: str, where: str, overrides: Mapping[str, Any] | None = None) -> Self:
