@@ -165,7 +165,7 @@ WRONG = {
     ("run", "--out", "/dev/null/below"): "cannot create /dev/null/below: Not a directory",
     ("compare", "--seeds", "0,x"): "--seeds must be whole numbers with commas between, got '0,x'",
     ("compare", "--unlearners", "lure,dahs"): "unknown unlearner 'dahs': did you mean 'dash'?",
-    ("compare", "--unlearners", ","): "give at least one policy and one seed",
+    ("compare", "--unlearners", ","): "give at least one policy",
     ("run", "--unlearner", "head-reset:head=nope"): "the model has no layer named 'nope'",
     ("compare", "--unlearners", "lure,later-layers:first_layer=fc"): "unknown layer with weights 'fc'",
     ("report", "nowhere"): "nowhere",
