@@ -6,7 +6,7 @@ import pytest
 
 from lure.errors import InputError
 from lure.report.comparison import group_runs, pareto_front
-from lure.report.plots import draw_cost, paint, plot_accuracy_over_stages, spread_apart
+from lure.report.plots import draw_cost, paint, plot_accuracy_over_stages, plot_price, spread_apart
 from lure.report.records import read_run
 
 
@@ -15,7 +15,7 @@ def plot_accuracy_against_cost(runs, file):
     paint([(group.label, partial(draw_cost, group)) for group in group_runs(runs)], file)
 
 
-PLOTS = [plot_accuracy_over_stages, plot_accuracy_against_cost]
+PLOTS = [plot_accuracy_over_stages, plot_accuracy_against_cost, plot_price]
 
 
 @pytest.fixture
@@ -139,3 +139,53 @@ def test_many_lines_have_no_bars(write_run, tmp_path):
 
     assert bars(8) == (8, True)
     assert bars(9) == (0, False)
+
+
+@pytest.fixture
+def budgets(write_run):
+    return [
+        read_run(
+            write_run(
+                policy,
+                seed,
+                [0.5, value + 0.01 * seed],
+                recipe={"budget": budget},
+                train_flops=1000 * budget,
+                unlearn_flops=0,
+            )
+        )
+        for policy, values in (("scratch", (0.6, 0.7)), ("lure", (0.7, 0.6)), ("mine", (0.62, 0.65)))
+        for budget, value in zip((0.1, 1.0), values, strict=True)
+        for seed in range(3)
+    ]
+
+
+def test_the_price_is_drawn_with_its_region_and_retraining(budgets, tmp_path):
+    assert plot_price(budgets, tmp_path / "price.png")
+    assert {"#DDF0E4", "#0072B2", "#4D4D4D"} <= colours(tmp_path / "price.png")
+    plot_price(budgets, tmp_path / "price.svg")
+    text = (tmp_path / "price.svg").read_text()
+    for words in ("cheaper and not worse", "retraining", "scratch", "lure", "mine", "% of retraining's FLOPs", "100"):
+        assert words in text, words
+    assert text.count(">lure</text>") == 1  # one line over its budgets
+
+
+def test_the_price_on_a_phone_has_no_name_cut_off(budgets, tmp_path):
+    plot_price(budgets, tmp_path / "price.png")
+    pixels = matplotlib.image.imread(tmp_path / "price.png")[..., :3]
+    assert pixels.shape[1] == 840  # so letters of ten points are nearly ten pixels high where it is shown 390 wide
+    assert not (pixels[:, -2:] < 0.9).any()
+
+
+def test_without_retraining_no_price_is_drawn(budgets, tmp_path):
+    assert not plot_price([run for run in budgets if run.policy != "scratch"], tmp_path / "price.png")
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_over_stages_each_policy_is_drawn_at_the_budget_of_its_price(budgets, tmp_path):
+    plot_accuracy_over_stages(budgets, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert ">lure, budget 0.1</text>" in text
+    assert ">scratch</text>" in text
+    assert ">mine</text>" in text
+    assert text.count("budget") == 1

@@ -43,7 +43,7 @@ def write_csv(runs: Iterable[RunRecord], file: Path | str) -> None:
     names = ["policy", "budget", "seed", "directory", *settings, *numbers, *(f"cumulative_{cost}" for cost in costs)]
     table.writerow(map(spreadsheet_text, names))
     for run, recipe in zip(runs, recipes, strict=True):
-        total = dict.fromkeys(costs, 0.0)
+        total: dict[str, float] = dict.fromkeys(costs, 0)
         first = [run.policy, run.budget, run.seed, str(run.directory), *(recipe.get(name) for name in settings)]
         for stage in run.stages:
             total["flops"] += stage_cost(stage, "flops")
@@ -52,7 +52,7 @@ def write_csv(runs: Iterable[RunRecord], file: Path | str) -> None:
             cells = [*first, *(getattr(stage, name) for name in numbers), *total.values()]
             table.writerow(cell if _is_plain(cell) else spreadsheet_text(cell) for cell in cells)
     try:
-        Path(file).write_text(text.getvalue(), encoding="utf-8", newline="")
+        Path(file).write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise InputError(f"cannot write the table {file}: {error.strerror}") from None
 

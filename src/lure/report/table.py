@@ -21,7 +21,16 @@ from lure.report.comparison import (
     totals,
 )
 from lure.report.console import empty_table
-from lure.report.price import FEWEST_SEEDS, Price, PriceAnswer, cost_measure, cost_percent, price_answers, prices
+from lure.report.price import (
+    FEWEST_SEEDS,
+    SMALLER_BUDGETS,
+    Price,
+    PriceAnswer,
+    cost_measure,
+    cost_percent,
+    price_answers,
+    prices,
+)
 from lure.report.records import RunRecord
 from lure.report.verdict import MARGIN
 from lure.words import MISSING, count, percent, points
@@ -102,7 +111,7 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
         if group.label:
             table.add_row(Text(group.label, style="bold"))
         for policy, members in group.policies.items():
-            label = _label(group, policy, width) + ("" if len(counts) == 1 else f" ({len(members)})")
+            label = budget_label(group, policy, width) + ("" if len(counts) == 1 else f" ({len(members)})")
             cells = _policy_cells(group, policy)[: len(COLUMNS) + from_scratch]
             table.add_row(label, *(cell if width >= WIDE else cell.replace("±", "\n±") for cell in cells))
         table.add_section()
@@ -110,7 +119,7 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     return table
 
 
-def _label(group: RunGroup, policy: str, width: int) -> str:
+def budget_label(group: RunGroup, policy: str, width: int = WIDE) -> str:
     """Write a policy and its budget, if the group has several; where it is narrow, the budget is under the name."""
     run = group.policies[policy][0]
     if len({run.budget for run in group.runs}) == 1:
@@ -197,15 +206,17 @@ def _price_caption(groups: list[RunGroup]) -> str:
     measures = dict.fromkeys(units[cost_measure(group)] for group in groups)
     tests = sum(not row.is_retraining for group in groups for row in prices(group))
     answers = [answer for group in groups for answer in price_answers(group)]
+    cheaper = any(row.is_cheaper for group in groups for row in prices(group))
     return (
         f"Cost: share of retraining's {' or '.join(measures)} of stages 2 and later. Not worse: the interval of the "
         f"difference from retraining, seed by seed, begins at -{percent(MARGIN, 0)} point or above, with at least "
-        f"{FEWEST_SEEDS} seeds; {count(tests, 'test')} at 5 %. Price: the least cost that is not worse{_legend(answers)}."
+        f"{FEWEST_SEEDS} seeds; {count(tests, 'test')} at 5 %. Price: the least cost that is not worse{price_legend(answers)}."
+        + ("" if cheaper else f" Nothing cheaper than retraining was tried: add {SMALLER_BUDGETS}.")
     )
 
 
-def _legend(answers: Iterable[PriceAnswer]) -> str:
-    """Explain the short answers that occur."""
+def price_legend(answers: Iterable[PriceAnswer]) -> str:
+    """Explain the short answers of `price_text` that occur: "; open: not decided by these seeds"."""
     answers = list(answers)
     words = ["; ≤: a cheaper budget is open"] if any(answer.at_most for answer in answers) else []
     words += [f"; {short}: {long}" for long, short in SHORT.items() if any(answer.answer == long for answer in answers)]
@@ -240,7 +251,7 @@ def settings_tables(runs: Iterable[RunRecord], width: int = WIDE) -> list[Table]
         for policy in policies:
             table.add_row(policy, *(price_and_regret(answer.get(policy)) for answer in answers))
         tables.append(table)
-    legend = _legend(answer for group in groups for answer in price_answers(group))
+    legend = price_legend(answer for group in groups for answer in price_answers(group))
     tables[0].caption = (
         f"Price / regret. Price: the least share of retraining's cost that is not worse than retraining{legend}. Regret: "
         "points of final accuracy behind the best of the setting, each policy at its best budget."
