@@ -89,7 +89,7 @@ def _print_comparison(directories: Sequence[Path], out: Path) -> None:
 
     runs = read_runs(directories)
     for name, plot in (("accuracy_over_stages.png", plot_accuracy_over_stages), ("price.png", plot_price)):
-        if plot(runs, out / name) is not False:
+        if runs[0].tested and plot(runs, out / name) is not False:
             print(f"plot: {out / name}")
     print_comparison(runs)
 
