@@ -36,8 +36,8 @@ LINE_STYLES = ("-", "--", ":", "-.")
 def colour(policy: str) -> tuple[str, str]:
     """Return (colour as #RRGGBB, matplotlib mark) of a policy, whatever its options and budget.
 
-    A policy that is not in the table, such as a named one, gets another colour and mark by a hash of its name, so it too
-    keeps them.
+    A policy that is not in the table, such as a named one, gets another colour and mark by a hash of its name, so it
+    keeps them, too.
 
     Example:
         >>> colour("lure:forget_fraction=0.3") == colour("lure, budget 0.1") == colour("lure")

@@ -174,7 +174,9 @@ def _settings_table(groups: Sequence[RunGroup]) -> Table | None:
         return None
     answers = [{answer.policy: answer for answer in price_answers(group)} for group in groups]
     names = dict.fromkeys(run.policy for group in groups for run in group.runs)
-    rows = [[_policy(name), *(price_and_regret(answer.get(name)) for answer in answers)] for name in names]
+    rows: list[list[Content]] = [
+        [_policy(name), *(price_and_regret(answer.get(name)) for answer in answers)] for name in names
+    ]
     return Table(["policy", *(group.label for group in groups)], rows)
 
 
@@ -197,9 +199,9 @@ def _price_figure(group: RunGroup) -> Figure:
     return _figure(
         partial(draw_price, group),
         "Final accuracy against cost as a share of retraining's",
-        "Final accuracy over seeds against the cost of stages 2 and later, training and unlearning together; a line for "
-        "each policy, over its budgets. In the shaded region a policy is cheaper than retraining (the ring) and at most "
-        "one point below it. Marks are filled where the seeds show that it is not worse.",
+        "Final accuracy against the cost of stages 2 and later, training and unlearning together; a line for each "
+        "policy, over its budgets. In the shaded region a policy is cheaper than retraining (the ring) and at most one "
+        "point below it. Marks are filled where the seeds show that it is not worse.",
     )
 
 

@@ -320,7 +320,7 @@ def draw_price(group: RunGroup, axes: Axes) -> Points:
     bottom, top = min(*means, floor) - 0.12 * reach, max(means) + 0.2 * reach
     axes.set_xscale("log" if logarithmic else "linear")
     axes.fill_between([left, 1], floor, top, color=GOOD, linewidth=0, zorder=0)
-    note = {"textcoords": "offset points", "fontsize": 9}
+    note: Any = {"textcoords": "offset points", "fontsize": 9}
     axes.annotate("cheaper and not worse", (left, top), (4, -4), va="top", color="#2E6B45", **note)
     axes.plot([1, 1], [bottom, top], color="#808080", linewidth=0.9, linestyle=":", zorder=1)
     axes.annotate(

@@ -2,7 +2,7 @@
 
 **Retraining** is scratch at budget 1: the runs whose unlearner is `scratch`, by whatever name, with all epochs, and
 with no other field changed by a policy. It is the reference for accuracy and for cost. Where several policies are that,
-the one that is called `scratch` counts, or else the first.
+the first counts, which is the one that is called `scratch`, if any is.
 
 **Cost** is what the stages from the second on took, training and unlearning together, over the same of retraining: the
 first stage is the same for all. It is taken in FLOPs, or in seconds if any run did not count its FLOPs.
@@ -20,7 +20,7 @@ taken as one test example.
 **The answer for a policy** is one of these, and the first that applies is given:
 
 - a *price*, the least cost among its budgets that are not worse, if that is at most the cost of retraining. It is
-  marked "at most" where a cheaper budget is open: the seeds show that this much suffices, and not that it takes as much;
+  marked "at most" where a cheaper budget is open: the seeds show that this much suffices, not that it takes as much;
 - *not decided by these seeds*: a budget is open that costs no more than retraining, or nothing is shown to be not worse
   and some budget is open;
 - *dearer than retraining*: it is not worse only at more than retraining's cost; or it is worse at every budget, the
@@ -158,8 +158,7 @@ def cost_percent(cost: float) -> str:
 
 def retraining(group: RunGroup) -> list[RunRecord]:
     """Return the runs of retraining, by rising seed; [] if the comparison has none."""
-    found = {label: runs for label, runs in group.policies.items() if _retrains(runs[0])}
-    return found.get("scratch") or next(iter(found.values()), [])
+    return next((runs for runs in group.policies.values() if _retrains(runs[0])), [])
 
 
 def _retrains(run: RunRecord) -> bool:
@@ -183,8 +182,8 @@ def prices(group: RunGroup) -> list[Price]:
         group: runs that may be compared.
 
     Returns:
-        one row for each policy and budget, retraining's own among them, sorted by policy, then budget. Empty where there
-        is no price: without retraining, a test set, or a second stage.
+        one row for each policy and budget, retraining's own among them, sorted by policy, then budget. Empty where
+        there is no price: without retraining, a test set, or a second stage.
     """
     reference = retraining(group)
     if _obstacle(group):
@@ -212,8 +211,8 @@ def _price(runs: Sequence[RunRecord], reference: Sequence[RunRecord], measure: s
         budget=run.budget,
         cost=costs[0] / costs[1],
         mean=statistics.fmean(differences.values()) if differences else None,
-        low=interval and interval.low,
-        high=interval and interval.high,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
         not_worse=enough and interval is not None and interval.low >= -MARGIN,
         seeds=len(differences),
         is_retraining=runs[0] is reference[0],
@@ -276,7 +275,7 @@ def _obstacle(group: RunGroup) -> str:
             f"(--unlearners scratch,... {asked})."
         )
     if len(reference[0].stages) == 1 or not _later_cost(reference[0], cost_measure(group)):
-        return "There is no price before the second stage: until then nothing is retrained."
+        return "There is no price yet: retraining has no second stage whose cost is known."
     return ""
 
 
@@ -314,8 +313,8 @@ def _group_sentence(group: RunGroup) -> str:
         return f"Nothing was tried that is cheaper than retraining: add smaller budgets ({SMALLER_BUDGETS})."
     if max(row.seeds for row in cheaper) < FEWEST_SEEDS:
         return (
-            f"The price is not decided by these seeds: it takes at least {FEWEST_SEEDS} that a policy has in common with "
-            "retraining (--seeds 0,1,2)."
+            f"The price is not decided by these seeds: it takes at least {FEWEST_SEEDS} that a policy has in common "
+            "with retraining (--seeds 0,1,2)."
         )
     still_open = [row for row in cheaper if row.is_open]
     if shown := [row for row in cheaper if row.not_worse]:
@@ -326,7 +325,9 @@ def _group_sentence(group: RunGroup) -> str:
             f"retraining: its price is {cost_percent(named.cost)} % of retraining's {unit}, for {_beside(named)}"
         )
         others = sum(row.cost * (1 + TIE) < named.cost for row in still_open)
-        return sentence + (f"; {count(others, 'cheaper try is', 'cheaper tries are')} not decided by these seeds." if others else ".")
+        return sentence + (
+            f"; {count(others, 'cheaper try is', 'cheaper tries are')} not decided by these seeds." if others else "."
+        )
     if still_open:
         nearest = max(still_open, key=lambda row: -math.inf if row.mean is None else row.mean)
         return (
@@ -335,7 +336,7 @@ def _group_sentence(group: RunGroup) -> str:
         )
     nearest = max(cheaper, key=lambda row: row.mean or 0.0)
     return (
-        f"Retraining is the cheapest that is not worse than retraining: all {len(cheaper)} cheaper tries are worse by more "
+        f"Retraining stays the cheapest: {count(len(cheaper), 'cheaper try is', 'cheaper tries are')} worse by more "
         f"than {percent(MARGIN, 0)} point, the nearest being {nearest.name}, for {_beside(nearest)}, at "
         f"{cost_percent(nearest.cost)} % of retraining's {unit}."
     )

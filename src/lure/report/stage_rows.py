@@ -21,8 +21,9 @@ def write_csv(runs: Iterable[RunRecord], file: Path | str) -> None:
 
     Columns: `policy`, `budget`, `seed`, `directory`; the recipe fields in which the runs differ, if they follow several
     recipes; `stage` and every other number of `lure.store.stage.Stage` under its name; `cumulative_flops`,
-    `cumulative_seconds` (training and unlearning) and `cumulative_examples_seen`, summed up to this stage. Shares are in
-    [0, 1]; what is not known is empty. Names that a spreadsheet would take for a formula have an apostrophe before them.
+    `cumulative_seconds` (training and unlearning) and `cumulative_examples_seen`, summed up to this stage. Shares are
+    in [0, 1]; what is not known is empty. A name that a spreadsheet would take for a formula has an apostrophe before
+    it.
 
     Args:
         runs: what `read_runs` returns; unfinished runs have fewer rows.

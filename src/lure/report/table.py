@@ -210,7 +210,8 @@ def _price_caption(groups: list[RunGroup]) -> str:
     return (
         f"Cost: share of retraining's {' or '.join(measures)} of stages 2 and later. Not worse: the interval of the "
         f"difference from retraining, seed by seed, begins at -{percent(MARGIN, 0)} point or above, with at least "
-        f"{FEWEST_SEEDS} seeds; {count(tests, 'test')} at 5 %. Price: the least cost that is not worse{price_legend(answers)}."
+        f"{FEWEST_SEEDS} seeds; {count(tests, 'test')} at 5 %. Price: the least cost that is not "
+        f"worse{price_legend(answers)}."
         + ("" if cheaper else f" Nothing cheaper than retraining was tried: add {SMALLER_BUDGETS}.")
     )
 
@@ -253,8 +254,8 @@ def settings_tables(runs: Iterable[RunRecord], width: int = WIDE) -> list[Table]
         tables.append(table)
     legend = price_legend(answer for group in groups for answer in price_answers(group))
     tables[0].caption = (
-        f"Price / regret. Price: the least share of retraining's cost that is not worse than retraining{legend}. Regret: "
-        "points of final accuracy behind the best of the setting, each policy at its best budget."
+        f"Price / regret. Price: the least share of retraining's cost that is not worse than retraining{legend}. "
+        "Regret: points of final accuracy behind the best of the setting, each policy at its best budget."
     )
     return tables
 
