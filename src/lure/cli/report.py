@@ -59,7 +59,11 @@ def print_comparison(runs: "Sequence[RunRecord]") -> None:
     from lure.report.verdict import verdict
 
     console = report_console()
-    for table in (comparison_table(runs, console.width), price_table(runs), *settings_tables(runs, console.width)):
+    for table in (
+        comparison_table(runs, console.width),
+        price_table(runs, console.width),
+        *settings_tables(runs, console.width),
+    ):
         if table is not None:
             console.print(table)
     print(f"\n{price_sentence(runs) if asks_for_price(group_runs(runs)) else verdict(runs)}")

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from lure.errors import InputError
 from lure.metrics.statistics import Spread
 from lure.report.colours import colour
-from lure.report.comparison import MEASURES, RunGroup, group_runs
+from lure.report.comparison import MEASURES, RunGroup, group_runs, setting_names
 from lure.report.numbers import Data, group_data
 from lure.report.plots import MANY, Points, draw_cost, draw_curve, draw_price, draw_reliability, draw_stages, paint
 from lure.report.price import asks_for_price, cost_percent, price_answers, prices
@@ -177,7 +177,7 @@ def _settings_table(groups: Sequence[RunGroup]) -> Table | None:
     rows: list[list[Content]] = [
         [_policy(name), *(price_and_regret(answer.get(name)) for answer in answers)] for name in names
     ]
-    return Table(["policy", *(group.label for group in groups)], rows)
+    return Table(["policy", *setting_names(groups)], rows)
 
 
 def _price_table(group: RunGroup) -> Table | None:

@@ -49,7 +49,7 @@ from typing import Any, Literal
 
 from lure.metrics.statistics import Interval, mean_interval
 from lure.recipe import shared_recipe
-from lure.report.comparison import RunGroup, group_runs, paired_differences, stage_cost
+from lure.report.comparison import RunGroup, group_runs, paired_differences, setting_names, stage_cost
 from lure.report.records import RunRecord
 from lure.report.verdict import CONFIDENCE, MARGIN, TIE
 from lure.settings import split_choice
@@ -301,7 +301,8 @@ def price_sentence(runs: Iterable[RunRecord]) -> str:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
     """
     groups = group_runs(runs)
-    return "\n".join((f"{group.label}: " if group.label else "") + _group_sentence(group) for group in groups)
+    named = zip(setting_names(groups), groups, strict=True)
+    return "\n".join((f"{name}: " if name else "") + _group_sentence(group) for name, group in named)
 
 
 def _group_sentence(group: RunGroup) -> str:
