@@ -22,6 +22,18 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
     from lure.metrics.evaluation import evaluate
     from lure.recipe import Experiment, Recipe
     from lure.store.stage import Stage
+    from lure.training.regularizers import (
+        REGULARIZERS,
+        Distill,
+        Ema,
+        FitContext,
+        HareAndTortoise,
+        HareTortoise,
+        L2Init,
+        Parseval,
+        Regularizer,
+        Running,
+    )
     from lure.unlearn import UnlearnReport, unlearn_
     from lure.unlearners import (
         UNLEARNERS,
@@ -48,27 +60,37 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
     __version__: str
 
 __all__ = [
+    "REGULARIZERS",
     "UNLEARNERS",
     "BufferReplay",
     "Context",
     "Dash",
+    "Distill",
+    "Ema",
     "Examples",
     "Experiment",
     "Fire",
     "FisherReset",
+    "FitContext",
     "FullReplay",
+    "HareAndTortoise",
+    "HareTortoise",
     "HeadReset",
     "InputError",
     "KnowledgeEvolution",
+    "L2Init",
     "LastReplay",
     "LaterLayers",
     "Learner",
     "Lure",
     "MagnitudeReset",
     "NoReplay",
+    "Parseval",
     "RandomReset",
     "Recipe",
     "Redo",
+    "Regularizer",
+    "Running",
     "Scratch",
     "ShrinkPerturb",
     "Split",
@@ -102,6 +124,18 @@ _HOME = {
     "metrics.evaluation": ("evaluate",),
     "recipe": ("Experiment", "Recipe"),
     "store.stage": ("Stage",),
+    "training.regularizers": (
+        "REGULARIZERS",
+        "Distill",
+        "Ema",
+        "FitContext",
+        "HareAndTortoise",
+        "HareTortoise",
+        "L2Init",
+        "Parseval",
+        "Regularizer",
+        "Running",
+    ),
     "unlearn": ("UnlearnReport", "unlearn_"),
     "unlearners": (
         "UNLEARNERS",

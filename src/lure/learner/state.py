@@ -15,6 +15,7 @@ from lure.store.durable import parsing
 from lure.store.stage import Stage
 from lure.store.versions import VersionFiles, version_folder
 from lure.training.loader import Loader
+from lure.training.regularizers import reads_previous
 from lure.training.state import restore_model, training_tensors
 from lure.weights.layers import snapshot, suits_channels_last
 
@@ -81,6 +82,19 @@ class WorkingState:
         if self.model is None:
             raise AssertionError("the first mega-batch builds the model")
         return self.model
+
+    def previous_version(self) -> nn.Module | None:
+        """Return the version in use as it was committed, if a regularizer reads it and there is one.
+
+        Read from disk, because the network in memory has been unlearnt since, or is half trained.
+        """
+        directory = self.opened.directory
+        current = directory.standing.current
+        if not current or not any(map(reads_previous, self.opened.recipe.acting.values())):
+            return None
+        model = self.new_model()
+        restore_model(model, dict(directory.versions.read_model(directory.stages[current - 1]).model))
+        return model
 
     def admit(self, arrived: MegaBatch) -> Offered:
         """Have the replay regime take in what was accepted by hand since, then the new mega-batch.
