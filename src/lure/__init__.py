@@ -31,8 +31,6 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
         HareTortoise,
         L2Init,
         Parseval,
-        Regularizer,
-        Running,
     )
     from lure.unlearn import UnlearnReport, unlearn_
     from lure.unlearners import (
@@ -89,8 +87,6 @@ __all__ = [
     "RandomReset",
     "Recipe",
     "Redo",
-    "Regularizer",
-    "Running",
     "Scratch",
     "ShrinkPerturb",
     "Split",
@@ -133,8 +129,6 @@ _HOME = {
         "HareTortoise",
         "L2Init",
         "Parseval",
-        "Regularizer",
-        "Running",
     ),
     "unlearn": ("UnlearnReport", "unlearn_"),
     "unlearners": (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lure.distributed import agree_on_buffers
 from lure.errors import InputError
 from lure.settings import build_choice, split_choice
-from lure.training.regularizers.contract import FitContext, Regularizer, Running, no_term, reads_previous
+from lure.training.regularizers.contract import FitContext, Regularizer, RunningRegularizer, no_term, reads_previous
 from lure.training.regularizers.distill import Distill
 from lure.training.regularizers.ema import Ema
 from lure.training.regularizers.hare_tortoise import HareAndTortoise, HareTortoise
@@ -118,7 +118,7 @@ __all__ = [
     "Parseval",
     "Regularizer",
     "Regularizers",
-    "Running",
+    "RunningRegularizer",
     "build_regularizers",
     "reads_previous",
 ]

@@ -33,7 +33,7 @@ def _nothing(*_: object) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunningRegularizer:
     """A regularizer at work on one model: functions, each of which does nothing unless it is given.
 
     Attributes:
@@ -64,7 +64,7 @@ class Regularizer(Protocol):
     default, meaning and range, and checked on construction by `check_settings`.
     """
 
-    def start(self, model: nn.Module, context: FitContext) -> Running:
+    def start(self, model: nn.Module, context: FitContext) -> RunningRegularizer:
         """Begin to act on `model`; leave mode, `.grad`, buffers and global state alone."""
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lure.errors import InputError
 from lure.settings import check_settings, setting
-from lure.training.regularizers.contract import FitContext, Running
+from lure.training.regularizers.contract import FitContext, RunningRegularizer
 from lure.weights.layers import unwrap
 
 FOCUS = 5.0  # added to the weight 1 of an example that the previous version has right
@@ -59,10 +59,10 @@ class Distill:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def start(self, model: nn.Module, context: FitContext) -> Running:
+    def start(self, model: nn.Module, context: FitContext) -> RunningRegularizer:
         """Take a frozen copy of the previous version; without one, do nothing."""
         if context.previous is None or not self.strength:
-            return Running()
+            return RunningRegularizer()
         try:
             teacher = copy.deepcopy(unwrap(context.previous)).requires_grad_(False).eval()
         except (RuntimeError, TypeError) as error:
@@ -73,7 +73,7 @@ class Distill:
                 targets = teacher(inputs)
             return self.strength * distillation_loss(logits, targets, labels if self.focal else None, self.temperature)
 
-        return Running(loss_term=loss_term, forward_passes=1)
+        return RunningRegularizer(loss_term=loss_term, forward_passes=1)
 
 
 def distillation_loss(logits: Tensor, targets: Tensor, labels: Tensor | None = None, temperature: float = 1) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lure.settings import check_settings, setting
-from lure.training.regularizers.contract import FitContext, Running
+from lure.training.regularizers.contract import FitContext, RunningRegularizer
 from lure.training.regularizers.weight_average import WeightAverage
 
 
@@ -55,17 +55,17 @@ class Ema:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def start(self, model: nn.Module, context: FitContext) -> Running:
+    def start(self, model: nn.Module, context: FitContext) -> RunningRegularizer:
         """Begin an average with the model's weights."""
         if not self.decay:
-            return Running()
+            return RunningRegularizer()
         average = WeightAverage(model)
 
         def after_step() -> None:
             n = average.num_steps
             average.follow(model, min(self.decay, (1 + n) / (10 + n)))
 
-        return Running(
+        return RunningRegularizer(
             after_step=after_step,
             state_dict=average.state_dict,
             load_state_dict=average.load_state_dict,

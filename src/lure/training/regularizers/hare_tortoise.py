@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lure.errors import require_within
 from lure.settings import check_settings, setting
-from lure.training.regularizers.contract import FitContext, Running
+from lure.training.regularizers.contract import FitContext, RunningRegularizer
 from lure.training.regularizers.weight_average import WeightAverage
 
 
@@ -92,10 +92,10 @@ class HareTortoise:
 
 @dataclass(frozen=True, kw_only=True)
 class HareAndTortoise:
-    """Set the weights back to their slow average at intervals: `HareTortoise` as a recipe names it.
+    """Set the weights back to their slow average at intervals.
 
-    Each stage begins a new average, with the weights that the unlearner left. The trained weights, not the average, are
-    evaluated, kept and served.
+    This is `HareTortoise` as a recipe names it. Each stage begins a new average, with the weights that the unlearner
+    left. The trained weights, not the average, are evaluated, kept and served.
 
     Args:
         decay: share of the average that a step keeps, in [0, 1].
@@ -118,12 +118,12 @@ class HareAndTortoise:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def start(self, model: nn.Module, context: FitContext) -> Running:
+    def start(self, model: nn.Module, context: FitContext) -> RunningRegularizer:
         """Begin an average with the model's weights."""
         if self.interval is None:
-            return Running()
+            return RunningRegularizer()
         tortoise = HareTortoise(model, decay=self.decay, interval=self.interval)
-        return Running(
+        return RunningRegularizer(
             after_step=lambda: tortoise.step(model),
             state_dict=tortoise.state_dict,
             load_state_dict=tortoise.load_state_dict,

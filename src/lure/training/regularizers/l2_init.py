@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lure.errors import InputError, require_within
 from lure.settings import check_settings, setting
-from lure.training.regularizers.contract import FitContext, Running
+from lure.training.regularizers.contract import FitContext, RunningRegularizer
 from lure.weights.layers import require_initial, trainable
 
 
@@ -46,16 +46,16 @@ class L2Init:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def start(self, model: nn.Module, context: FitContext) -> Running:
+    def start(self, model: nn.Module, context: FitContext) -> RunningRegularizer:
         """Take the initial weights to the model's device."""
         if not self.strength:
-            return Running()
+            return RunningRegularizer()
         if context.initial is None:
             raise InputError("l2-init needs the initial weights: pass initial=, the state dict before the first stage")
         parameters = trainable(model)
         require_initial(parameters, context.initial)
         initial = {name: context.initial[name].to(parameter) for name, parameter in parameters.items()}
-        return Running(loss_term=lambda *_: l2_init_penalty(model, initial, self.strength))
+        return RunningRegularizer(loss_term=lambda *_: l2_init_penalty(model, initial, self.strength))
 
 
 def l2_init_penalty(model: nn.Module, initial: Mapping[str, Tensor], strength: float) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lure.errors import InputError, require_within
 from lure.settings import check_settings, setting
-from lure.training.regularizers.contract import FitContext, Running
+from lure.training.regularizers.contract import FitContext, RunningRegularizer
 from lure.weights.layers import dense_weights, find_head, layer_parameters, refuse_computed, trainable
 
 
@@ -53,10 +53,10 @@ class Parseval:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def start(self, model: nn.Module, context: FitContext) -> Running:
+    def start(self, model: nn.Module, context: FitContext) -> RunningRegularizer:
         """Find the matrices; raise if there is none."""
         if not self.strength:
-            return Running()
+            return RunningRegularizer()
         stacks = dense_weights(model)
         if not self.head:
             with suppress(InputError):  # a model without a classifier has nothing to leave out
@@ -72,7 +72,7 @@ class Parseval:
             terms = [parseval_penalty(p, self.scale, stacked) for p, stacked in matrices.values()]
             return self.strength * torch.stack(terms).sum()
 
-        return Running(loss_term=loss_term)
+        return RunningRegularizer(loss_term=loss_term)
 
 
 def parseval_penalty(weight: Tensor, scale: float = 1.0, stacked: int = 1) -> Tensor:
