@@ -33,13 +33,14 @@ def slow_twin(logits: Tensor, targets: Tensor, labels: Tensor, temperature: floa
 @pytest.mark.parametrize("focal", [False, True])
 def test_the_term_is_the_formula(focal: bool, temperature: float) -> None:
     network = NETWORKS["mlp"]
-    old, new = trained(network, seed=1), trained(network, seed=2).eval()
+    old, new = trained(network, seed=3), trained(network, seed=4).eval()
     inputs, labels = network.batch(5)
     distill = Distill(strength=0.7, focal=focal, temperature=temperature).start(new, FitContext(previous=old))
     logits = new(inputs)
     term = distill.loss_term(inputs, logits, labels)
     targets = copy.deepcopy(old).eval()(inputs)  # dropout is off
     assert 0 < (targets.argmax(1) == labels).sum() < 12
+    assert ((targets.argmax(1) == labels) != (logits.argmax(1) == labels)).any()
     assert term.item() == pytest.approx(0.7 * slow_twin(logits, targets, labels, temperature, focal), rel=1e-5)
     (gradient,) = torch.autograd.grad(term, logits)
     weights = 1 + 5 * focal * (targets.argmax(1) == labels).float()

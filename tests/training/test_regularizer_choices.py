@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from lure import (
+    REGULARIZERS,
     Distill,
     Ema,
     Examples,
@@ -30,6 +31,7 @@ from lure.recipe import differing_fields, to_toml
 from lure.store.progress import Progress as StoredProgress
 from lure.store.undo import UndoList
 from lure.training.fit import Progress
+from lure.training.regularizers import RunningRegularizer
 
 CHUNKS = [
     Examples(
@@ -107,9 +109,31 @@ def test_distillation_in_the_first_stage_only_is_refused(tmp_path: Path) -> None
     assert Experiment(num_mega_batches=2, regularizers=("distill",)).acting
 
 
-def test_a_regularizer_that_does_not_fit_the_network_fails_before_any_training(tmp_path: Path) -> None:
-    experiment = Experiment(model="mlp:depth=0", epochs=1, threads=1, test_limit=30, regularizers=("parseval",))
-    with pytest.raises(InputError, match="no trainable linear, convolution or attention weight but its classifier"):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Picky:
+    """Cannot begin in stages 2 and later."""
+
+    reads_previous = True
+
+    def start(self, model: torch.nn.Module, context: FitContext) -> RunningRegularizer:
+        if context.previous is not None:
+            raise InputError("this will not do")
+        return RunningRegularizer()
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("parseval", "no trainable linear, convolution or attention weight but its classifier"),
+        ("picky", "this will not do"),
+    ],
+)
+def test_what_cannot_begin_fails_before_any_training(
+    choice: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REGULARIZERS, "picky", Picky)
+    experiment = Experiment(model="mlp:depth=0", epochs=1, threads=1, test_limit=30, regularizers=(choice,))
+    with pytest.raises(InputError, match=message):
         run(experiment, tmp_path / "run", placement=Placement(device="cpu"))
     assert not (tmp_path / "run").exists()
 
@@ -143,7 +167,7 @@ def test_the_field_and_the_name_give_the_same_bits(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_an_older_lure_is_gone_on_from(tmp_path: Path) -> None:
     """It has the average under another name, and knows nothing of passes forward."""
-    recipe = dataclasses.replace(RECIPE, average_interval=3, average_decay=0.5)
+    recipe = dataclasses.replace(RECIPE, average_interval=4, average_decay=0.5, keep="last")
     learn(tmp_path / "straight", recipe)
     with pytest.raises(KeyboardInterrupt):
         learn(tmp_path / "stopped", recipe, (1, 3))

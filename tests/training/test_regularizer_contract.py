@@ -183,6 +183,15 @@ def test_frozen_weights_stay_and_gradients_are_finite(choice: str, name: str) ->
         assert parameter.requires_grad or torch.equal(parameter, old)
 
 
+@pytest.mark.parametrize("neutral", [neutral for neutral, _ in SETTINGS.values()])
+def test_in_a_loop_of_ones_own_strength_zero_adds_zero(neutral: str) -> None:
+    network = NETWORKS["mlp"]
+    model = trained(network)
+    (running,) = [r.start(model, context_for(network)) for r in build_regularizers([neutral]).values()]
+    assert running.loss_term(*network.batch(1), None).item() == 0
+    assert running.state_dict() == {}
+
+
 @pytest.mark.parametrize("choice", ACTIVE)
 def test_shares_of_a_batch_add_up_to_the_gradient_of_the_whole(choice: str) -> None:
     """As `fit` weighs what several processes compute on their shares: rows times processes over rows of the batch."""
