@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -79,10 +80,38 @@ def test_the_teacher_runs_in_the_precision_of_the_forward_pass() -> None:
         assert distill.loss_term(inputs, model(inputs)).item() == 0
 
 
+def test_of_a_model_that_has_grown_the_old_classes_are_compared() -> None:
+    old = nn.Linear(2, 3)
+    new = nn.Linear(2, 5)
+    with torch.no_grad():
+        new.weight[:3], new.bias[:3] = old.weight, old.bias
+    inputs, labels = torch.rand(4, 2), torch.tensor([0, 1, 4, 3])
+    distill = Distill(focal=True).start(new, FitContext(previous=old))
+    assert distill.loss_term(inputs, new(inputs), labels).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_a_teacher_may_return_its_logits_in_an_object() -> None:
+    class Named(nn.Linear):
+        def forward(self, inputs: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(logits=super().forward(inputs))
+
+    model = Named(2, 3)
+    distill = Distill().start(model, FitContext(previous=model))
+    inputs = torch.rand(4, 2)
+    assert distill.loss_term(inputs, model(inputs).logits).item() == pytest.approx(0, abs=1e-7)
+
+
 def test_outputs_of_another_shape_are_refused() -> None:
     distill = Distill().start(nn.Linear(2, 3), FitContext(previous=nn.Linear(2, 4)))
     with pytest.raises(InputError, match=r"outputs of shape \(5, 4\), the model \(5, 3\): they must agree"):
         distill.loss_term(torch.rand(5, 2), torch.rand(5, 3))
+
+
+def test_focal_needs_the_labels() -> None:
+    model = nn.Linear(2, 3)
+    distill = Distill(focal=True).start(model, FitContext(previous=model))
+    with pytest.raises(InputError, match=r"needs the labels: call loss_term\(inputs, logits, labels\)"):
+        distill.loss_term(torch.rand(4, 2), torch.rand(4, 3))
 
 
 CHUNKS = [

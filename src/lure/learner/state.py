@@ -61,6 +61,9 @@ class WorkingState:
         """Return the network of stage 1 on its device, freshly initialised."""
         with forked_rng(derive_generator(self.opened.recipe.seed, 1, "init")):
             model = self.build()
+        return self._to_device(model)
+
+    def _to_device(self, model: nn.Module) -> nn.Module:
         model.to(self.opened.device)
         if suits_channels_last(model):
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -88,13 +91,15 @@ class WorkingState:
 
         Read from disk, because the network in memory has been unlearnt since, or is half trained.
         """
-        directory = self.opened.directory
+        opened, directory = self.opened, self.opened.directory
         current = directory.standing.current
-        if not current or not any(map(reads_previous, self.opened.recipe.acting.values())):
+        if not current or not any(map(reads_previous, opened.recipe.acting.values())):
             return None
-        model = self.new_model()
-        restore_model(model, dict(directory.versions.read_model(directory.stages[current - 1]).model))
-        return model
+        files = directory.versions.read_model(directory.stages[current - 1])
+        with parsing(directory.path / version_folder(current)), forked_rng(None):
+            model = build_network(opened.recipe, Task.from_dict(files.task), opened.builder)
+        restore_model(model, dict(files.model))
+        return self._to_device(model)
 
     def admit(self, arrived: MegaBatch) -> Offered:
         """Have the replay regime take in what was accepted by hand since, then the new mega-batch.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lure.errors import InputError
 from lure.settings import check_settings, setting
 from lure.training.regularizers.contract import FitContext, RunningRegularizer
+from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import unwrap
 
 FOCUS = 5.0  # added to the weight 1 of an example that the previous version has right
@@ -29,6 +30,7 @@ class Distill:
     gradients. KL is taken in float32 at least, per example, and averaged over the batch; it is multiplied by
     temperature^2, so that the size of its gradient depends little on the temperature. Each step takes one more forward
     pass, which `train_flops` counts as a third of a forward and backward pass. A second copy of the model is in memory.
+    Where the model has got outputs for new classes since, behind the old ones, the old ones are compared.
 
     Args:
         strength: at least 0; 0 adds nothing and needs no teacher.
@@ -69,8 +71,10 @@ class Distill:
             raise InputError(f"the previous version cannot be copied to distill from it: {error}") from error
 
         def loss_term(inputs: Tensor, logits: Tensor, labels: Tensor | None = None) -> Tensor:
+            if self.focal and labels is None:
+                raise InputError("distill with focal needs the labels: call loss_term(inputs, logits, labels)")
             with torch.no_grad():
-                targets = teacher(inputs)
+                targets = read_logits(teacher(inputs))
             return self.strength * distillation_loss(logits, targets, labels if self.focal else None, self.temperature)
 
         return RunningRegularizer(loss_term=loss_term, forward_passes=1)
@@ -81,17 +85,18 @@ def distillation_loss(logits: Tensor, targets: Tensor, labels: Tensor | None = N
 
     Args:
         logits: of the student, (batch, classes, ...).
-        targets: logits of the teacher, of the same shape.
+        targets: logits of the teacher, of the same shape, or for the first of the classes.
         labels: (batch, ...); given them, examples that the teacher has right weigh 6 and the others 1.
         temperature: above 0.
 
     Raises:
-        InputError: if the shapes differ.
+        InputError: if the shapes differ otherwise.
 
     Example:
         >>> distillation_loss(torch.zeros(1, 2), torch.tensor([[0.0, 100.0]]))
         tensor(0.6931)
     """
+    logits = logits[:, : targets.shape[1]]
     if logits.shape != targets.shape:
         found, given = tuple(targets.shape), tuple(logits.shape)
         raise InputError(f"the previous version gives outputs of shape {found}, the model {given}: they must agree")
