@@ -7,6 +7,7 @@ and from a disk that is read-only.
 import csv
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ from lure.training.state import restore_model
 from lure.weights.layers import suits_channels_last
 from lure.weights.modes import evaluating
 
+# Where a program for tables would begin a formula: "=", "+", "-", "@", their wide forms, and so behind a semicolon, at
+# which some split a line. A plain number is no formula.
+FORMULA = re.compile("(^|;)(?![+-]?[0-9.]+$)(?=[=+@\uff1d\uff0b\uff0d\uff20-])")
 TOLERANCE = 1e-4  # largest difference of a probability between a model and its exported program
 
 
@@ -119,7 +123,8 @@ def write_predictions(version: Version, examples: Examples, file: TextIO, form: 
 
     CSV has a header; a JSON line is {"row": 0, "prediction": "cat", "probabilities": {"cat": 0.9, ...}}. Images in
     files bring the path in their folder along ("file"). Classes that have no names go by their numbers. Lines are
-    written as they are computed, so the data need not fit into memory.
+    written as they are computed, so the data need not fit into memory. In CSV a name that a spreadsheet would take for
+    a formula (`=cmd`) has an apostrophe before it, which makes it text there; JSON lines have all names as they are.
 
     Raises:
         InputError: if the inputs do not fit, or the form is unknown.
@@ -132,18 +137,29 @@ def write_predictions(version: Version, examples: Examples, file: TextIO, form: 
     version.task.check(examples)
     files = file_names(examples)
     if form == "csv":
-        table.writerow(["row", *(["file"] if files else []), "prediction", *names])
+        table.writerow(["row", *(["file"] if files else []), "prediction", *map(_as_text, names)])
     row = 0
     for logits in version.logits(examples):
         for shares in torch.softmax(logits.double(), dim=1).tolist():
             prediction = answers[max(range(len(shares)), key=shares.__getitem__)]
             place = {"row": row} | ({"file": files[row]} if files else {})
             if form == "csv":
-                table.writerow([*place.values(), prediction, *(f"{share:.9g}" for share in shares)])
+                cells = map(_as_text, [*place.values(), prediction])
+                table.writerow([*cells, *(f"{share:.9g}" for share in shares)])
             else:
                 probabilities = dict(zip(names, shares, strict=True))
                 file.write(to_json({**place, "prediction": prediction, "probabilities": probabilities}) + "\n")
             row += 1
+
+
+def _as_text(cell: str | int) -> str:
+    """Return a cell of a table that no spreadsheet takes for a formula.
+
+    Example:
+        >>> [_as_text(cell) for cell in ("=cmd|' /C calc'!A0", "a;@b", "-1", "cat", 7)]
+        ["'=cmd|' /C calc'!A0", "a;'@b", '-1', 'cat', '7']
+    """
+    return FORMULA.sub(r"\1'", str(cell))
 
 
 def export(version: Version, file: Path) -> list[Path]:
