@@ -62,8 +62,8 @@ def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
     for place, found in _kept_elsewhere(optimizer, held):
         if not isinstance(found, Tensor):
             raise InputError(
-                f"{kind} wraps another optimiser (.{place}) with a state of its own, which would be left uncleared: make "
-                f"a new one after unlearning and pass none, or pass the one inside if it keeps all state there"
+                f"{kind} wraps another optimiser (.{place}) with a state of its own, which would be left uncleared: "
+                f"make a new one after unlearning and pass none, or pass the one inside if it keeps all state there"
             )
         raise InputError(
             f"{kind} keeps tensors of its own (.{place}) beside its state, which cannot be cleared entry by entry: "
