@@ -30,6 +30,7 @@ from lure.metrics.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corrupti
 from lure.metrics.hits import pack_hits
 from lure.randomness import derive_generator
 from lure.training.predict import stream_outputs
+from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import snapshot
 from lure.weights.modes import evaluating
 from lure.words import dtype_name
@@ -281,7 +282,7 @@ def _corrupted_logits(
     pieces = []
     for number, (inputs, _) in enumerate(_chunks(examples)):
         corrupted = corrupt(inputs.to(device), kind, severity, corruption_generator(seed, kind, severity, number))
-        pieces.append(model(corrupted).cpu())
+        pieces.append(read_logits(model(corrupted)).cpu())
     return torch.cat(pieces)
 
 

@@ -29,6 +29,7 @@ from lure.training.predict import mixed_precision, predict
 from lure.training.regularizers import Regularizers
 from lure.training.schedule import build_optimizer, learning_rate, reached
 from lure.training.state import FitState, model_tensors, restore_model, restore_training, training_tensors
+from lure.weights.cross_entropy import read_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class _Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, epoch, step, steps, stage)
             with mixed_precision(recipe, train.device):
-                logits = self.runner(inputs)
+                logits = read_logits(self.runner(inputs))
                 loss = F.cross_entropy(logits, labels)
             if weights[step - 1] != 1:  # among several processes the shares of a batch may differ by a row
                 loss = loss * weights[step - 1]
