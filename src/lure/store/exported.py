@@ -9,6 +9,7 @@ from lure.errors import InputError
 from lure.store.durable import checksum, file_checksum, to_json
 
 FIELDS = {"task", "stage", "sha256"}
+SINCE = {"program"}  # earlier versions of lure did not write these
 
 
 def seal_facts(facts: Mapping[str, Any], name: str) -> bytes:
@@ -23,7 +24,9 @@ def read_facts(path: Path) -> dict[str, Any] | None:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return facts if isinstance(facts, dict) and facts.keys() == FIELDS and isinstance(facts["sha256"], dict) else None
+    if not isinstance(facts, dict) or facts.keys() - SINCE != FIELDS or not isinstance(facts["sha256"], dict):
+        return None
+    return facts
 
 
 def are_intact(facts: Mapping[str, Any], name: str) -> bool:
