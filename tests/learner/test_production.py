@@ -26,6 +26,7 @@ from lure.learner.gate import Gate
 from lure.learner.production import accept, init, prune, rollback, status, update, verify
 from lure.learner.version import Version, write_predictions
 from lure.metrics import fit_temperature
+from lure.store.ledger import Ledger, read_ledger
 from lure.training.fit import Progress
 
 RECIPE = Recipe(
@@ -221,6 +222,22 @@ def test_training_again_is_done_once_however_often_the_command_is_given() -> Non
     assert [update("run", "good1.npz", again=True)[1] for _ in range(2)] == [True, False]
     update("run", "good2.npz")
     assert [update("run", "good1.npz", again=True)[1] for _ in range(2)] == [True, False]
+    # As after a kill behind the commit, on a chunk that never came before.
+    assert [update("run", "good3.npz", again=True)[1] for _ in range(2)] == [True, False]
+
+
+def test_a_ledger_that_does_not_say_who_asked_is_read_as_before() -> None:
+    begin()
+    for again in (False, True):
+        update("run", "good1.npz", again=again)
+    events = [dict(event) for event in read_ledger(Path("run"))]
+    assert ["again" in event for event in events] == [False, True]
+    for name in ("ledger.jsonl", "ledger.seal"):
+        Path("run", name).unlink()
+    for event in events:
+        event.pop("again", None)
+        Ledger(Path("run")).append(event)
+    assert not update("run", "good1.npz", again=True)[1]
 
 
 def test_a_worse_version_is_kept_marked_and_not_used() -> None:

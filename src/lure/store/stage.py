@@ -26,7 +26,8 @@ class Stage:
     replay memory: its own, and those accepted by hand since. `stopped_by` says which limit ended the training. `exact`
     is False where the same command need not give the same bits: after a budget in seconds, on an accelerator, or once
     torch was changed. `arrival`, `decision` and `independent` (accuracy on the set that decides nothing) are None
-    without a gate.
+    without a gate. `left_out` says of each tensor that the unlearner could not judge why; `again` that `--again` asked
+    for the stage. Neither is written where there is nothing to say.
     """
 
     stage: int
@@ -70,6 +71,8 @@ class Stage:
     committed_at: str
     environment: dict[str, str]
     files: dict[str, str]
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    again: bool = False
 
     @property
     def version(self) -> int:
@@ -78,7 +81,9 @@ class Stage:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, as a ledger line holds them."""
-        return {"stage": self.stage, "version": self.version, **dataclasses.asdict(self)}
+        values = dataclasses.asdict(self)
+        unsaid = {name for name in ("left_out", "again") if not values[name]}
+        return {"stage": self.stage, "version": self.version} | {k: v for k, v in values.items() if k not in unsaid}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: Path | str) -> Self:
