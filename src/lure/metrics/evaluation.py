@@ -84,10 +84,10 @@ def evaluate(
         `expected_calibration_error`, `expected_calibration_error_equal_mass`, `reliability` (see the function),
         `per_class` (see the function; with `name` if names are given; where there are more classes than examples, only
         those that have examples), `correct` (which examples are classified correctly; see `unpack_hits`), and
-        `data_fingerprint` of the test set: results with the same one can be compared example by example. With `validation`, `temperature_scaling`: `temperature`, `validation_examples`, the
-        calibration metrics after scaling, and why it is `undetermined` (and 1) where it is. With corruptions,
-        `corruptions`: see `corruption_accuracy`. With attacks, `adversarial`: attack -> norm -> see
-        `adversarial_accuracy`.
+        `data_fingerprint` of the test set: results with the same one can be compared example by example. With
+        `validation`, `temperature_scaling`: `temperature`, `validation_examples`, the calibration metrics after
+        scaling, and why it is `undetermined` (and 1) where it is. With corruptions, `corruptions`: see
+        `corruption_accuracy`. With attacks, `adversarial`: attack -> norm -> see `adversarial_accuracy`.
 
     Raises:
         InputError: if there are no examples, a name is unknown, or inputs are not images but must be.
