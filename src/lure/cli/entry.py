@@ -81,7 +81,11 @@ def exit_code(command: Callable[[], int | None], again: str) -> int:
         place = "standard output" if error.filename is None else error.filename
         print(f"error: cannot read or write {printable(str(place))}: {error.strerror or error}", file=sys.stderr)
         return 2
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # The errors of torch when memory is refused; torch itself may not be loaded.
+        told = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
+        if not told and not isinstance(error, MemoryError):
+            raise
         print("error: there is not enough memory for this", file=sys.stderr)
         return 2
 

@@ -229,7 +229,8 @@ def _read_export(
             raise InputError(f"{file.with_name(name)} is not what was exported: export the version again")
     if number not in (None, stage.version):
         raise InputError(f"{file} holds version {stage.version}, not {number}")
-    recipe = parse_recipe(contents[beside[".toml"].name].decode(), str(beside[".toml"]))
+    with parsing(beside[".toml"]):
+        recipe = parse_recipe(contents[beside[".toml"].name].decode(), str(beside[".toml"]))
     require_consent(str(file), recipe, model)
     return recipe, stage, task, bytes_to_tensors(contents[file.name], file)
 

@@ -91,7 +91,7 @@ def write_page(runs: Iterable[RunRecord], file: Path | str) -> None:
         overview=_overview(groups), distinct=list(groups[0].distinct), groups=[_group_values(group) for group in groups]
     )
     try:
-        Path(file).write_text(text, encoding="utf-8")
+        Path(file).write_text(text, encoding="utf-8", errors="backslashreplace")  # a folder's name may be no text
     except OSError as error:
         raise InputError(f"cannot write the page {file}: {error.strerror}") from None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
-from lure.store.durable import checksum, file_checksum, to_json
+from lure.store.durable import checksum, file_checksum, json_bytes
 
 FIELDS = {"task", "stage", "sha256"}
 SINCE = {"program"}  # earlier versions of lure did not write these
@@ -64,4 +64,4 @@ def _others(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _own_checksum(facts: Mapping[str, Any], name: str) -> str:
-    return checksum(to_json({**facts, "sha256": _others(facts, name)}).encode())
+    return checksum(json_bytes({**facts, "sha256": _others(facts, name)}))

@@ -10,6 +10,25 @@ from typing import Any, Self
 
 from lure.errors import InputError
 
+# What the fields that hold records of their own must hold. An earlier ledger may lack what can be None.
+CONTENTS: dict[str, dict[str, Any]] = {
+    "arrival": {
+        "examples": int,
+        "class_counts": list[int],
+        "prequential_accuracy": float | None,
+        "warnings": list[str],
+        "name": str | None,
+    },
+    "decision": {
+        "accepted": bool,
+        "reasons": list[str],
+        "comparisons": list[dict[str, Any]],
+        "warnings": list[str] | None,
+    },
+    "independent": {"examples": int, "accuracy": float},
+    "environment": {"python": str, "torch": str, "lure": str, "device": str},
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -99,14 +118,20 @@ class Stage:
             raise InputError(
                 f"{where} was written by another version of lure: stage {values.get('stage')} does not fit ({error})"
             ) from None
-        for field in dataclasses.fields(cls):
+        kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+        for name, value in fields.items():
             # NaN is written as null, but no time is NaN.
-            missing = fields.get(field.name) is None and field.type is float and not field.name.endswith("_seconds")
-            if field.name in fields and not missing and not _fits(fields[field.name], field.type):
-                raise InputError(
-                    f"{where} is damaged ({field.name} cannot be {fields[field.name]!r:.60}): restore it from a backup"
-                )
+            missing = value is None and kinds[name] is float and not name.endswith("_seconds")
+            if not missing and not _fits(value, kinds[name]):
+                raise _damaged(where, name, value)
+            for key, kind in CONTENTS.get(name, {}).items() if value is not None else ():
+                if not _fits(value.get(key), kind):
+                    raise _damaged(where, f"{name}.{key}", value.get(key))
         return stage
+
+
+def _damaged(where: Path | str, name: str, value: Any) -> InputError:
+    return InputError(f"{where} is damaged ({name} cannot be {value!r:.60}): restore it from a backup")
 
 
 def _fits(value: Any, kind: Any) -> bool:
