@@ -443,17 +443,12 @@ def steps_of(directory: RunDirectory) -> list[Callable[[], Any]]:
     ]
 
 
-HERE = {"python": "3", "torch": "2", "lure": "0", "device": "cpu"}
-
-
 def trained() -> tuple[Stage, VersionFiles]:
     """Return a first stage, and the files of its version."""
     kinds = {field.name: field.type for field in dataclasses.fields(Stage)}
     optional = {name for name, kind in kinds.items() if type(None) in get_args(kind)}
     fields = {name: None if name in optional else (get_origin(kind) or kind)() for name, kind in kinds.items()}
-    record = Stage(
-        **fields | {"stage": 1, "parent": 0, "accepted": True, "taken_in": [1], "files": {}, "environment": HERE}
-    )
+    record = Stage(**fields | {"stage": 1, "parent": 0, "accepted": True, "taken_in": [1], "files": {}})
     return record, VersionFiles(model={"w": torch.ones(3)}, state={}, task={}, replay={})
 
 

@@ -212,7 +212,7 @@ def _is_exact(opened: Opened, stages: Sequence[Stage], torch_before: str) -> boo
     """Tell whether the same commands give the same bits: all on the CPU, with no limit of time, under one torch."""
     exact = opened.device.type == "cpu" and opened.recipe.max_seconds is None and torch_before == torch.__version__
     last = stages[-1] if stages else None
-    return exact and (last is None or (last.exact and last.environment["torch"] == torch.__version__))
+    return exact and (last is None or (last.exact and last.environment.get("torch") == torch.__version__))
 
 
 def environment(device: torch.device) -> dict[str, str]:

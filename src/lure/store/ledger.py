@@ -90,8 +90,6 @@ def _parents_of(events: Sequence[Mapping[str, Any]]) -> dict[int, int]:
             if not all(1 <= stage <= version for stage in event["taken_in"]):
                 raise ValueError(f"version {version} cannot have taken in {event['taken_in']}")
             parents[version] = parent
-        elif not isinstance(event["committed_at"], str):
-            raise ValueError(f"{event['event']} cannot be at {event['committed_at']!r:.60}")
         elif not all(chosen in parents for chosen in event.get("versions", [event.get("version")])):
             raise ValueError(f"{event['event']} names a version that is not there")
     return parents

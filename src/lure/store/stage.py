@@ -26,7 +26,6 @@ CONTENTS: dict[str, dict[str, Any]] = {
         "warnings": list[str] | None,
     },
     "independent": {"examples": int, "accuracy": float},
-    "environment": {"python": str, "torch": str, "lure": str, "device": str},
 }
 
 
