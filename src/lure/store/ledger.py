@@ -90,8 +90,10 @@ def _parents_of(events: Sequence[Mapping[str, Any]]) -> dict[int, int]:
             if not all(1 <= stage <= version for stage in event["taken_in"]):
                 raise ValueError(f"version {version} cannot have taken in {event['taken_in']}")
             parents[version] = parent
-        elif not all(chosen in parents for chosen in event.get("versions", [event.get("version")])):
-            raise ValueError(f"{event['event']} names a version that is not there")
+        else:
+            for version in event.get("versions", [event.get("version")]):
+                if version not in parents:
+                    raise ValueError(f"there is no version {version!r:.60} to {event['event']}")
     return parents
 
 
