@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from typing import Any, NoReturn, TextIO
 
-from lure.cli.commands import COMMANDS, build_parser
 from lure.errors import InputError, printable, without_controls
 
 
@@ -44,6 +43,8 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else list(words)
 
     def command() -> int | None:
+        from lure.cli.commands import COMMANDS, build_parser  # most of the modules that an answer without torch needs
+
         arguments = build_parser().parse_all(words)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {printable(str(message))}", file=sys.stderr)
