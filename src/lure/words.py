@@ -1,8 +1,12 @@
 """How shares, counts and types are written in messages and tables: each in one place."""
 
+import re
 from typing import Any
 
 MISSING = "-"  # what a table shows where a number is not known
+# Where a program for tables would begin a formula: "=", "+", "-", "@", their wide forms, and so behind a semicolon, at
+# which some split a line. A plain number is no formula.
+FORMULA = re.compile("(^|;)(?![+-]?[0-9.]+$)(?=[=+@\uff1d\uff0b\uff0d\uff20-])")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -34,3 +38,13 @@ def dtype_name(dtype: Any) -> str:
         'uint8'
     """
     return str(dtype).removeprefix("torch.")
+
+
+def without_formula(cell: str | int) -> str:
+    """Write a cell of a CSV file so that no spreadsheet takes it for a formula: with an apostrophe before it.
+
+    Example:
+        >>> [without_formula(cell) for cell in ("=cmd|' /C calc'!A0", "a;@b", "-1", "cat", 7)]
+        ["'=cmd|' /C calc'!A0", "a;'@b", '-1', 'cat', '7']
+    """
+    return FORMULA.sub(r"\1'", str(cell))

@@ -7,7 +7,6 @@ and from a disk that is read-only.
 import csv
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +33,8 @@ from lure.training.state import restore_model
 from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import suits_channels_last
 from lure.weights.modes import evaluating
+from lure.words import without_formula
 
-# Where a program for tables would begin a formula: "=", "+", "-", "@", their wide forms, and so behind a semicolon, at
-# which some split a line. A plain number is no formula.
-FORMULA = re.compile("(^|;)(?![+-]?[0-9.]+$)(?=[=+@\uff1d\uff0b\uff0d\uff20-])")
 TOLERANCE = 1e-4  # largest difference of a probability between a model and its exported program
 
 
@@ -138,29 +135,19 @@ def write_predictions(version: Version, examples: Examples, file: TextIO, form: 
     version.task.check(examples)
     files = file_names(examples)
     if form == "csv":
-        table.writerow(["row", *(["file"] if files else []), "prediction", *map(_as_text, names)])
+        table.writerow(["row", *(["file"] if files else []), "prediction", *map(without_formula, names)])
     row = 0
     for logits in version.logits(examples):
         for shares in torch.softmax(logits.double(), dim=1).tolist():
             prediction = answers[max(range(len(shares)), key=shares.__getitem__)]
             place = {"row": row} | ({"file": files[row]} if files else {})
             if form == "csv":
-                cells = map(_as_text, [*place.values(), prediction])
+                cells = map(without_formula, [*place.values(), prediction])
                 table.writerow([*cells, *(f"{share:.9g}" for share in shares)])
             else:
                 probabilities = dict(zip(names, shares, strict=True))
                 file.write(to_json({**place, "prediction": prediction, "probabilities": probabilities}) + "\n")
             row += 1
-
-
-def _as_text(cell: str | int) -> str:
-    """Return a cell of a table that no spreadsheet takes for a formula.
-
-    Example:
-        >>> [_as_text(cell) for cell in ("=cmd|' /C calc'!A0", "a;@b", "-1", "cat", 7)]
-        ["'=cmd|' /C calc'!A0", "a;'@b", '-1', 'cat', '7']
-    """
-    return FORMULA.sub(r"\1'", str(cell))
 
 
 def export(version: Version, file: Path) -> list[Path]:
