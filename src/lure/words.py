@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-MISSING = "-"  # what a table shows where a number is not known
 # Where a program for tables would begin a formula: "=", "+", "-", "@", their wide forms, and so behind a semicolon, at
 # which some split a line. A plain number is no formula.
-FORMULA = re.compile("(^|;)(?![+-]?[0-9.]+$)(?=[=+@\uff1d\uff0b\uff0d\uff20-])")
+FORMULA = re.compile("(^|;)(?![+-]?[0-9.]+$)(?=\\s*[=+@\uff1d\uff0b\uff0d\uff20-])")
+MISSING = "-"  # what a table shows where a number is not known
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -40,11 +40,11 @@ def dtype_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def without_formula(cell: str | int) -> str:
-    """Write a cell of a CSV file so that no spreadsheet takes it for a formula: with an apostrophe before it.
+def spreadsheet_text(cell: Any) -> str:
+    """Return a cell of a CSV table that no spreadsheet takes for a formula: an apostrophe makes it text there.
 
     Example:
-        >>> [without_formula(cell) for cell in ("=cmd|' /C calc'!A0", "a;@b", "-1", "cat", 7)]
+        >>> [spreadsheet_text(cell) for cell in ("=cmd|' /C calc'!A0", "a;@b", "-1", "cat", 7)]
         ["'=cmd|' /C calc'!A0", "a;'@b", '-1', 'cat', '7']
     """
     return FORMULA.sub(r"\1'", str(cell))

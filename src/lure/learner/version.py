@@ -33,7 +33,7 @@ from lure.training.state import restore_model
 from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import suits_channels_last
 from lure.weights.modes import evaluating
-from lure.words import without_formula
+from lure.words import spreadsheet_text
 
 TOLERANCE = 1e-4  # largest difference of a probability between a model and its exported program
 
@@ -135,14 +135,14 @@ def write_predictions(version: Version, examples: Examples, file: TextIO, form: 
     version.task.check(examples)
     files = file_names(examples)
     if form == "csv":
-        table.writerow(["row", *(["file"] if files else []), "prediction", *map(without_formula, names)])
+        table.writerow(["row", *(["file"] if files else []), "prediction", *map(spreadsheet_text, names)])
     row = 0
     for logits in version.logits(examples):
         for shares in torch.softmax(logits.double(), dim=1).tolist():
             prediction = answers[max(range(len(shares)), key=shares.__getitem__)]
             place = {"row": row} | ({"file": files[row]} if files else {})
             if form == "csv":
-                cells = map(without_formula, [*place.values(), prediction])
+                cells = map(spreadsheet_text, [*place.values(), prediction])
                 table.writerow([*cells, *(f"{share:.9g}" for share in shares)])
             else:
                 probabilities = dict(zip(names, shares, strict=True))
