@@ -550,7 +550,7 @@ def test_the_commands_of_the_page_are_understood(line: str) -> None:
     parsed = vars(build_parser().parse_all(words))
     if parsed["command"] in ("run", "compare"):
         load_experiment(parsed["recipe"], parsed["fields"])
-        for unlearner in parsed.get("unlearners", "lure").split(","):
+        for unlearner in (parsed.get("unlearners") or "lure").split(","):
             build_unlearner(unlearner)
 
 
