@@ -32,6 +32,8 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
         model = build_network(recipe, task, builder)
         try:
             logits, _ = predict(model, loader, recipe)
+        except InputError:
+            raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise InputError(
                 f"the network {recipe.model} does not take {task.input_dtype} inputs of shape "

@@ -30,6 +30,7 @@ from lure.training.predict import mixed_precision, predict
 from lure.training.regularizers import FitContext, Regularizers
 from lure.training.schedule import build_optimizer, learning_rate, reached
 from lure.training.state import FitState, model_tensors, restore_model, restore_training, training_tensors
+from lure.weights.cross_entropy import read_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ class _Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, epoch, step, steps, stage)
             with mixed_precision(recipe, train.device):
-                logits = self.runner(inputs)
+                logits = read_logits(self.runner(inputs))
                 loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
                 objective = self.regularizers.add_terms(loss, inputs, logits, labels)
             if weights[step - 1] != 1:  # among several processes the shares of a batch may differ by a row
