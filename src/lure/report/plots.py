@@ -24,7 +24,7 @@ from lure.errors import InputError
 from lure.metrics.statistics import Spread, spread
 from lure.report.colours import colour, line_styles
 from lure.report.comparison import RunGroup, group_runs, pareto_front, setting_names, totals
-from lure.report.price import Price, cost_measure, price_answers, prices, retraining
+from lure.report.price import Price, cost_measure, one_budget_each, prices, retraining
 from lure.report.records import RunRecord
 from lure.report.table import short_number
 from lure.report.verdict import MARGIN
@@ -198,12 +198,8 @@ def draw_stages(group: RunGroup, axes: Axes) -> Points:
     over = f" ({shown} of {seeds.pop()} seeds)" if len(seeds) == 1 and seeds != {1} else ""
     axes.set_xlabel(f"stage{over}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    paid = {answer.policy: answer.budget for answer in price_answers(group)}
-    largest = {run.policy: run.budget for run in group.runs}  # runs are sorted by budget
     lines = {}
-    for policy, runs in group.policies.items():
-        if runs[0].budget != (paid.get(runs[0].policy) or largest[runs[0].policy]):
-            continue
+    for policy, runs in one_budget_each(group).policies.items():
         stages = range(1, len(runs[0].stages) + 1)
         lines[policy] = stages, [_known(spread(run.stages[stage - 1].accuracy for run in runs)) for stage in stages]
     return draw_lines(axes, lines, APART)

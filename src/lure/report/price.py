@@ -41,6 +41,7 @@ Reference: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure and th
 Equivalence of Average Bioavailability", Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.
 """
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -260,6 +261,18 @@ def _best_means(group: RunGroup) -> dict[str, float]:
         if known:
             best[runs[0].policy] = max(statistics.fmean(known), best.get(runs[0].policy, 0.0))
     return best
+
+
+def one_budget_each(group: RunGroup) -> RunGroup:
+    """Return the group with one budget of each policy: that of its price; where it has none, its largest."""
+    paid = {answer.policy: answer.budget for answer in price_answers(group)}
+    largest = {run.policy: run.budget for run in group.runs}  # runs are sorted by budget
+    kept = {
+        label: runs
+        for label, runs in group.policies.items()
+        if runs[0].budget == (paid.get(runs[0].policy) or largest[runs[0].policy])
+    }
+    return dataclasses.replace(group, policies=kept)
 
 
 def _obstacle(group: RunGroup) -> str:
