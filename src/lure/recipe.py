@@ -5,8 +5,8 @@ device and the number of workers decide nothing and are not part of them. A fiel
 together in `setting(...)`; the command line, the files and the messages read them there.
 
 The names in `unlearner` and `replay` stay text, as the user wrote them. A recipe reads them once, when it is created:
-`method` is the unlearner, `new_replay()` a fresh replay regime. Importing this module does not import torch; creating a
-recipe does.
+`method` is the unlearner, `new_replay()` a fresh replay regime. Code of the user's own is not imported then. Importing
+this module does not import torch; creating a recipe does.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lure.errors import InputError, unknown_name
-from lure.settings import check_settings, format_value, read_choice, setting, split_choice
+from lure.settings import check_settings, format_value, names_code, read_choice, setting, split_choice
 
 if TYPE_CHECKING:
     from lure.data.replay import Replay
@@ -98,12 +98,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_settings(self, accept_text=True)
-        _ = self.method  # an unknown name or option is refused here
+        from lure.unlearners import UNLEARNERS  # imports torch
+
+        if not names_code(self.unlearner, UNLEARNERS):
+            _ = self.method  # an unknown name or option is refused here
         self.new_replay()
 
     @cached_property
     def method(self) -> "Unlearner":
-        """The unlearner that the field `unlearner` names."""
+        """The unlearner that the field `unlearner` names; one of the user's own is imported at the first use."""
         from lure.unlearners import build_unlearner  # imports torch
 
         return build_unlearner(self.unlearner)
@@ -214,14 +217,19 @@ def differing_fields(stored: Recipe, asked: Recipe) -> list[str]:
     ]
 
 
-def names_code(model: str) -> bool:
-    """Tell whether a recipe's model is the user's own code, `package.module:function`, instead of a registered name.
+CODE_FIELDS = ("model", "unlearner")  # whose text may name code of the user's own
+
+
+def own_code(recipe: Recipe) -> dict[str, str]:
+    """Return field -> text for each field of a recipe that names code of the user's own.
+
+    Such code is imported where it is first needed, not with the recipe: what was stored is run only with consent.
 
     Example:
-        >>> names_code("my_package.nets:build:width=8"), names_code("resnet18:width=8")
-        (True, False)
+        >>> own_code(Recipe(model="my_package.nets:build:width=8", unlearner="dash"))
+        {'model': 'my_package.nets:build:width=8'}
     """
-    return ":" in split_choice(model)[0]
+    return {field: text for field in CODE_FIELDS if names_code(text := getattr(recipe, field))}
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -253,8 +261,9 @@ def load_experiment(name_or_file: str, overrides: Mapping[str, Any] | None = Non
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read recipe {path}: {error}") from None
         experiment = Experiment.from_toml(text, str(path), overrides)
-        if names_code(experiment.model) and "model" not in (overrides or {}):
-            raise InputError(f"{path} names code to run: give it on the command line, too (--model {experiment.model})")
+        for field, name in own_code(experiment).items():
+            if field not in (overrides or {}):
+                raise InputError(f"{path} names code to run: give it on the command line, too (--{field} {name})")
         return experiment
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise InputError(f"there is no recipe file {path}")

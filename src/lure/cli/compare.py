@@ -31,8 +31,10 @@ def add_flags(parser: Parser) -> None:
 
 def compare_command(arguments: argparse.Namespace) -> None:
     """Run every pair of policy and seed, evaluate the last versions, and print table, verdict and plot."""
-    experiment = experiment_of(arguments)  # first: what is refused should not wait for the imports
     unlearners, seeds = _unlearners_and_seeds(arguments)
+    # The recipe's own unlearner takes no part, so it is not asked for again where it names code.
+    arguments.fields = arguments.fields | {"unlearner": unlearners[0]}
+    experiment = experiment_of(arguments)  # first: what is refused should not wait for the imports
 
     from lure.distributed import process_group, process_rank
     from lure.experiment.compare import compare, pairs_of

@@ -37,6 +37,10 @@ def list_command(arguments: argparse.Namespace) -> None:
             example = example or f"{name}:{option}"
     print()
     _print_indented(f"Options are shown with their defaults. Write them after the name, as in {example}", "")
+    if arguments.what == "unlearners":
+        _print_indented(
+            "One of your own is chosen by its path, as in my_package.my_module:MyClass (docs/unlearners.md)", ""
+        )
 
 
 def _print_indented(text: str, indent: str, hanging: str = "") -> None:

@@ -13,6 +13,7 @@ from lure.cli.parser import (
     add_hints,
     add_json,
     add_model,
+    add_unlearner,
     add_workers,
     hints_of,
 )
@@ -35,6 +36,7 @@ def add_flags(parser: Parser) -> None:
     )
     add_hints(parser)
     add_model(parser)
+    add_unlearner(parser)
     add_device(parser)
     add_workers(parser)
     add_json(parser)
@@ -59,6 +61,7 @@ def update_command(arguments: argparse.Namespace) -> int:
             arguments.data,
             again=arguments.again,
             model=arguments.model,
+            unlearner=arguments.unlearner,
             device=arguments.device,
             workers=arguments.workers,
             watch=lambda moment: progress.show("update", moment),

@@ -49,6 +49,7 @@ def compare(
         for unlearner, seed in pairs_of(unlearners, seeds)
     ]
     for pair, directory in pairs:
+        _ = pair.method  # an unlearner of the user's own is imported here
         require_same_recipe(directory, pair)
     dataset = open_dataset(experiment, placement)
     for pair, directory in pairs:

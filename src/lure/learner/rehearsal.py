@@ -5,6 +5,7 @@ from lure.errors import InputError
 from lure.learner.opening import Opened
 from lure.learner.task import Task, build_network
 from lure.randomness import forked_rng
+from lure.recipe import own_code
 from lure.training.loader import Loader
 from lure.training.predict import arithmetic, predict
 from lure.unlearn import apply_
@@ -50,4 +51,12 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
         all_batches=batches,
     )
     with arithmetic(recipe):
-        apply_(recipe.method, model, context)
+        try:
+            apply_(recipe.method, model, context)
+        except InputError:
+            raise
+        except Exception as error:
+            if "unlearner" not in own_code(recipe):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"the unlearner {recipe.unlearner} failed on two examples: {reason}") from error
