@@ -17,7 +17,7 @@ from lure.cli import main
 from lure.recipe import load_experiment
 from lure.unlearners import build_unlearner, name_unlearner
 
-MODULE = '''
+MODULE = """
 import os
 from dataclasses import dataclass, field
 from torch import nn
@@ -67,7 +67,7 @@ class Failing:
 
 def function(model, context):
     pass
-'''
+"""
 OWN = "my_resets:Scaled:factor=0.25"
 FLAGS = ["--model", "mlp:width=4:depth=1", "--epochs", "1", "--batch-size", "32", "--milestones", "", "--threads", "1"]
 
