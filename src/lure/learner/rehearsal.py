@@ -49,6 +49,8 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
         initial=snapshot(model),
         draw=lambda: build_network(recipe, task, builder),
         all_batches=batches,
+        chunks=[batches],
+        shuffled=lambda size, generator: batches,
     )
     with arithmetic(recipe):
         try:
