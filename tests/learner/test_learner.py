@@ -113,6 +113,15 @@ def test_the_forms_of_dash_differ_and_are_exact(tmp_path: Path) -> None:
     assert len(set(weights.values())) == 4
 
 
+def test_a_rehearsal_does_not_warn_of_fresh_weights(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, unlearner="fire:iterations=1", epochs=1)
+    with Learner.open(tmp_path, recipe=recipe, test=TEST) as learner:
+        learner.rehearse()  # a warning would be an error here
+        learner.learn(CHUNKS[0])
+        with pytest.warns(UserWarning, match="far from orthogonal"):
+            learner.learn(CHUNKS[1])
+
+
 VARIANTS = {
     "default": RECIPE,
     "carried optimiser": dataclasses.replace(RECIPE, carry_optimizer=True, optimizer="adam", lr=0.01),

@@ -1,5 +1,7 @@
 """A rehearsal on two examples: what cannot work fails before anything is trained."""
 
+import warnings
+
 from lure.data.examples import Examples
 from lure.errors import InputError
 from lure.learner.opening import Opened
@@ -52,7 +54,8 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
         chunks=[batches],
         shuffled=lambda size, generator: batches,
     )
-    with arithmetic(recipe):
+    with arithmetic(recipe), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the weights are fresh: what is odd about them is not news
         try:
             apply_(recipe.method, model, context)
         except InputError:
