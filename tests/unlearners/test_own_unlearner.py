@@ -223,3 +223,26 @@ def test_a_recipe_file_runs_it_only_if_the_command_line_names_it(capsys: pytest.
     assert not was_imported()
     assert main(["compare", "plan.toml", "--unlearners", OWN, "--seeds", "0", "--out", "b"]) == 0
     assert (Path("b") / "my_resets.Scaled+factor=0.25" / "seed-0" / "result.json").exists()
+
+
+def test_a_policy_of_a_recipe_file_runs_it_only_if_the_command_line_names_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = ['model = "mlp:width=4:depth=1"', "epochs = 1", "milestones = []", "num_mega_batches = 2", "threads = 1"]
+    lines += ["train_limit = 40", "test_limit = 20", f'unlearner = "{OWN}"', "[policies.plain]", "lr = 0.05"]
+    Path("plain.toml").write_text("\n".join(lines))
+    Path("own.toml").write_text("\n".join([*lines, "[policies.own]", f'unlearner = "{OWN}"', "batch_size = 32"]))
+    flags = ["--seeds", "0", "--out", "out"]
+    for recipe, said in (("plain.toml", "plain.toml"), ("own.toml", "own.toml: policy own")):
+        for consent in ([], ["--own-code", "my_resets:Scaled"]):
+            assert main(["compare", recipe, *flags, *consent]) == 2
+            expected = f"error: {said} names code to run: give it on the command line, too (--own-code {OWN})\n"
+            assert capsys.readouterr().err == expected
+            assert not was_imported()
+            assert not Path("out").exists()
+    assert main(["compare", "own.toml", *flags, "--own-code", OWN]) == 0
+    assert was_imported()
+    assert sorted(path.name for path in Path("out").glob("*/")) == ["own", "plain"]
+    Path("none.toml").write_text("\n".join(lines[:-3]))
+    assert main(["compare", "none.toml", "--policy", f"named=unlearner={OWN}", "--seeds", "0", "--out", "p"]) == 0
+    assert was_imported()

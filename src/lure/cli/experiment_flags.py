@@ -41,6 +41,7 @@ def add_experiment(parser: Parser, default_out: str, without: Sequence[str] = ()
     add_device(place)
     add_workers(place)
     place.add_argument("--tracker", metavar="NAME", help="log the run to wandb, tensorboard or mlflow")
+    without = (*without, "policy", "departs_from")  # a comparison writes them
     names = [name for name in Experiment.__dataclass_fields__ if name not in without]
     for title, of_recipe in (("how the model is trained", True), ("which data arrive, and how", False)):
         chosen = [name for name in names if (name in Recipe.__dataclass_fields__) is of_recipe]
@@ -56,17 +57,19 @@ def experiment_of(arguments: argparse.Namespace) -> "Experiment":
     from lure.recipe import load_experiment
 
     given: dict[str, str] = dict(arguments.fields)
+    consent: list[str] | None = getattr(arguments, "own_code", None)  # a flag of lure compare
     if arguments.recipe is None and "dataset" in given and "label_noise" not in given:
         raise InputError(
             "--dataset alone would train with the settings of the demonstration, its 30 % label noise included: name a "
             "recipe (lure compare own-data --data DIR), or say --label-noise too"
         )
-    experiment = load_experiment(arguments.recipe or DEFAULT_RECIPE, given)
+    experiment = load_experiment(arguments.recipe or DEFAULT_RECIPE, given, consent)
     hints = {name: getattr(arguments, name) for name in ("label", "image", "layout")}
     options = "".join(f":{name}={value}" for name, value in hints.items() if value is not None)
     if not options:
         return experiment
-    return load_experiment(arguments.recipe or DEFAULT_RECIPE, given | {"dataset": experiment.dataset + options})
+    given["dataset"] = experiment.dataset + options
+    return load_experiment(arguments.recipe or DEFAULT_RECIPE, given, consent)
 
 
 def placement_of(arguments: argparse.Namespace) -> "Placement":
