@@ -143,6 +143,7 @@ class Dash:
             gradients = mean_gradients(model, chunk, context.loss, reach)
             running = running or {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
             self._step(list(running.values()), list(gradients.values()))
+            del gradients  # free the memory before the next chunk needs as much
         return running
 
     def _step(self, running: list[Tensor], gradients: list[Tensor]) -> None:
