@@ -127,7 +127,7 @@ def test_report_reads_what_compare_wrote(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.strip() in compared
 
 
-@pytest.mark.parametrize("what", ["data", "models", "unlearners", "recipes"])
+@pytest.mark.parametrize("what", ["data", "models", "unlearners", "regularizers", "recipes"])
 def test_list_names_everything_once(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0
     table, _, _ = capsys.readouterr().out.partition("\n\n")
@@ -298,7 +298,7 @@ def test_help_fits_80_columns(
     assert max(map(len, shown_help(command.split(), capsys).splitlines())) <= 80
 
 
-@pytest.mark.parametrize("what", ["data", "models", "unlearners", "recipes"])
+@pytest.mark.parametrize("what", ["data", "models", "unlearners", "regularizers", "recipes"])
 def test_lists_fit_80_columns(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["list", what]) == 0

@@ -78,6 +78,9 @@ VARIANTS = {
         RECIPE, epochs=5, budget=0.6, schedule="cosine", warmup=1, clip_norm=0.5, label_smoothing=0.1
     ),
     "patience": dataclasses.replace(RECIPE, epochs=9, patience=3, budget=0.8, validation_fraction=0.3),
+    "averages, taught and carried": dataclasses.replace(
+        RECIPE, regularizers=("ema:decay=0.8", "distill:focal=true", "parseval"), carry_optimizer=True, unlearner="redo"
+    ),
     "no replay": dataclasses.replace(RECIPE, replay="none", unlearner="scratch", sample_augmented=True),
 }
 

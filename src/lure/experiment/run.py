@@ -119,6 +119,7 @@ def run(
     require_tracker(placement.tracking)
     dataset = dataset or open_dataset(experiment, placement)
     stream = stream_of(experiment, dataset)
+    experiment.require_stages(len(stream))
     with _open(experiment, out, placement, dataset, stream) as learner:
         if not learner.stages:
             learner.rehearse()

@@ -320,6 +320,7 @@ class Learner:
             watch=watch,
             on_epoch=on_epoch,
             initial=self.state.initial,
+            previous=self.state.previous_version(),
         )
 
     def _commit(self, ended: Round) -> Stage:

@@ -184,7 +184,8 @@ def record_stage(opened: Opened, ended: Round, flops_per_example: int) -> Stage:
         unlearn_seconds=unlearned.unlearn_seconds,
         train_seconds=fitted.seconds,
         examples_seen=fitted.examples,
-        train_flops=fitted.examples * flops_per_example,
+        # A pass forward is a third of one forward and backward.
+        train_flops=fitted.examples * flops_per_example + fitted.forwards * flops_per_example // 3,
         unlearn_flops=unlearned.examples_drawn * flops_per_example,
         epochs_run=fitted.epoch,
         kept_epoch=fitted.kept_epoch,
