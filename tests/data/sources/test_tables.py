@@ -254,3 +254,19 @@ def test_columns_can_be_named_in_every_command(tmp_path, capsys):
     assert 'dataset = "file:label=species"' in (tmp_path / "run" / "recipe.toml").read_text()
     out[1] = str(tmp_path / "compared")
     assert main(["compare", "own-data", *out, *label, "--unlearners", "scratch", "--seeds", "0"]) == 0
+
+
+def test_messages_about_many_columns_stay_short(tmp_path):
+    many = pandas.DataFrame({f"measurement_number_{number}": [0.5, 1.5] for number in range(500)})
+    write(tmp_path / "all" / "0.parquet", frame())
+    write(tmp_path / "all" / "1.parquet", many)
+    told = refusal(load_examples, tmp_path / "all")
+    assert "lacks the columns a, label and has the unknown columns measurement_number_0, " in told
+    assert told.count("measurement") == 20
+    assert "and 480 more" in told
+    for action in (
+        lambda: load_examples(tmp_path / "all" / "1.parquet"),
+        lambda: load_examples(tmp_path / "all" / "1.parquet", hints=Hints(label="labell")),
+        lambda: load_examples(write(tmp_path / "a.parquet", many.assign(label=0).astype(str))),
+    ):
+        assert refusal(action).count("measurement") <= 20

@@ -4,10 +4,10 @@ The kind of every feature is fixed when a model is begun, as its name is: a colu
 truth values in another means something else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from lure.errors import InputError
+from lure.errors import InputError, some
 
 NUMBERS, TRUTH_VALUES, LISTS = "numbers", "truth values", "lists of numbers"
 CATEGORIES = "categories: "  # followed by their names, in the order of their numbers
@@ -80,7 +80,7 @@ def require_usable(kinds: Mapping[str, str], place: str) -> None:
     wrong = [f"{name!r} ({kind})" for name, kind in kinds.items() if not is_usable(kind)]
     if wrong:
         raise InputError(
-            f"{place}: {'column' if len(wrong) == 1 else 'columns'} {', '.join(wrong)} cannot be a feature: features "
+            f"{place}: {'column' if len(wrong) == 1 else 'columns'} {some(wrong)} cannot be a feature: features "
             f"are numbers, truth values or categories that the table declares; leave it out, or write it as numbers"
         )
 
@@ -94,3 +94,17 @@ def require_same_kinds(kinds: Mapping[str, str], agreed: Sequence[str], place: s
     for (name, kind), expected in zip(kinds.items(), agreed, strict=False):
         if kind != expected:
             raise InputError(f"{place}: column {name!r} holds {kind}; the model was begun with {expected}")
+
+
+def differing_columns(found: Collection[str], expected: Collection[str]) -> str:
+    """Return which columns are missing and which are too many, in words; "" if the names are the same.
+
+    Example:
+        >>> differing_columns(["a", "c"], ["a", "b"]), differing_columns(["b", "a"], ["a", "b"])
+        ('lacks the columns b and has the unknown columns c', '')
+    """
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    parts = [f"lacks the columns {some(missing)}"] if missing else []
+    parts += [f"has the unknown columns {some(unknown)}"] if unknown else []
+    return " and ".join(parts)

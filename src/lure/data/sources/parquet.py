@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from lure.data.sources.column_kinds import kind_of
+from lure.data.sources.column_kinds import differing_columns, kind_of
 from lure.data.sources.dataset import tell
 from lure.errors import InputError
 
@@ -156,11 +156,9 @@ def _with_whole_numbers(table: Any, columns: Sequence[str]) -> Any:
 
 
 def _require_same_columns(file: Path, facts: Facts, first_file: Path, first: Facts) -> None:
-    names, others = list(facts.kinds), list(first.kinds)
-    if sorted(names) != sorted(others):
+    if differing := differing_columns(facts.kinds, first.kinds):
         raise InputError(
-            f"{file} has the columns {', '.join(names)}, and {first_file} has {', '.join(others)}: "
-            f"all files of a folder must have the same columns"
+            f"{file} {differing}, compared with {first_file}: all files of a folder must have the same columns"
         )
     for name, kind in facts.kinds.items():
         if kind != first.kinds[name]:

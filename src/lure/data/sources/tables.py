@@ -10,11 +10,18 @@ from torch import Tensor
 from lure.data.examples import Examples
 from lure.data.sources.arrays import MAX_CLASSES
 from lure.data.sources.class_names import numbers_to_labels, same_name
-from lure.data.sources.column_kinds import CATEGORIES, is_bytes, kind_of, require_same_kinds, require_usable
+from lure.data.sources.column_kinds import (
+    CATEGORIES,
+    differing_columns,
+    is_bytes,
+    kind_of,
+    require_same_kinds,
+    require_usable,
+)
 from lure.data.sources.dataset import Hints, tell
 from lure.data.sources.images import EncodedImages, row_shape
 from lure.data.sources.parquet import import_datasets
-from lure.errors import InputError, unknown_name
+from lure.errors import InputError, some, unknown_name
 
 CHECKED_ROWS = 4096
 IMAGE_NAMES = ("image", "img", "inputs")
@@ -104,7 +111,7 @@ def _required_label(table: Any, place: str, hints: Hints, agreed: Collection[str
     found = label_column(table, place, hints, agreed)
     if found is None:
         raise InputError(
-            f"{place} has no label column ({', '.join(LABEL_NAMES)}), only {', '.join(table.column_names)}: "
+            f"{place} has no label column ({', '.join(LABEL_NAMES)}), only {some(table.column_names)}: "
             f"name it (--label NAME)"
         )
     return found
@@ -129,7 +136,7 @@ def image_column(table: Any, place: str, hints: Hints) -> str | None:
         return hints.image
     usual = [name for name in found if name in IMAGE_NAMES]
     if len(found) > 1 and len(usual) != 1:
-        raise InputError(f"{place} has several columns of images ({', '.join(found)}): name one (--image NAME)")
+        raise InputError(f"{place} has several columns of images ({some(found)}): name one (--image NAME)")
     return next(iter(usual or found), None)
 
 
@@ -253,7 +260,7 @@ def _images(
 ) -> EncodedImages:
     others = [name for name in table.column_names if name not in (image, label)]
     if others:
-        tell(f"{place}: inputs are the images of column {image!r}; left out: {', '.join(others)}")
+        tell(f"{place}: inputs are the images of column {image!r}; left out: {some(others)}")
     plain, datasets = table.select_columns([image]), import_datasets()
     if isinstance(table.features[image], datasets.Image):
         plain = plain.cast_column(image, datasets.Image(decode=False))
@@ -267,14 +274,12 @@ def _features(
     """Return the kind of each feature column in the model's order, after comparing the names with the model's."""
     if columns is None:
         return table_columns(table, labelled, place, hints)
-    names = ["inputs"] if list(columns) == ["inputs"] else [name for name in table.column_names if name != label]
-    missing = [name for name in columns if name not in table.column_names]
-    unknown = [name for name in names if name not in columns]
-    if missing or unknown:
-        parts = [f"lacks the columns {', '.join(missing)}"] if missing else []
-        parts += [f"has the unknown columns {', '.join(unknown)}"] if unknown else []
+    names = [name for name in table.column_names if name != label]
+    if list(columns) == ["inputs"]:  # these stand for all others
+        names = [name for name in names if name == "inputs"]
+    if differing := differing_columns(names, columns):
         raise InputError(
-            f"{place} {' and '.join(parts)}; the model takes {len(columns)} columns by name, and all others are refused"
+            f"{place} {differing}; the model takes {len(columns)} columns by name, and all others are refused"
         )
     return {name: _kind(table, name) for name in columns}
 
