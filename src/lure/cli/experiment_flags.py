@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lure.cli.parser import Parser, add_device, add_fields, add_hints, add_workers
 from lure.errors import InputError
+from lure.settings import format_value
 
 if TYPE_CHECKING:
     from lure.experiment.run import Placement
@@ -62,8 +63,8 @@ def experiment_of(arguments: argparse.Namespace) -> "Experiment":
             "recipe (lure compare own-data --data DIR), or say --label-noise too"
         )
     experiment = load_experiment(arguments.recipe or DEFAULT_RECIPE, given)
-    hints = {name: getattr(arguments, name) for name in ("label", "image", "layout")}
-    options = "".join(f":{name}={value}" for name, value in hints.items() if value is not None)
+    hints = {name: getattr(arguments, name) for name in ("label", "image", "id", "ignore", "layout")}
+    options = "".join(f":{name}={format_value(value)}" for name, value in hints.items() if value)
     if not options:
         return experiment
     return load_experiment(arguments.recipe or DEFAULT_RECIPE, given | {"dataset": experiment.dataset + options})

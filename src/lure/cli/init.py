@@ -40,7 +40,8 @@ def init_command(arguments: argparse.Namespace) -> None:
         gate=Gate(**arguments.gate),
         hints=hints_of(arguments),
     )
-    print(printable(shown))
+    for line in shown:
+        print(printable(line))
     print(f"{arguments.directory} is ready; give it the first chunk: lure update {arguments.directory} DATA")
 
 

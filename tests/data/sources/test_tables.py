@@ -11,8 +11,9 @@ from PIL import Image
 
 from lure.cli import main
 from lure.data.sources import load_dataset, load_examples
+from lure.data.sources.columns import TableForm
 from lure.data.sources.dataset import Hints
-from lure.data.sources.files import read_class_names, read_columns
+from lure.data.sources.files import read_class_names, read_form
 from lure.errors import InputError
 from lure.store.agreement import Agreement
 from lure.store.durable import seal
@@ -51,7 +52,7 @@ def test_the_index_of_pandas_is_no_feature(tmp_path, name):
     assert len(told) == 1
     assert examples.inputs.tolist() == [[0.5], [1.5], [2.5]]
     with pytest.warns(UserWarning, match="left out"):
-        assert list(read_columns(file)) == ["a"]
+        assert read_form(file).names == ("a",)
 
 
 def test_an_index_that_came_through_a_csv_file_or_a_saved_table_is_no_feature(tmp_path):
@@ -71,7 +72,7 @@ def test_labels_that_are_the_index_stay_labels(tmp_path):
 
 def test_a_model_that_was_begun_with_the_index_as_a_feature_still_gets_it(tmp_path):
     file = write(tmp_path / "a.parquet", frame().set_index(pandas.Index([7, 3, 5])), index=True)
-    examples = load_examples(file, columns=["__index_level_0__", "a"])
+    examples = load_examples(file, form=TableForm.of_names(["__index_level_0__", "a"]))
     assert examples.inputs.tolist() == [[7, 0.5], [3, 1.5], [5, 2.5]]
 
 
@@ -111,7 +112,7 @@ def test_numbers_truth_values_and_declared_categories_are_features(tmp_path):
     datasets.Dataset.from_dict(table, features=features).to_parquet(tmp_path / "a.parquet")
     assert load_examples(tmp_path / "a.parquet").inputs.tolist() == [[3, 1, 1, 1, 2], [4, 0, 0, 3, 4]]
     kinds = ["numbers", "truth values", "categories: x, y", "lists of numbers"]
-    assert list(read_columns(tmp_path / "a.parquet").values()) == kinds
+    assert list(read_form(tmp_path / "a.parquet").kinds) == kinds
 
 
 def test_columns_of_another_kind_are_refused_in_the_test_set(tmp_path):
@@ -158,7 +159,7 @@ def test_what_was_agreed_before_kinds_were_recorded_is_read(tmp_path):
     old = Agreement(
         holdout="0", independent=None, class_names=[], columns=["a"], normalization=None, gate={}, recipe={}
     )
-    record = {name: value for name, value in dataclasses.asdict(old).items() if name != "column_kinds"}
+    record = {name: value for name, value in dataclasses.asdict(old).items() if name not in ("column_kinds", "table")}
     assert Agreement.from_bytes(seal(record), tmp_path) == old
 
 

@@ -11,7 +11,6 @@ from lure.data.sources.dataset import tell
 from lure.errors import InputError, some
 
 
-
 def same_name(name: str) -> str:
     """Return a name in the form in which names are compared: systems write "é" as one character or as two (NFC)."""
     return unicodedata.normalize("NFC", name)

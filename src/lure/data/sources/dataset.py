@@ -39,12 +39,16 @@ class Hints:
     Attributes:
         label: the column of a table that holds the labels; None finds it by its usual names.
         image: the column of a table that holds images; None finds it.
+        id: the column of a table that names its rows, and is no feature.
+        ignore: columns of a table that are left out.
         layout: where the channels of arrays (N, ?, ?, ?) are; None takes the place that holds 1, 3 or 4, or that fits
             the model.
     """
 
     label: str | None = None
     image: str | None = None
+    id: str | None = None
+    ignore: tuple[str, ...] = ()
     layout: Layout | None = None
 
 
