@@ -48,6 +48,19 @@ class Column:
         names = [self.name] if self.width == 1 else [f"{self.name}[{number}]" for number in range(self.width)]
         return (*names, f"{self.name} is missing") if self.mean is not None else tuple(names)
 
+    def shown(self, values: Sequence[float]) -> str:
+        """Return what stood in the table, from the values of the inputs, for messages.
+
+        Example:
+            >>> Column(name="age", mean=4.5).shown([4.5, 1.0]), Column(name="colour", levels=("red",)).shown([1.0, 0.0])
+            ('missing', 'red')
+        """
+        if self.levels:
+            return (*self.levels, "another")[list(values).index(1)]
+        if self.mean is not None and values[-1]:
+            return "missing"
+        return ", ".join(f"{value:g}" for value in values[: self.width])
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableForm:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lure.data.examples import Examples
+from lure.data.sources.columns import TableForm
 from lure.errors import InputError, printable
 
 Layout = Literal["channels-first", "channels-last"]
@@ -23,6 +24,7 @@ class Dataset:
         class_names: one name per label, in the order of labels.
         mean: per channel, of training images in [0, 1]; None if inputs are usually not normalised.
         std: standard deviation; as `mean`.
+        form: what becomes of columns, where both parts are tables of files.
     """
 
     train: Examples
@@ -30,6 +32,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    form: TableForm | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

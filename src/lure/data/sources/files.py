@@ -285,4 +285,4 @@ def own_files(
     test = load_alike(parts[1], class_names, train.input_shape, form, hints, str(parts[0]))
     if not class_names:
         require_dense(torch.cat([train.labels, test.labels]), str(path))
-    return Dataset(train, test, class_names)
+    return Dataset(train, test, class_names, form=form)

@@ -294,7 +294,7 @@ def _levels(table: Any, name: str, place: str) -> tuple[str, ...]:
             )
         raise InputError(
             f"{place}: column {name!r} holds {len(levels)} different texts, such as {levels[0]!r}; a category has at "
-            f"most {MAX_LEVELS}: leave the column out (--ignore {name})"
+            f"most {MAX_LEVELS}: leave the column out (--ignore {name}; if it names the rows, --id {name})"
         )
     return levels
 
