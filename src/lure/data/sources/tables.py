@@ -18,6 +18,7 @@ from lure.data.sources.column_kinds import (
     TRUTH_VALUES,
     differing_columns,
     is_bytes,
+    is_list,
     kind_of,
     require_usable,
 )
@@ -71,23 +72,21 @@ class TableRows:
     dtype = torch.float32
 
     def __init__(self, table: Any, columns: Sequence[Column], place: str) -> None:
-        self.table = table.select_columns([column.name for column in columns]).with_format("numpy")
+        self.table = table.select_columns([column.name for column in columns]).with_format("arrow")
         self.columns, self.place = columns, place
         self.widths = [values.shape[1] for values in self._load([0])]
         self.shape = torch.Size((len(table), sum(self.widths)))
 
-    def _load(self, rows: list[int]) -> list[Any]:
+    def _load(self, rows: list[int] | slice) -> list[Any]:
         with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is refused
             cells = self.table[rows]
-            return [self._inputs(column, cells[column.name], len(rows)) for column in self.columns]
+            return [self._inputs(column, cells[column.name]) for column in self.columns]
 
-    def _inputs(self, column: Column, cells: Any, num_rows: int) -> Any:
+    def _inputs(self, column: Column, cells: Any) -> Any:
         if column.levels:
-            places = {level: place for place, level in enumerate(column.levels)}
-            found = [len(places) if text is None else places.get(same_name(text), len(places)) for text in cells]
-            return np.eye(len(places) + 1, dtype=np.float32)[found]
+            return np.eye(len(column.levels) + 1, dtype=np.float32)[_places(cells, column.levels)]
         try:
-            values = np.asarray(cells, dtype=np.float32).reshape(num_rows, -1)
+            values = _numbers(cells)
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"{self.place}: column {column.name!r} holds rows of different length or values that are not numbers"
@@ -105,7 +104,35 @@ class TableRows:
         """Return the rows with these numbers, stacked."""
         if not len(rows):
             return torch.empty((0, self.shape[1]))
-        return torch.from_numpy(np.concatenate(self._load(rows.tolist()), axis=1))
+        first, end = int(rows[0]), int(rows[-1]) + 1
+        in_order = torch.equal(rows, torch.arange(first, end))  # which are read far faster
+        return torch.from_numpy(np.concatenate(self._load(slice(first, end) if in_order else rows.tolist()), axis=1))
+
+
+def _numbers(cells: Any) -> Any:
+    """Return a column of pyarrow as float32 (rows, width): lists side by side, NaN where there is nothing.
+
+    Raises:
+        ValueError: if lists differ in length; TypeError if the cells are not numbers.
+    """
+    from pyarrow import BaseExtensionType, chunked_array, compute
+
+    num_rows = len(cells)
+    if isinstance(cells.type, BaseExtensionType):
+        cells = chunked_array([chunk.storage for chunk in cells.chunks])
+    while is_list(cells.type):
+        if len(lengths := compute.list_value_length(cells).unique()) != 1 or not lengths[0].as_py():
+            raise ValueError("lists of different lengths")
+        cells = compute.list_flatten(cells)
+    return np.asarray(cells.to_numpy(), dtype=np.float32).reshape(num_rows, -1)
+
+
+def _places(cells: Any, levels: Sequence[str]) -> Any:
+    """Return the place of each text of a column of pyarrow among the levels; behind the last for any other, or none."""
+    from pyarrow import array, compute, string
+
+    texts = compute.utf8_normalize(cells.cast(string()), form="NFC")
+    return compute.index_in(texts, value_set=array(levels)).fill_null(len(levels)).to_numpy()
 
 
 def row_name(place: str, row: int) -> str:
