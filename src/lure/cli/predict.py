@@ -25,10 +25,10 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
     version = Version.load(arguments.directory, arguments.number, model=arguments.model, device=arguments.device)
     task, hints = version.task, hints_of(arguments)
+    ids = read_ids(arguments.data, hints, task.form)
     examples = load_examples(
         arguments.data, task.class_names or None, task.input_shape, labelled=False, form=task.form, hints=hints
     )
-    ids = read_ids(arguments.data, hints, task.form)
     write_predictions(version, examples, sys.stdout, arguments.format, ids)
 
 

@@ -46,6 +46,9 @@ class Hints:
         ignore: columns of a table that are left out.
         layout: where the channels of arrays (N, ?, ?, ?) are; None takes the place that holds 1, 3 or 4, or that fits
             the model.
+
+    Raises:
+        InputError: if one column is named for two things.
     """
 
     label: str | None = None
@@ -53,6 +56,11 @@ class Hints:
     id: str | None = None
     ignore: tuple[str, ...] = ()
     layout: Layout | None = None
+
+    def __post_init__(self) -> None:
+        named = [*filter(None, (self.label, self.image, self.id)), *self.ignore]
+        if twice := [name for name in named if named.count(name) > 1]:
+            raise InputError(f"the column {twice[0]!r} is named twice (--label, --image, --id, --ignore)")
 
 
 def tell(message: str) -> None:

@@ -105,7 +105,7 @@ class TableRows:
         if not len(rows):
             return torch.empty((0, self.shape[1]))
         first, end = int(rows[0]), int(rows[-1]) + 1
-        in_order = torch.equal(rows, torch.arange(first, end))  # which are read far faster
+        in_order = end - first == len(rows) and torch.equal(rows, torch.arange(first, end))  # which are read far faster
         return torch.from_numpy(np.concatenate(self._load(slice(first, end) if in_order else rows.tolist()), axis=1))
 
 
