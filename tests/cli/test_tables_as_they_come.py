@@ -164,7 +164,7 @@ def test_a_directory_from_before_goes_on(tmp_path, capsys):
     assert "column 'age'" in refused(str(model), ["update", str(model), bad], capsys)
 
 
-@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.filterwarnings("always::UserWarning")
 def test_a_comparison_says_that_the_training_table_decides(tmp_path, capsys):
     save(tmp_path / "train.csv", 1)
     save(tmp_path / "test.csv", 2, 20)

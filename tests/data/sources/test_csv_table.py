@@ -168,11 +168,11 @@ def test_the_index_of_pandas_is_no_feature(file):
 
 
 def test_the_column_that_names_rows_is_carried_through_as_it_stands(file):
-    write(file, "key,a,label\n007,1,0\n08,2,1\n")
+    write(file, "key,a,label\n7.0,1,0\n8.10,2,1\n")
     hints = Hints(id="key")
     form = read_form(file, hints)
     assert (form.names, form.id) == (("a",), "key")
-    assert read_ids(file, form=form) == ["007", "08"]
+    assert read_ids(file, form=form) == ["7.0", "8.10"]
     assert load_examples(file, form=form).inputs.tolist() == [[1], [2]]
     assert read_ids(file) is None
     write(file, "key,a,label\n7,1,0\n8,2,1\n\n7,3,1\n")
