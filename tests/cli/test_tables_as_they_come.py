@@ -64,6 +64,16 @@ def test_init_says_what_becomes_of_each_column(model, capsys):
     ]
 
 
+def test_columns_are_used_as_at_first(model, tmp_path, capsys):
+    holdout = str(tmp_path / "holdout.csv")
+    assert main(["init", model, "--holdout", holdout, *COLUMNS, *WORDS]) == 0
+    capsys.readouterr()
+    line = refused(
+        model, ["init", model, "--holdout", holdout, *COLUMNS[:2], "--ignore", "name,customer", *WORDS], capsys
+    )
+    assert "was begun with another use of columns (id: 'customer', not None)" in line
+
+
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_later_commands_need_not_be_told_again(model, tmp_path, capsys):
     monday, new = save(tmp_path / "monday.csv", 2), save(tmp_path / "new.csv", 3, 4, names=NAMES[:-1])

@@ -30,17 +30,20 @@ def constant_columns(chunk: Examples, holdout: Examples, form: TableForm | None)
         >>> next(constant_columns(chunk, Examples(holdout, chunk.labels), form))[:58]
         "column 'week' is 31 in all 9 examples, and has 9 values in"
     """
+    if form is None:
+        return
+    ends = [(rows.amin(0), rows.amax(0)) for rows in _pieces(chunk)]
+    lowest, highest = torch.stack([low for low, _ in ends]).amin(0), torch.stack([high for _, high in ends]).amax(0)
     first = 0
-    for column in form.columns if form is not None else ():
+    for column in form.columns:
         inputs = slice(first, first + len(column.inputs))
         first = inputs.stop
-        values = next(_pieces(chunk, inputs))[0]
-        if not all(bool((rows == values).all()) for rows in _pieces(chunk, inputs)):
+        if not torch.equal(lowest[inputs], highest[inputs]):
             continue
-        every = torch.cat(list(_pieces(holdout, inputs)))
-        counts = torch.unique(every, dim=0, return_counts=True)[1].double()
-        if float((counts / len(every)).pow(len(chunk)).sum()) < WARNING_LEVEL:
-            shown = column.shown(values.tolist())
+        there = torch.cat([rows[:, inputs] for rows in _pieces(holdout)])
+        counts = torch.unique(there, dim=0, return_counts=True)[1].double()
+        if float((counts / len(there)).pow(len(chunk)).sum()) < WARNING_LEVEL:
+            shown = column.shown(lowest[inputs].tolist())
             yield (
                 f"column {column.name!r} is {shown} in all {len(chunk)} examples, and has {len(counts)} values in the "
                 f"holdout: if it is so in every chunk, it names the chunk, and what is learnt from it does not hold "
@@ -48,6 +51,6 @@ def constant_columns(chunk: Examples, holdout: Examples, form: TableForm | None)
             )
 
 
-def _pieces(examples: Examples, inputs: slice) -> Iterator[torch.Tensor]:
+def _pieces(examples: Examples) -> Iterator[torch.Tensor]:
     for start in range(0, len(examples), PIECE):
-        yield examples[start : start + PIECE].inputs[:, inputs]
+        yield examples[start : start + PIECE].inputs

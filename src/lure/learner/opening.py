@@ -83,6 +83,7 @@ class Opened:
             form = TableForm.of_names(agreement.columns, agreement.column_kinds)
             if agreement.table is not None:
                 form = TableForm.from_dict(agreement.table)
+                self._require_same_form(form)
         test = self._stored(agreement.holdout, self.test, "holdout")
         independent = self._stored(agreement.independent, self.independent, "independent")
         if self.gate not in (None, gate):
@@ -162,6 +163,17 @@ class Opened:
         for examples, place in ((self.test, held_out), (self.independent, "the independent set")):
             if examples is not None:
                 check_values(examples, () if self.form is None else self.form.inputs, place)
+
+    def _require_same_form(self, form: TableForm) -> None:
+        """Raise if the columns of a table are asked for another use than when the directory was begun."""
+        if self.form is None or self.form.label is None:  # only names, or nothing, were given
+            return
+        for name, value in dataclasses.asdict(form).items():
+            if value != (asked := getattr(self.form, name)) and name != "columns":
+                raise InputError(
+                    f"{self.directory.path} was begun with another use of columns ({name}: {value!r}, not {asked!r}): "
+                    f"choose another directory"
+                )
 
     def _stored(self, fingerprint: str | None, given: Examples | None, role: str) -> Examples | None:
         """Return a stored holdout or independent set, after comparing it with the one that was given, if any."""

@@ -38,7 +38,7 @@ def init(
     recipe: Recipe | None = None,
     gate: Gate | None = None,
     hints: Hints | None = None,
-) -> list[str]:
+) -> str:
     """Begin a directory that is kept current: store holdout, recipe and gate. There is no version yet.
 
     Done again with the same arguments, it changes nothing.
@@ -71,9 +71,10 @@ def init(
             raise InputError(f"{path} holds other files ({sorted(strangers)[0]}): choose a new directory")
     names, form = read_class_names(holdout, hints), read_form(holdout, hints)
     test = load_examples(holdout, names or None, form=form, hints=hints)
-    shown = [shown_classes(test.labels, names, f"the holdout {holdout}")]
+    lines = [shown_classes(test.labels, names, f"the holdout {holdout}")]
     if form is not None:
-        shown += ["of its columns, now and in all data to come:", *(f"  {line}" for line in form.describe())]
+        lines += ["of its columns, now and in all data to come:", *(f"  {line}" for line in form.describe())]
+    shown = "\n".join(map(printable, lines))
     aside = None
     if independent is not None:
         aside = load_alike(independent, names, test.input_shape, form, hints)
