@@ -204,7 +204,7 @@ def test_the_columns_of_labels_and_images_can_be_named(tmp_path):
         assert torch.equal(
             load_examples(file, hints=Hints(label="species", image="left")).inputs[2], examples.inputs[0]
         )
-    told = refusal(load_examples, file, hints=Hints(label="species", image="species"))
+    told = refusal(load_examples, file, labelled=False, hints=Hints(image="species"))
     assert f"{file}: column 'species' holds text, no images" in told
     assert "unknown column 'rihgt': did you mean 'right'" in refusal(
         load_examples, file, hints=Hints(label="species", image="rihgt")
@@ -235,6 +235,19 @@ def test_a_partition_without_a_label_is_named(tmp_path):
     table = pandas.DataFrame({"a": [0.5, 1.5, 2.5], "label": ["x", None, "y"]})
     table.to_parquet(tmp_path / "parts", partition_cols=["label"])
     assert "the label of row" in refusal(load_examples, tmp_path / "parts")
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_columns_of_images_and_labels_are_remembered(tmp_path, capsys):
+    table = pandas.DataFrame({"left": PICTURES, "right": PICTURES[::-1], "species": ["x", "y", "x"], "key": [7, 8, 9]})
+    file, model = str(write(tmp_path / "a.parquet", table)), str(tmp_path / "model")
+    named = ["--label", "species", "--image", "right", "--id", "key", "--ignore", "left"]
+    words = ["--model", "mlp:width=4", "--epochs", "1", "--threads", "1"]
+    assert main(["init", model, "--holdout", file, *named, *words]) == 0
+    assert main(["update", model, file]) == 0
+    assert "left out" not in capsys.readouterr().err
+    assert main(["predict", model, file]) == 0
+    assert [line.split(",")[1] for line in capsys.readouterr().out.splitlines()] == ["id", "7", "8", "9"]
 
 
 def test_columns_can_be_named_in_every_command(tmp_path, capsys):

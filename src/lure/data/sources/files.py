@@ -189,7 +189,7 @@ def _open_table(
     """
     hints, known = hints or Hints(), form or TableForm()
     identifier = _id_column(hints, form)
-    ignored = [name for name in (*hints.ignore, *known.ignore) if name not in keep]
+    ignored = [name for name in dict.fromkeys((*hints.ignore, *known.ignore)) if name not in keep]
     if kind == "csv":
         kinds = {column.name: column.kind for column in known.columns}
         if label := hints.label or known.label:
