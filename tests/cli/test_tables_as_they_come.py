@@ -174,6 +174,11 @@ def test_a_directory_from_before_goes_on(tmp_path, capsys):
     assert "column 'age'" in refused(str(model), ["update", str(model), bad], capsys)
 
 
+def test_a_name_that_a_recipe_cannot_hold_is_named(tmp_path, capsys):
+    assert main(["run", "own-data", "--data", str(tmp_path), "--ignore", "a:b"]) == 2
+    assert "error: --ignore: a recipe cannot hold a column whose name has a colon" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("always::UserWarning")
 def test_a_comparison_says_that_the_training_table_decides(tmp_path, capsys):
     save(tmp_path / "train.csv", 1)

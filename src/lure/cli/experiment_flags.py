@@ -65,6 +65,9 @@ def experiment_of(arguments: argparse.Namespace) -> "Experiment":
         )
     experiment = load_experiment(arguments.recipe or DEFAULT_RECIPE, given)
     hints = {name: getattr(arguments, name) for name in ("label", "image", "id", "ignore", "layout")}
+    for name, value in hints.items():
+        if ":" in format_value(value):
+            raise InputError(f"--{name}: a recipe cannot hold a column whose name has a colon: rename it in the tables")
     options = "".join(f":{name}={format_value(value)}" for name, value in hints.items() if value)
     if not options:
         return experiment
