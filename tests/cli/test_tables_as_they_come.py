@@ -28,7 +28,11 @@ def save(path, seed, count=60, week=None, names=NAMES, **more):
             plan = draw.choice(["basic", "pro", "team"])
             person = {"customer": f"{seed}{row:03}", "name": f"N{seed}-{row}", "age": draw.choice([20, 40, ""])}
             person["use"] = draw.random()
-            person |= {"plan": plan, "week": week or draw.randint(1, 52), "churned": "yes" if plan == "pro" else "no"}
+            person |= {
+                "plan": plan,
+                "week": week or draw.randint(1, 52),
+                "churned": "leaves" if plan == "pro" else "stays",
+            }
             table.writerow(person | more)
     return str(path)
 
@@ -51,7 +55,7 @@ def refused(model, command, capsys):
 
 def test_init_says_what_becomes_of_each_column(model, capsys):
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("holdout.csv shows 2 of 2 classes: no (44), yes (16)")
+    assert lines[0].endswith("holdout.csv shows 2 of 2 classes: leaves (16), stays (44)")
     assert lines[1:-1] == [
         "of its columns, now and in all data to come:",
         "  label: churned",
@@ -83,7 +87,7 @@ def test_later_commands_need_not_be_told_again(model, tmp_path, capsys):
     assert main(["predict", model, new]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["id"] for row in rows] == ["3000", "3001", "3002", "3003"]
-    assert list(rows[0]) == ["row", "id", "prediction", "no", "yes"]
+    assert list(rows[0]) == ["row", "id", "prediction", "leaves", "stays"]
     assert main(["predict", model, new, "--format", "jsonl"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[3])["id"] == "3003"
     # The same rows with their columns in another order, and with another id.
@@ -125,7 +129,7 @@ def test_a_column_that_names_the_chunk_is_warned_of(model, tmp_path, capsys):
     ("more", "message"),
     [
         ({"customer": "7"}, "column 'customer': the id '7' is that of row 0 (line 2) and of row 1 (line 3)"),
-        ({"churned": "yse"}, "row 0 (line 2): unknown class 'yse': did you mean 'yes'?"),
+        ({"churned": "leavse"}, "did you mean 'leaves'"),
         ({"use": ""}, "column 'use': inputs hold NaN or infinity at row 0 (line 2)"),
         ({"age": "old"}, "line 2: column 'age' should hold numbers, got 'old'"),
         ({"names": [*NAMES, "extra"]}, "has the unknown columns extra"),
