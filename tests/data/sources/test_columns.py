@@ -120,8 +120,13 @@ def test_more_texts_than_a_category_has_are_refused_by_their_column(save):
     table = pandas.DataFrame({"size": range(count), "note": [f"n{i}" for i in range(count)], "label": 0})
     file = save(table)
     told = refusal(read_form, file)
-    assert f"{file}: column 'note' holds {count} different texts, such as 'n0'" in told
-    assert "--ignore note; if it names the rows, --id note" in told
+    assert told == (
+        f"{file}: column of too many different texts: 'note' ({count}, such as 'n0'); a category has at most "
+        f"{MAX_LEVELS}: leave out names and notes (--ignore note; or --id, if a column names the rows)"
+    )
+    told = refusal(read_form, save(table.assign(more=table["note"])))
+    assert "columns of too many different texts: 'note' (101, such as 'n0'), 'more' (101, such as 'n0')" in told
+    assert "(--ignore note,more; or" in told
     assert read_form(save(table[1:]), None).columns[1].levels[0] == "n1"
 
 
@@ -130,6 +135,7 @@ def test_a_text_among_numbers_is_named(save):
     cells[7] = "?"
     told = refusal(read_form, save(pandas.DataFrame({"a": cells, "label": 0})))
     assert "column 'a' holds numbers, and the text '?' at row 7" in told
+    assert "leave the column out (--ignore a)" in told
 
 
 def test_a_column_that_holds_nothing_is_named(save):

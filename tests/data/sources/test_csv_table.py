@@ -84,7 +84,7 @@ def test_times_are_refused_by_their_column(file, cell):
     write(file, f"a,when,label\n1,{cell},0\n2,{cell},1\n")
     told = refusal(read_form, file)
     assert f"{file}: column 'when' (times (timestamp" in told
-    assert "--ignore NAME" in told
+    assert "leave it out (--ignore when), or write it as numbers" in told
     assert read_form(file, Hints(ignore=("when",))).names == ("a",)
 
 

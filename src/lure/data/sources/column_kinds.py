@@ -4,12 +4,13 @@ The kind of every feature is fixed when a model is begun, as its name is: a colu
 truth values in another means something else.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lure.errors import InputError, some
 
 NUMBERS, TRUTH_VALUES, LISTS, TEXT = "numbers", "truth values", "lists of numbers", "text"
+FEW = 8  # so many names a message may hold twice
 CATEGORIES = "categories: "  # followed by their names, in the order of their numbers
 
 
@@ -78,13 +79,24 @@ def require_usable(kinds: Mapping[str, str], place: str, text: bool) -> None:
     Raises:
         InputError: naming the columns that cannot.
     """
-    wrong = [f"{name!r} ({kind})" for name, kind in kinds.items() if not (is_number(kind) or (text and kind == TEXT))]
+    wrong = {name: kind for name, kind in kinds.items() if not (is_number(kind) or (text and kind == TEXT))}
     if wrong:
+        shown = some([f"{name!r} ({kind})" for name, kind in wrong.items()])
         raise InputError(
-            f"{place}: {'column' if len(wrong) == 1 else 'columns'} {some(wrong)} cannot be a feature: features are "
-            f"numbers, truth values{', text' * text} or categories that the table declares; leave it out (--ignore "
-            f"NAME), or write it as numbers"
+            f"{place}: {'column' if len(wrong) == 1 else 'columns'} {shown} cannot be a feature: features are numbers, "
+            f"truth values{', text' * text} or categories that the table declares; leave it out "
+            f"({ignoring(list(wrong))}), or write it as numbers"
         )
+
+
+def ignoring(names: Sequence[str]) -> str:
+    """Return the flag that leaves columns out, for messages that have named them: all of them again, if they are few.
+
+    Example:
+        >>> ignoring(["name", "joined"]), ignoring([str(number) for number in range(9)])
+        ('--ignore name,joined', '--ignore NAME,NAME,...')
+    """
+    return f"--ignore {','.join(names) if len(names) <= FEW else 'NAME,NAME,...'}"
 
 
 def differing_columns(found: Collection[str], expected: Collection[str]) -> str:

@@ -1,6 +1,6 @@
 """Examples in a table that `datasets` has opened: images of one column, or the features of all but the labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lure.data.sources.column_kinds import (
     TEXT,
     TRUTH_VALUES,
     differing_columns,
+    ignoring,
     is_bytes,
     is_list,
     kind_of,
@@ -281,8 +282,15 @@ def fit_form(table: Any, place: str, hints: Hints) -> TableForm:
     label = _required_label(table, place, hints)
     kinds = table_columns(table, place=place, hints=hints)
     require_usable(kinds, place, text=True)
+    levels = {name: _levels(table, name) for name, kind in kinds.items() if kind == TEXT}
+    _require_few(levels, table, place)
     return TableForm(
-        columns=tuple(_fit_column(table, name, kind, place) for name, kind in kinds.items()),
+        columns=tuple(
+            Column(name=name, kind=kind, levels=levels[name])
+            if name in levels
+            else _fit_numbers(table, name, kind, place)
+            for name, kind in kinds.items()
+        ),
         label=label,
         label_kind=_kind(table, label),
         image=hints.image,
@@ -291,39 +299,42 @@ def fit_form(table: Any, place: str, hints: Hints) -> TableForm:
     )
 
 
-def _fit_column(table: Any, name: str, kind: str, place: str) -> Column:
-    if kind == TEXT:
-        return Column(name=name, kind=kind, levels=_levels(table, name, place))
-    column = Column(name=name, kind=kind)
-    store = TableRows(table, [column], place)
+def _fit_numbers(table: Any, name: str, kind: str, place: str) -> Column:
+    store = TableRows(table, [Column(name=name, kind=kind)], place)
     mean = None
     if kind in (NUMBERS, TRUTH_VALUES):
         values = torch.cat([rows for _, rows in _in_pieces(store)])
         present = values[~values.isnan()]
         if not len(present):
-            raise InputError(f"{place}: column {name!r} holds nothing: leave it out (--ignore {name})")
+            raise InputError(f"{place}: column {name!r} holds nothing: leave it out ({ignoring([name])})")
         mean = float(present.double().mean()) if len(present) < len(values) else None
     return Column(name=name, kind=kind, width=store.shape[1], mean=mean)
 
 
-def _levels(table: Any, name: str, place: str) -> tuple[str, ...]:
+def _levels(table: Any, name: str) -> tuple[str, ...]:
     """Return the different texts of a column, in order."""
-    levels = tuple(sorted({same_name(text) for text in table.unique(name) if text is not None}))
-    if not levels:
-        raise InputError(f"{place}: column {name!r} holds nothing: leave it out (--ignore {name})")
-    if len(levels) > MAX_LEVELS:
-        words = [level for level in levels if not _is_number(level)]
-        if 2 * len(words) < len(levels):
-            row = next((row for row, text in enumerate(table[name]) if text in words), 0)
+    return tuple(sorted({same_name(text) for text in table.unique(name) if text is not None}))
+
+
+def _require_few(levels: Mapping[str, Sequence[str]], table: Any, place: str) -> None:
+    """Raise unless every column of text holds texts, and no more than a category has; name all that do not."""
+    if empty := [name for name, texts in levels.items() if not texts]:
+        raise InputError(f"{place}: column {empty[0]!r} holds nothing: leave it out ({ignoring(empty)})")
+    many = [name for name, texts in levels.items() if len(texts) > MAX_LEVELS]
+    for name in many:
+        words = {text for text in levels[name] if not _is_number(text)}
+        if 2 * len(words) < len(levels[name]):
+            row, text = next((row, text) for row, text in enumerate(table[name]) if text and same_name(text) in words)
             raise InputError(
-                f"{place}: column {name!r} holds numbers, and the text {table[name][row]!r} at {row_name(place, row)}: "
-                f"leave a cell without a number empty, or leave the column out (--ignore {name})"
+                f"{place}: column {name!r} holds numbers, and the text {text!r} at {row_name(place, row)}: leave a "
+                f"cell without a number empty, or leave the column out ({ignoring([name])})"
             )
+    if many:
+        shown = some([f"{name!r} ({len(levels[name])}, such as {levels[name][0]!r})" for name in many])
         raise InputError(
-            f"{place}: column {name!r} holds {len(levels)} different texts, such as {levels[0]!r}; a category has at "
-            f"most {MAX_LEVELS}: leave the column out (--ignore {name}; if it names the rows, --id {name})"
+            f"{place}: {'column' if len(many) == 1 else 'columns'} of too many different texts: {shown}; a category "
+            f"has at most {MAX_LEVELS}: leave out names and notes ({ignoring(many)}; or --id, if a column names the rows)"
         )
-    return levels
 
 
 def _is_number(text: str) -> bool:
