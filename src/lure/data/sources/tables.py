@@ -333,7 +333,8 @@ def _require_few(levels: Mapping[str, Sequence[str]], table: Any, place: str) ->
         shown = some([f"{name!r} ({len(levels[name])}, such as {levels[name][0]!r})" for name in many])
         raise InputError(
             f"{place}: {'column' if len(many) == 1 else 'columns'} of too many different texts: {shown}; a category "
-            f"has at most {MAX_LEVELS}: leave out names and notes ({ignoring(many)}; or --id, if a column names the rows)"
+            f"has at most {MAX_LEVELS}: leave out names and notes ({ignoring(many)}; or --id, if a column names the "
+            f"rows)"
         )
 
 
