@@ -142,14 +142,7 @@ def _examples(
     """Return what to measure on, and the validation examples where there are any."""
     if file is not None:
         task = version.task
-        test = load_examples(
-            file,
-            version.class_names or None,
-            task.input_shape,
-            columns=task.columns,
-            column_kinds=task.column_kinds,
-            hints=hints,
-        )
+        test = load_examples(file, version.class_names or None, task.input_shape, form=task.form, hints=hints)
         return test, _held_out(path, version) if path.is_dir() else None
     recipe = version.recipe
     if path.is_dir() and (agreement := (directory := RunDirectory(path)).agreement()) is not None:

@@ -148,6 +148,7 @@ def _open(
         recipe=experiment,
         test=dataset.test,
         class_names=dataset.class_names,
+        form=dataset.form,
         normalization=None if dataset.mean is None or dataset.std is None else (dataset.mean, dataset.std),
         stream=stream,
         device=placement.device,

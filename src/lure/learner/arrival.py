@@ -94,6 +94,7 @@ def examine(
     correct: Tensor | None,
     holdout_correct: Tensor | None,
     name: str | None = None,
+    more_warnings: Iterable[str] = (),
 ) -> Arrival:
     """Inspect a chunk.
 
@@ -105,6 +106,7 @@ def examine(
         correct: which examples of the chunk the version in use gets right, bool (N,); None before the first version.
         holdout_correct: the same for the holdout.
         name: of the file or folder that the chunk came from.
+        more_warnings: what else departs from the holdout.
     """
     counts, expected = (torch.bincount(e.labels, minlength=len(class_names)).tolist() for e in (chunk, holdout))
     warnings = []
@@ -140,6 +142,6 @@ def examine(
         in_earlier_chunks=repeats.in_earlier_chunks,
         repeated=repeats.repeated,
         prequential_accuracy=accuracy,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *more_warnings),
         name=name,
     )

@@ -1,6 +1,7 @@
 """Inspecting a new mega-batch before training on it: what repeats, and how the version in use does on it."""
 
 from lure.learner.arrival import Arrival, KnownRows, Repeats, examine
+from lure.learner.constant_columns import constant_columns
 from lure.learner.mega_batch import MegaBatch
 from lure.learner.opening import Opened
 from lure.learner.state import WorkingState
@@ -39,7 +40,8 @@ class Inspection:
             correct, hits = logits.argmax(1) == labels, directory.versions.read_hits(directory.stages[current - 1])
         names = task.class_names or [str(label) for label in range(task.num_classes)]
         repeats = Repeats.of(rows, holdout, self._known)
-        return examine(arrived.whole, test, repeats, names, correct, hits, arrived.name)
+        constant = constant_columns(arrived.whole, test, task.form)
+        return examine(arrived.whole, test, repeats, names, correct, hits, arrived.name, constant)
 
     def add_inspected(self) -> None:
         """Add the mega-batch that was inspected last, which is committed now, to what is known."""

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lure.data.examples import Examples, Split, as_stored
+from lure.data.sources.columns import TableForm
 from lure.errors import InputError
 from lure.learner.gate import Gate
 from lure.learner.mega_batch import join
@@ -36,8 +37,7 @@ class Opened:
         gate: decides whether a version takes the place of the one in use; None accepts every version.
         independent: with a gate, examples that are measured on, too, and decide nothing.
         class_names: the classes in the order of their labels; () where they have no names.
-        columns: names of the features in their order, where the data are a table.
-        column_kinds: what each of them holds; () where that is not on record.
+        form: what becomes of columns, where the data are a table.
         normalization: (mean, std) per channel or feature; None takes them from the first mega-batch. A directory that
             is begun with a gate takes them from the holdout: the first chunk may be small, or constant in a column.
         stream: the mega-batches, where the caller can give them again; None stores each in the directory.
@@ -52,8 +52,7 @@ class Opened:
     gate: Gate | None
     independent: Examples | None
     class_names: tuple[str, ...]
-    columns: tuple[str, ...]
-    column_kinds: tuple[str, ...]
+    form: TableForm | None
     normalization: Normalization | None
     stream: Sequence[Examples | Split] | None
     device: torch.device
@@ -81,6 +80,10 @@ class Opened:
             raise InputError(f"{path} is kept current by lure update: choose another directory")
         with parsing(path / AGREEMENT):
             gate = Gate(**agreement.gate)
+            form = TableForm.of_names(agreement.columns, agreement.column_kinds)
+            if agreement.table is not None:
+                form = TableForm.from_dict(agreement.table)
+                self._require_same_form(form)
         test = self._stored(agreement.holdout, self.test, "holdout")
         independent = self._stored(agreement.independent, self.independent, "independent")
         if self.gate not in (None, gate):
@@ -92,8 +95,7 @@ class Opened:
             gate=gate,
             independent=independent,
             class_names=tuple(agreement.class_names),
-            columns=tuple(agreement.columns),
-            column_kinds=tuple(agreement.column_kinds),
+            form=form,
             normalization=None if mean_and_std is None else (mean_and_std[0], mean_and_std[1]),
         )
 
@@ -102,7 +104,7 @@ class Opened:
         # A class may be missing from the first mega-batch of a stream that is known to its end.
         others = [self.test, *map(join, self.stream or ())]
         labels = [examples.labels for examples in others if examples is not None]
-        return fix_task(split, labels, self.class_names, self.columns, self.column_kinds, self.normalization)
+        return fix_task(split, labels, self.class_names, self.form, self.normalization)
 
     def store_sets(self) -> tuple[Self, Agreement | None]:
         """Store the holdout and the independent set of a new directory, where there is a gate.
@@ -126,8 +128,9 @@ class Opened:
             holdout=test.fingerprint,
             independent=independent.fingerprint if independent else None,
             class_names=list(self.class_names),
-            columns=list(self.columns),
-            column_kinds=list(self.column_kinds),
+            columns=[] if self.form is None else list(self.form.names),
+            column_kinds=[] if self.form is None else list(self.form.kinds),
+            table=None if self.form is None else self.form.as_dict(),
             normalization=None if self.normalization is None else [list(values) for values in self.normalization],
             gate=dataclasses.asdict(self.gate),
             recipe=dataclasses.asdict(self.recipe),
@@ -159,7 +162,18 @@ class Opened:
         held_out = "the holdout" if self.gate is not None else "the test examples"
         for examples, place in ((self.test, held_out), (self.independent, "the independent set")):
             if examples is not None:
-                check_values(examples, self.columns, place)
+                check_values(examples, () if self.form is None else self.form.inputs, place)
+
+    def _require_same_form(self, form: TableForm) -> None:
+        """Raise if the columns of a table are asked for another use than when the directory was begun."""
+        if self.form is None or self.form.label is None:  # only names, or nothing, were given
+            return
+        for name, value in dataclasses.asdict(form).items():
+            if value != (asked := getattr(self.form, name)) and name != "columns":
+                raise InputError(
+                    f"{self.directory.path} was begun with another use of columns ({name}: {value!r}, not {asked!r}): "
+                    f"choose another directory"
+                )
 
     def _stored(self, fingerprint: str | None, given: Examples | None, role: str) -> Examples | None:
         """Return a stored holdout or independent set, after comparing it with the one that was given, if any."""

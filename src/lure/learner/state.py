@@ -1,7 +1,5 @@
 """What a learner holds in memory between two stages, and its way to and from disk."""
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 
@@ -159,7 +157,7 @@ class WorkingState:
         return VersionFiles(
             model={name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")},
             state=self.optimizer_tensors | rows,
-            task=dataclasses.asdict(self.task),
+            task=self.task.as_dict(),
             replay={"stages": stages, "keys": sorted(memory), "counts": counts},
             correct=correct,
         )
