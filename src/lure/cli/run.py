@@ -17,8 +17,9 @@ def run_command(arguments: argparse.Namespace) -> None:
     experiment = experiment_of(arguments)  # first: a recipe that is refused should not wait for the imports
 
     from lure.distributed import process_group, process_rank
-    from lure.experiment.compare import PlannedRun, run_directory
+    from lure.experiment.compare import run_directory
     from lure.experiment.evaluate import evaluate_finished
+    from lure.experiment.job import PlannedRun
     from lure.experiment.run import run
     from lure.report.console import report_console
     from lure.report.progress import StageProgress
