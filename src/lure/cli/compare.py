@@ -177,6 +177,7 @@ COMMAND = Command(
     summary="Run an experiment for several policies and seeds; tell which policy wins, and at what cost.",
     add_flags=add_flags,
     run=compare_command,
-    usage="lure compare [RECIPE] [--unlearners A,B,C] [--policy 'NAME=FIELD=VALUE ...']\n"
-    "                    [--budgets 0.1,0.3,1] [--seeds 0,1,2] [--out DIR] [any flag below]",
+    usage='lure compare [RECIPE] [--unlearners A,B,C] [--policy NAME="..."]\n'
+    "                    [--budgets 0.1,0.3,1] [--seeds 0,1,2]\n"
+    "                    [--out DIR] [any flag below]",
 )
