@@ -1,6 +1,7 @@
 """Runs side by side, each in a process of its own: bits, deaths, interruptions, and two comparisons in one place."""
 
 import dataclasses
+import io
 import os
 import signal
 import subprocess
@@ -244,11 +245,12 @@ def test_a_line_for_each_run_in_flight_and_one_for_all(tmp_path: Path) -> None:
     console = Console(force_terminal=True, width=100, file=open(os.devnull, "w"), color_system=None)  # noqa: SIM115
 
     def lines() -> list[str]:
-        with console.capture() as capture:
-            assert progress._live is not None
-            console.print(progress._live.get_renderable())
+        assert progress._live is not None
+        plain = Console(width=100, file=io.StringIO())
+        with plain.capture() as capture:
+            plain.print(progress._live.get_renderable())
         shown = capture.get().translate(dict.fromkeys(map(ord, "━╸╺"), " ")).splitlines()
-        return [line for line in (" ".join(line.split()) for line in shown) if line]
+        return [" ".join(line.split()) for line in shown]
 
     with console.file, RunsProgress([first, second, third], console) as progress:
         progress.show(first, Progress(1, 1, 2, 5, 10, None))

@@ -36,14 +36,14 @@ class PlannedRun:
         return f"{experiment.policy or experiment.unlearner}{budget}, seed {experiment.seed}"
 
     @property
-    def is_complete(self) -> bool:
-        """Whether it reached the end of its stream."""
-        return (self.directory / RESULT).exists()
-
-    @property
     def is_done(self) -> bool:
         """Whether there is nothing left to do: it is complete, and its last version was evaluated."""
-        return self.is_complete and is_evaluated(self.directory)
+        return is_complete(self.directory) and is_evaluated(self.directory)
+
+
+def is_complete(directory: Path) -> bool:
+    """Tell whether a run reached the end of its stream."""
+    return (directory / RESULT).exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Job:
         planned, waited = self.run, False
         while True:
             try:
-                if not planned.is_complete:
+                if not is_complete(planned.directory):
                     run(
                         planned.experiment,
                         planned.directory,

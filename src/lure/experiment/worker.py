@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from lure.errors import InputError
 
 if TYPE_CHECKING:
+    from lure.data.sources import Dataset
     from lure.experiment.job import Event, Job
 
 ORPHAN_SECONDS = 10.0  # what an abandoned process may take to save a checkpoint
@@ -39,10 +40,13 @@ def main() -> int:
         return 130
     except BrokenPipeError:  # nobody listens
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: a second one would hit what saves the checkpoint
     raise KeyboardInterrupt
 
 
@@ -58,6 +62,7 @@ class Worker:
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._busy = False
         self._last_progress = 0.0
+        self._dataset: tuple[object, Dataset] | None = None  # of the last job: others of its comparison share it
 
     def read(self) -> None:
         """Pass the lines of the input on; at its end, stop the job that is running."""
@@ -82,8 +87,14 @@ class Worker:
 
     def _do(self, job: "Job") -> str:
         """Do a job; return what went wrong, in one line."""
+        from lure.experiment.run import open_dataset
+
+        experiment, placement = job.run.experiment, job.placement
         try:
-            job.do(self._tell)
+            place = (placement.data, experiment.dataset, experiment.train_limit, experiment.test_limit)
+            if self._dataset is None or self._dataset[0] != place:
+                self._dataset = place, open_dataset(experiment, placement)
+            job.do(self._tell, self._dataset[1])
         except InputError as error:
             return str(error)
         except Exception as error:
