@@ -128,12 +128,14 @@ def compare(
     runs = plan(experiment, policies, seeds, out, budgets)
     require_tracker(placement.tracking)
     dataset = open_dataset(experiment, placement)
-    runs = _with_threads(runs, dataset, placement)
+    # Where jobs are handed to a cluster, there need be no GPU.
+    here = placement if isinstance(chosen, Local) else dataclasses.replace(placement, device="cpu")
+    runs = _with_threads(runs, dataset, here)
     for planned in runs:
         require_same_recipe(planned.directory, planned.experiment)
     for planned in runs:
         if planned.experiment.seed == runs[0].experiment.seed and not planned.directory.exists():
-            with _open(planned.experiment, planned.directory, placement, dataset, ()) as learner:
+            with _open(planned.experiment, planned.directory, here, dataset, ()) as learner:
                 learner.rehearse()
     failed: list[str] = []
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lure.experiment.engines.local import Local
+from lure.experiment.engines.ray import Ray
+from lure.experiment.engines.slurm import Slurm
 from lure.experiment.job import Job, Report
 from lure.settings import build_choice
 
@@ -21,7 +23,7 @@ class Engine(Protocol):
         """
 
 
-ENGINES: dict[str, type[Any]] = {"local": Local}
+ENGINES: dict[str, type[Any]] = {"local": Local, "slurm": Slurm, "ray": Ray}
 
 
 def build_engine(name: str, options: Mapping[str, Any] | None = None) -> Engine:

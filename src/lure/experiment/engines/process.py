@@ -1,5 +1,6 @@
 """A worker process as its owner sees it. Nothing here imports torch: owners on a cluster do nothing but wait."""
 
+import json
 import os
 import signal
 import subprocess
@@ -84,3 +85,38 @@ def stop(workers: Iterable[WorkerProcess]) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     for worker in workers:
         worker.wait(deadline)
+
+
+class Task:
+    """A job as a cluster does it: it waits for a worker of its own. It travels pickled, by the cluster's own means.
+
+    Args:
+        job: the job as one line of JSON.
+        threads: CPU threads of the run.
+        search_path: where the worker looks for modules: the folders of whoever planned the run.
+    """
+
+    def __init__(self, job: str, threads: int, search_path: Iterable[str]) -> None:
+        self.job, self.threads, self.search_path = job, threads, list(search_path)
+        self._worker: WorkerProcess | None = None
+
+    def __call__(self) -> str:
+        """Do the job; return in one line why it is not done, "" where it is. What happens goes to standard output."""
+        self._worker = WorkerProcess(self.threads, self.search_path)
+        try:
+            self._worker.send(self.job)
+            for line in self._worker.events():
+                event = json.loads(line)
+                if event["event"] == "Ended":
+                    return str(event["problem"])
+                if event["event"] != "Progress":
+                    sys.stdout.write(line)
+            return self._worker.how_it_ended()
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the worker, if it is at work: it saves a checkpoint."""
+        if self._worker is not None:
+            stop([self._worker])
+            self._worker = None
