@@ -1,7 +1,11 @@
 """How shares, counts and types are written in messages and tables: each in one place."""
 
+import re
 from typing import Any
 
+# Where a program for tables would begin a formula: "=", "+", "-", "@", their wide forms, and so behind a semicolon, at
+# which some split a line. A plain number is no formula.
+FORMULA = re.compile("(^|;)(?![+-]?[0-9.]+$)(?=\\s*[=+@\uff1d\uff0b\uff0d\uff20-])")
 MISSING = "-"  # what a table shows where a number is not known
 
 
@@ -13,6 +17,16 @@ def percent(share: float | None, digits: int = 1) -> str:
         ('73.1', '73.14', '-')
     """
     return MISSING if share is None else f"{100 * share:.{digits}f}"
+
+
+def points(difference: float | None, digits: int = 1) -> str:
+    """Write a difference of two shares in percentage points, with its sign; `MISSING` for None.
+
+    Example:
+        >>> points(0.0214), points(-0.1), points(None)
+        ('+2.1', '-10.0', '-')
+    """
+    return MISSING if difference is None else f"{100 * difference:+.{digits}f}"
 
 
 def count(number: int, noun: str, nouns: str | None = None) -> str:
@@ -34,3 +48,13 @@ def dtype_name(dtype: Any) -> str:
         'uint8'
     """
     return str(dtype).removeprefix("torch.")
+
+
+def spreadsheet_text(cell: Any) -> str:
+    """Return a cell of a CSV table that no spreadsheet takes for a formula: an apostrophe makes it text there.
+
+    Example:
+        >>> [spreadsheet_text(cell) for cell in ("=cmd|' /C calc'!A0", "a;@b", "-1", "cat", 7)]
+        ["'=cmd|' /C calc'!A0", "a;'@b", '-1', 'cat', '7']
+    """
+    return FORMULA.sub(r"\1'", str(cell))
