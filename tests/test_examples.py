@@ -17,7 +17,8 @@ SHOWN = {
     "my_unlearner.py": r"kept   4 of 16 and 1 of 4 units are fresh, nothing else moved",
     "production_cycle.py": r"version 1: \d+\.\d%, accepted; version 2: \d+\.\d%, in use|"
     r"version 1: \d+\.\d%, in use; version 2: \d+\.\d%, accepted\npredictions: \[0, 1, 2, [0-2], 1\] labels",
-    "compare_policies.py": r"scratch: final accuracy \d+\.\d%, \d+\.\d\d GFLOP, n = 2 seeds",
+    "compare_policies.py": r"lure, seed 0: done\n(.|\n)*price(.|\n)*retraining: final accuracies \d+\.\d%"
+    r"(.|\n)*version 5, 500 examples",
 }
 
 
