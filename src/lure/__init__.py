@@ -21,6 +21,16 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
     from lure.metrics.calibration import expected_calibration_error
     from lure.recipe import Experiment, Policy, Recipe
     from lure.store.stage import Stage
+    from lure.training.regularizers import (
+        REGULARIZERS,
+        Distill,
+        Ema,
+        FitContext,
+        HareAndTortoise,
+        HareTortoise,
+        L2Init,
+        Parseval,
+    )
     from lure.unlearn import UnlearnReport, unlearn_
     from lure.unlearners import (
         UNLEARNERS,
@@ -47,25 +57,33 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
     __version__: str
 
 __all__ = [
+    "REGULARIZERS",
     "UNLEARNERS",
     "BufferReplay",
     "Comparison",
     "Context",
     "Dash",
+    "Distill",
+    "Ema",
     "Examples",
     "Experiment",
     "Fire",
     "FisherReset",
+    "FitContext",
     "FullReplay",
+    "HareAndTortoise",
+    "HareTortoise",
     "HeadReset",
     "InputError",
     "KnowledgeEvolution",
+    "L2Init",
     "LastReplay",
     "LaterLayers",
     "Learner",
     "Lure",
     "MagnitudeReset",
     "NoReplay",
+    "Parseval",
     "Policy",
     "RandomReset",
     "Recipe",
@@ -103,6 +121,16 @@ _HOME = {
     "metrics.calibration": ("expected_calibration_error",),
     "recipe": ("Experiment", "Policy", "Recipe"),
     "store.stage": ("Stage",),
+    "training.regularizers": (
+        "REGULARIZERS",
+        "Distill",
+        "Ema",
+        "FitContext",
+        "HareAndTortoise",
+        "HareTortoise",
+        "L2Init",
+        "Parseval",
+    ),
     "unlearn": ("UnlearnReport", "unlearn_"),
     "unlearners": (
         "UNLEARNERS",

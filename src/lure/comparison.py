@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from lure.errors import InputError
 from lure.report.comparison import group_runs
+from lure.report.console import report_console
 from lure.report.evaluation_table import evaluation_tables
 from lure.report.price import PriceAnswer, asks_for_price, price_answers, price_sentence
 from lure.report.records import RunRecord, read_run, read_runs
@@ -46,7 +47,8 @@ def answer_sentence(runs: Sequence[RunRecord]) -> str:
 
 def _text(tables: Iterable[RenderableType], width: int = WIDTH) -> str:
     text = io.StringIO()
-    console = Console(file=text, width=width, color_system=None, highlight=False, markup=False)
+    console = report_console(text)
+    console.width = width
     for table in tables:
         console.print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")

@@ -184,6 +184,7 @@ class Learner:
         on_epoch: OnEpoch | None = None,
         on_arrival: Callable[[Arrival], None] | None = None,
         name: str | None = None,
+        again: bool = False,
     ) -> Stage:
         """Take in one mega-batch: split, replay, unlearn, fit, evaluate, decide, commit.
 
@@ -193,6 +194,7 @@ class Learner:
             on_epoch: called with the result of each epoch, for experiment trackers.
             on_arrival: called before any training with what the mega-batch looks like, where there is a gate.
             name: of the file that it came from, for the ledger, where there is a gate.
+            again: that it is to be trained on whether or not it came before, for the ledger.
 
         Returns:
             The committed stage, as it stands in the ledger.
@@ -202,7 +204,7 @@ class Learner:
                 nothing else on disk has changed.
         """
         with self._attempt() as number:
-            arrived = self._arrive(mega_batch, number, name)
+            arrived = self._arrive(mega_batch, number, name, again)
             arrival = self._inspect(arrived, on_arrival)
             offered = self.state.admit(arrived)
             running = self._resume(arrived) or unlearn(self.state, arrived, offered)
@@ -269,9 +271,9 @@ class Learner:
         self.state.opened = self.opened
         self.directory.begin(to_toml(self.recipe), agreement)
 
-    def _arrive(self, given: Examples | Split, number: int, name: str | None) -> MegaBatch:
+    def _arrive(self, given: Examples | Split, number: int, name: str | None, again: bool) -> MegaBatch:
         """Cut a mega-batch, check it, and store it if the caller will not give it again; the first begins the run."""
-        arrived = MegaBatch.cut(given, self.recipe, number, name=name)
+        arrived = MegaBatch.cut(given, self.recipe, number, name=name, again=again)
         task = self.state.fix_task(arrived.split)
         for examples in (arrived.whole, self.opened.test):
             if examples is not None:
@@ -318,6 +320,7 @@ class Learner:
             watch=watch,
             on_epoch=on_epoch,
             initial=self.state.initial,
+            previous=self.state.previous_version(),
         )
 
     def _commit(self, ended: Round) -> Stage:

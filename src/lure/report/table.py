@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from lure.metrics.statistics import Spread, spread
 from lure.report.comparison import (
@@ -110,7 +109,7 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     counts = {len(members) for group in groups for members in group.policies.values()}
     for group in groups:
         if group.label:
-            table.add_row(Text(group.label, style="bold"))
+            table.add_row(group.label, style="bold")
         for policy, members in group.policies.items():
             label = budget_label(group, policy, width) + ("" if len(counts) == 1 else f" ({len(members)})")
             cells = _policy_cells(group, policy)[: len(COLUMNS) + from_scratch]
@@ -178,7 +177,7 @@ def price_table(runs: Iterable[RunRecord]) -> Table | None:
     table.add_column("price", no_wrap=True)
     for group in groups:
         if group.label:
-            table.add_row(Text(group.label, style="bold"))
+            table.add_row(group.label, style="bold")
         answers = {answer.policy: price_text(answer) for answer in price_answers(group)}
         for row in prices(group):
             cells = f"{row.budget:g}", cost_percent(row.cost), points(row.mean), interval_text(row), not_worse_text(row)
