@@ -16,7 +16,7 @@ from rich.console import Console
 from lure import Experiment, InputError
 from lure.cli import main
 from lure.experiment import threads as threads_of
-from lure.experiment.compare import compare, plan
+from lure.experiment.compare import compare, plan, warn_of_too_many_threads
 from lure.experiment.engines import local
 from lure.experiment.job import Ended, Event, Job, Note, PlannedRun, event_from_json, event_to_json
 from lure.experiment.run import Placement, run
@@ -189,6 +189,14 @@ def test_how_many_run_at_once(threads: int, limit: int | None, expected: int, mo
     else:
         with pytest.raises(InputError, match="cannot go with torchrun"):
             local.side_by_side(jobs, limit)
+
+
+def test_more_threads_than_cores_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lure.experiment.compare.number_of_cores", lambda: 2)
+    jobs = [Job(PlannedRun(dataclasses.replace(TINY, threads=n), Path("out")), Placement(device="cpu")) for n in (1, 2)]
+    with pytest.warns(UserWarning, match="2 runs at once with 2 threads each are more than 2 cores"):
+        warn_of_too_many_threads(jobs, 2)
+    warn_of_too_many_threads(jobs[:1], 3)
 
 
 def test_gpus_are_dealt_out_one_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

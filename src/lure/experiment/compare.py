@@ -11,12 +11,12 @@ from lure.data.sources import Dataset
 from lure.distributed import are_several
 from lure.errors import InputError, require_within
 from lure.experiment.engines import build_engine
-from lure.experiment.engines.local import Local, side_by_side
+from lure.experiment.engines.local import Local, number_of_cores, side_by_side
 from lure.experiment.job import Ended, Event, Job, Note, PlannedRun, Report
 from lure.experiment.run import Placement, _open, open_dataset, run
 from lure.experiment.threads import choose_threads
 from lure.experiment.trackers import require_tracker
-from lure.learner.opening import read_recipe, require_same_recipe
+from lure.learner.opening import choose_device, read_recipe, require_same_recipe
 from lure.recipe import Experiment, Policy, policy_name
 from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
@@ -154,6 +154,8 @@ def compare(
 
     todo = [Job(planned, placement) for planned in runs if not planned.is_done]
     number = side_by_side(todo, jobs) if isinstance(chosen, Local) else 0
+    if number > 1:
+        warn_of_too_many_threads(todo, number)
     if number == 1:
         for job in todo:
             _do_here(job, dataset, report)
@@ -174,6 +176,17 @@ class RunsFailed(InputError):
     def __init__(self, problems: Sequence[str], total: int) -> None:
         self.problems = list(problems)
         super().__init__(f"{len(problems)} of {count(total, 'run')} could not be done: {'; '.join(problems)}")
+
+
+def warn_of_too_many_threads(todo: Sequence[Job], number: int) -> None:
+    """Warn if runs that go side by side have more threads than there are cores for them."""
+    threads, cores = max(job.run.experiment.threads for job in todo), number_of_cores()
+    if threads > 1 and number * threads > cores and choose_device(todo[0].placement.device).type == "cpu":
+        warnings.warn(
+            f"{number} runs at once with {threads} threads each are more than {cores} cores, and wait for one another: "
+            f"--threads 1 is faster (in a new directory, because the number of threads is part of a run)",
+            stacklevel=3,
+        )
 
 
 def _do_here(job: Job, dataset: Dataset, report: Report) -> None:
