@@ -132,6 +132,7 @@ def compare(
     here = placement if isinstance(chosen, Local) else dataclasses.replace(placement, device="cpu")
     runs = _with_threads(runs, dataset, here)
     for planned in runs:
+        _ = planned.experiment.method, planned.experiment.acting  # code of the user's own is imported here
         require_same_recipe(planned.directory, planned.experiment)
     for planned in runs:
         if planned.experiment.seed == runs[0].experiment.seed and not planned.directory.exists():

@@ -96,6 +96,8 @@ def update(
     *,
     again: bool = False,
     model: Callable[..., Any] | str | None = None,
+    unlearner: str | None = None,
+    regularizers: Sequence[str] | None = None,
     device: str = "auto",
     workers: int = 0,
     watch: Watch | None = None,
@@ -112,6 +114,8 @@ def update(
         again: train on a chunk that was committed before, too; where that is the last thing that was done, it is done
             already, for the job may have died behind its commit.
         model: as for `Learner.open`.
+        unlearner: as for `Learner.open`.
+        regularizers: as for `Learner.open`.
         device: "auto", "cpu" or "cuda".
         workers: processes that read data too large for memory.
         watch: called now and then while training.
@@ -129,7 +133,9 @@ def update(
     from lure.learner.learner import Learner
 
     RunDirectory(path).require()
-    with Learner.open(path, model=model, device=device, workers=workers) as learner:
+    with Learner.open(
+        path, model=model, unlearner=unlearner, regularizers=regularizers, device=device, workers=workers
+    ) as learner:
         opened = learner.opened
         if opened.gate is None or opened.test is None:
             raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")

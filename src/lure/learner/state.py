@@ -116,7 +116,8 @@ class WorkingState:
         split = [self.replay.admit(self.splits[stage], generator) for stage in taken_in][-1]
         if self._test is None and opened.test is not None and len(opened.test):
             self._test = self.place(opened.test)
-        offered = Offered(self.place(split.train), self.place(split.validation), self._test, taken_in)
+        train, validation = self.place(split.train), self.place(split.validation)
+        offered = Offered(train, validation, self._test, taken_in, split.arrivals)
         for held_out in (offered.validation, offered.test):
             if held_out is not None:
                 held_out.load()
