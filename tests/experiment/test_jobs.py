@@ -52,6 +52,7 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:2 runs at once with 2 threads")
 def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path) -> None:
     policies = ["lure", "scratch", "fast=lr=0.5 threads=2"]  # a process is used twice, or needs other threads
     said: list[tuple[str, str]] = []
@@ -137,6 +138,8 @@ def test_no_run_outlives_its_comparison(number: signal.Signals, tmp_path: Path) 
         assert process.returncode == 130
         assert said == f"interrupted; go on with: lure compare {' '.join(LONG)}\n"
         assert all(map(is_free, directories))
+    else:
+        assert said == "", "the processes end without a word"
     wait_until(lambda: all(map(is_free, directories)), 20)
     assert all((path / "progress/progress.json").exists() for path in directories), "so that they go on from there"
 

@@ -42,8 +42,6 @@ def main() -> int:
         worker.work()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # nobody listens
-        return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0
@@ -115,7 +113,10 @@ class Worker:
             if now < self._last_progress + PROGRESS_SECONDS:
                 return
             self._last_progress = now
-        print(event_to_json(event), file=self._events, flush=True)
+        try:
+            print(event_to_json(event), file=self._events, flush=True)
+        except BrokenPipeError:  # nobody listens: as if the input had ended
+            raise KeyboardInterrupt from None
 
 
 if __name__ == "__main__":
