@@ -36,7 +36,7 @@ WIDTH = 100  # columns of a table in text
 
 def answer_tables(runs: Sequence[RunRecord], width: int = WIDTH) -> list[RenderableType]:
     """Return the tables that answer a comparison: policies side by side, prices, and settings if there are several."""
-    tables = (comparison_table(runs, width), price_table(runs), *settings_tables(runs, width))
+    tables = (comparison_table(runs, width), price_table(runs, width), *settings_tables(runs, width))
     return [table for table in tables if table is not None]
 
 

@@ -260,6 +260,7 @@ def priced(write_run):
                     recipe={"budget": budget} | (recipe or {}),
                     train_flops=1000 * budget,
                     unlearn_flops=0,
+                    forgotten={"head.weight": 0.2},
                 )
             )
             for policy, values in (("scratch", (0.6, 0.7)), ("lure", (0.7, 0.6)))
@@ -282,7 +283,8 @@ def test_the_answer_comes_first_then_its_table_and_picture(priced, tmp_path):
             "The whole recipe stands at the end",
             verdict(priced()),
             "lure, budget 0.1",
-            "Accuracy on the test set after each stage, each policy at the budget of its price",
+            "What follows shows each policy at the budget of its price",
+            "Accuracy on the test set after each stage",
             "Terms",
         )
     ]
@@ -290,6 +292,15 @@ def test_the_answer_comes_first_then_its_table_and_picture(priced, tmp_path):
     assert "lure 10 % 0.1 10 +0.0 -0.2 to +0.2 yes" in text
     assert "cheaper and not worse" in base64.b64decode(loads[0].partition(",")[2]).decode()
     assert len(loads) == 2
+
+
+def test_details_are_those_of_one_budget_each(priced, tmp_path):
+    text, _ = read_page(priced(), tmp_path / "page.html")
+    details = text.partition("What was forgotten where")[2].partition("What was run")[0]
+    assert "lure, budget 0.1" in details
+    assert "scratch" in details
+    assert "scratch, budget 0.1" not in details
+    assert "lure, budget 0.1 , seed 2" in text.partition("What was run")[2]
 
 
 def test_terms_are_those_of_the_glossary(priced, tmp_path):

@@ -178,6 +178,20 @@ def test_the_price_on_a_phone_has_no_name_cut_off(budgets, tmp_path):
     assert not (pixels[:, -2:] < 0.9).any()
 
 
+def test_prices_in_several_settings_have_a_panel_and_a_scale_each(budgets, write_run, tmp_path):
+    others = [
+        read_run(write_run(policy, seed, [0.1, 0.2 + 0.01 * seed], recipe={"epochs": 3}))
+        for policy in ("scratch", "lure")
+        for seed in range(3)
+    ]
+    plot_price([*budgets, *others], tmp_path / "price.png")
+    pixels = np.rint(255 * matplotlib.image.imread(tmp_path / "price.png")[..., :3]).astype(int)
+    green = (pixels == (0xDD, 0xF0, 0xE4)).all(axis=2)
+    assert pixels.shape[1] == 2 * 840
+    assert green[:, :840].sum() > 9000
+    assert green[:, 840:].sum() > 9000
+
+
 def test_without_retraining_no_price_is_drawn(budgets, tmp_path):
     assert not plot_price([run for run in budgets if run.policy != "scratch"], tmp_path / "price.png")
     assert not list(tmp_path.glob("*.png"))

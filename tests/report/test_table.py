@@ -126,7 +126,7 @@ def test_each_budget_has_a_row_and_stands_under_the_name_where_it_is_narrow(budg
 
 
 def test_the_price_table(budgets):
-    text = show(price_table(budgets()), 80)
+    text = show(price_table(budgets(), 80), 80)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     assert row(text, "scratch") == ["scratch", "0.1", "10", "-10.0", "-10.2", "to", "-9.8", "no", "100", "%"]
@@ -134,11 +134,14 @@ def test_the_price_table(budgets):
     assert "dearer than retraining" in " ".join(text.split())
     assert "5 tests at 5 %" in " ".join(text.split())
     assert "Nothing cheaper" not in text
+    wide = show(price_table(budgets()), 140)
+    assert row(wide, "shrink-perturb")[-3:] == ["dearer", "than", "retraining"]
+    assert "dearer:" not in wide
 
 
 def test_a_price_table_needs_retraining_and_says_where_nothing_cheaper_was_tried(budgets, runs):
     assert price_table([run for run in budgets() if run.policy != "scratch"]) is None
-    text = " ".join(show(price_table(runs), 80).split())
+    text = " ".join(show(price_table(runs, 80), 80).split())
     assert "Nothing cheaper than retraining was tried: add --budgets 0.1,0.3,1." in text
     assert "open: not decided by these seeds" in text
 

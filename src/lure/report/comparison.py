@@ -53,7 +53,7 @@ class RunGroup:
     @property
     def label(self) -> str:
         """How this group differs from the others: "augment = none, epochs = 20"; empty if it is the only one."""
-        return ", ".join(f"{name} = {'unset' if value is None else value}" for name, value in self.distinct.items())
+        return _fields_text(self.distinct)
 
     @property
     def counts_examples(self) -> bool:
@@ -64,6 +64,24 @@ class RunGroup:
     def runs(self) -> list[RunRecord]:
         """All runs that are counted, policy by policy."""
         return [run for runs in self.policies.values() for run in runs]
+
+
+def _fields_text(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {'unset' if value is None else value}" for name, value in fields.items())
+
+
+def setting_names(groups: Sequence[RunGroup]) -> list[str]:
+    """Return a short name of each group: its label, with no more fields than tell the groups apart.
+
+    Data set and network go before other fields.
+    """
+    chosen: list[str] = []
+    apart = 1
+    for name in sorted(groups[0].distinct, key=lambda name: (name not in ("dataset", "model"), name)):
+        found = len({repr([group.distinct[field] for field in (*chosen, name)]) for group in groups})
+        if found > apart:
+            chosen, apart = [*chosen, name], found
+    return [_fields_text({name: group.distinct[name] for name in chosen}) for group in groups]
 
 
 def stage_cost(stage: Stage, measure: str) -> float:

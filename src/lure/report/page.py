@@ -18,10 +18,10 @@ from matplotlib.axes import Axes
 from lure.errors import InputError
 from lure.metrics.statistics import Spread
 from lure.report.colours import colour
-from lure.report.comparison import MEASURES, RunGroup, group_runs
+from lure.report.comparison import MEASURES, RunGroup, group_runs, setting_names
 from lure.report.numbers import Data, group_data
 from lure.report.plots import MANY, Points, draw_cost, draw_curve, draw_price, draw_reliability, draw_stages, paint
-from lure.report.price import UNITS, asks_for_price, cost_percent, price_answers, prices
+from lure.report.price import UNITS, asks_for_price, cost_percent, one_budget_each, price_answers, prices
 from lure.report.records import RunRecord
 from lure.report.table import (
     COLUMNS,
@@ -132,6 +132,9 @@ def _overview(groups: Sequence[RunGroup]) -> str:
 
 def _group_values(group: RunGroup) -> dict[str, Any]:
     data, priced = group_data(group), asks_for_price([group])
+    shown = one_budget_each(group)
+    several = len(shown.policies) < len(group.policies)
+    details = group_data(shown) if several else data
     return {
         "title": group.label or ("What it costs to stay current" if priced else "Which policy"),
         "summary": _summary(group),
@@ -145,17 +148,18 @@ def _group_values(group: RunGroup) -> dict[str, Any]:
         "policies": _policy_table(group, data),
         "from_scratch": any(item["difference_from_scratch"] for item in data["policies"].values()),
         "figures": _accuracy_figures(group, beside_cost=not (priced and data["price"])),
-        "paired": _paired_table(data),
-        "calibration": _calibration(data),
-        "corruptions": _corruptions(data),
-        "attacks": _attacks(data),
-        "forgotten": _forgotten_table(group),
-        "moved": _moved_table(group),
-        "classes": _classes(group),
+        "several_budgets": several,
+        "paired": _paired_table(details),
+        "calibration": _calibration(details),
+        "corruptions": _corruptions(details),
+        "attacks": _attacks(details),
+        "forgotten": _forgotten_table(shown),
+        "moved": _moved_table(shown),
+        "classes": _classes(shown),
         "recipe": list(data["recipe"].items()),
         "versions": _versions(group),
         "commands": list(dict.fromkeys(run.result["command"] for run in group.runs if run.result.get("command"))),
-        "runs": [{"policy": _policy(run.policy), "seed": run.seed, "directory": run.directory} for run in group.runs],
+        "runs": [{"policy": _policy(run.label), "seed": run.seed, "directory": run.directory} for run in group.runs],
     }
 
 
@@ -177,7 +181,7 @@ def _settings_table(groups: Sequence[RunGroup]) -> Table | None:
     rows: list[list[Content]] = [
         [_policy(name), *(price_and_regret(answer.get(name)) for answer in answers)] for name in names
     ]
-    return Table(["policy", *(group.label for group in groups)], rows)
+    return Table(["policy", *setting_names(groups)], rows)
 
 
 def _price_table(group: RunGroup) -> Table | None:
@@ -208,12 +212,10 @@ def _price_figure(group: RunGroup) -> Figure:
 def _accuracy_figures(group: RunGroup, beside_cost: bool) -> list[Figure]:
     if not all(run.tested for run in group.runs):
         return []
-    several = len({run.policy for run in group.runs}) < len(group.policies)
-    chosen = ", each policy at the budget of its price, or else at its largest" if several else ""
     over_stages = _figure(
         partial(draw_stages, group),
         "Test accuracy after each stage",
-        f"Accuracy on the test set after each stage{chosen}{_bars(group)}",
+        "Accuracy on the test set after each stage" + _bars(one_budget_each(group)),
     )
     if not beside_cost:
         return [over_stages]

@@ -23,8 +23,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from lure.errors import InputError
 from lure.metrics.statistics import Spread, spread
 from lure.report.colours import colour, line_styles
-from lure.report.comparison import RunGroup, group_runs, pareto_front, totals
-from lure.report.price import UNITS, Price, cost_measure, price_answers, prices, retraining
+from lure.report.comparison import RunGroup, group_runs, pareto_front, setting_names, totals
+from lure.report.price import UNITS, Price, cost_measure, one_budget_each, prices, retraining
 from lure.report.records import RunRecord
 from lure.report.table import short_number
 from lure.report.verdict import MARGIN
@@ -79,7 +79,8 @@ def plot_accuracy_over_stages(runs: Iterable[RunRecord], file: Path | str) -> No
         InputError: if there is no run or no test set, or the file cannot be written.
     """
     groups = group_runs(runs)
-    paint([(group.label, partial(draw_stages, group)) for group in groups], file)
+    named = zip(setting_names(groups), groups, strict=True)
+    paint([(name, partial(draw_stages, group)) for name, group in named], file)
 
 
 def plot_price(runs: Iterable[RunRecord], file: Path | str) -> bool:
@@ -99,7 +100,9 @@ def plot_price(runs: Iterable[RunRecord], file: Path | str) -> bool:
     """
     groups = [group for group in group_runs(runs) if prices(group)]
     if groups:
-        paint([(group.label, partial(draw_price, group)) for group in groups], file, PRICE_SIZE)
+        named = zip(setting_names(groups), groups, strict=True)
+        panels = [(name, partial(draw_price, group)) for name, group in named]
+        paint(panels, file, PRICE_SIZE, common_scale=False)  # retraining is elsewhere in each
     return bool(groups)
 
 
@@ -107,13 +110,15 @@ def paint(
     panels: Sequence[tuple[str, Callable[[Axes], Points]]],
     file: Path | str | BinaryIO,
     size: tuple[float, float] = SIZE,
+    common_scale: bool = True,
 ) -> None:
-    """Draw panels side by side, on one vertical scale, and write them.
+    """Draw panels side by side, and write them.
 
     Args:
         panels: for each its title, and what draws it and returns where its names belong.
         file: where to write; a stream gets SVG.
         size: of one panel, in inches.
+        common_scale: whether all have one vertical scale.
 
     Raises:
         InputError: if the file cannot be written.
@@ -121,7 +126,7 @@ def paint(
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(size[0] * len(panels), size[1]), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        row = figure.subplots(1, len(panels), sharey=common_scale, squeeze=False)[0]
         named = []
         for (title, draw), axes in zip(panels, row, strict=True):
             axes.set_title(title)
@@ -193,12 +198,8 @@ def draw_stages(group: RunGroup, axes: Axes) -> Points:
     over = f" ({shown} of {seeds.pop()} seeds)" if len(seeds) == 1 and seeds != {1} else ""
     axes.set_xlabel(f"stage{over}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    paid = {answer.policy: answer.budget for answer in price_answers(group)}
-    largest = {run.policy: run.budget for run in group.runs}  # runs are sorted by budget
     lines = {}
-    for policy, runs in group.policies.items():
-        if runs[0].budget != (paid.get(runs[0].policy) or largest[runs[0].policy]):
-            continue
+    for policy, runs in one_budget_each(group).policies.items():
         stages = range(1, len(runs[0].stages) + 1)
         lines[policy] = stages, [_known(spread(run.stages[stage - 1].accuracy for run in runs)) for stage in stages]
     return draw_lines(axes, lines, APART)
@@ -322,15 +323,16 @@ def draw_price(group: RunGroup, axes: Axes) -> Points:
     axes.fill_between([left, 1], floor, top, color=GOOD, linewidth=0, zorder=0)
     note: Any = {"textcoords": "offset points", "fontsize": 9}
     axes.annotate("cheaper and not worse", (left, top), (4, -4), va="top", color="#2E6B45", **note)
+    below = 100 * base < (bottom + 2 * top) / 3  # then there is room above
     axes.plot([1, 1], [bottom, top], color="#808080", linewidth=0.9, linestyle=":", zorder=1)
     axes.annotate(
         "retraining",
-        (1, bottom),
-        (-3, 3),
+        (1, top if below else bottom),
+        (-3, -4 if below else 3),
         color="#606060",
         ha="right",
+        va="top" if below else "bottom",
         rotation=90,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
         **note,
     )
     axes.plot(1, 100 * base, marker="o", markersize=15, markerfacecolor="none", markeredgecolor=INK, zorder=4)

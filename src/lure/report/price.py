@@ -42,6 +42,7 @@ Reference: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure and th
 Equivalence of Average Bioavailability", Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.
 """
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -50,7 +51,7 @@ from typing import Any, Literal
 
 from lure.metrics.statistics import Interval, mean_interval
 from lure.recipe import shared_recipe
-from lure.report.comparison import RunGroup, group_runs, paired_differences, stage_cost
+from lure.report.comparison import RunGroup, group_runs, paired_differences, setting_names, stage_cost
 from lure.report.records import RunRecord
 from lure.report.verdict import CONFIDENCE, MARGIN, TIE
 from lure.settings import split_choice
@@ -268,6 +269,18 @@ def _best_means(group: RunGroup) -> dict[str, float]:
     return best
 
 
+def one_budget_each(group: RunGroup) -> RunGroup:
+    """Return the group with one budget of each policy: that of its price; where it has none, its largest."""
+    paid = {answer.policy: answer.budget for answer in price_answers(group)}
+    largest = {run.policy: run.budget for run in group.runs}  # runs are sorted by budget
+    kept = {
+        label: runs
+        for label, runs in group.policies.items()
+        if runs[0].budget == (paid.get(runs[0].policy) or largest[runs[0].policy])
+    }
+    return dataclasses.replace(group, policies=kept)
+
+
 def _obstacle(group: RunGroup) -> str:
     """Return one sentence on why there is no price; empty where there is one."""
     if not all(run.tested for run in group.runs):
@@ -307,7 +320,8 @@ def price_sentence(runs: Iterable[RunRecord]) -> str:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
     """
     groups = group_runs(runs)
-    return "\n".join((f"{group.label}: " if group.label else "") + _group_sentence(group) for group in groups)
+    named = zip(setting_names(groups), groups, strict=True)
+    return "\n".join((f"{name}: " if name else "") + _group_sentence(group) for name, group in named)
 
 
 def _group_sentence(group: RunGroup) -> str:

@@ -16,6 +16,7 @@ from lure.report.comparison import (
     finite,
     group_runs,
     paired_differences,
+    setting_names,
     stage_cost,
     totals,
 )
@@ -153,15 +154,16 @@ def _caption(groups: list[RunGroup], counts: set[int]) -> str:
     return "\n".join([first, *notes])
 
 
-def price_table(runs: Iterable[RunRecord]) -> Table | None:
+def price_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table | None:
     """Return the table of prices, a row for each policy and budget; None where no comparison has retraining.
 
     Each row has the cost as a share of retraining's, final accuracy minus that of retraining in percentage points with
     its 90 % interval, and whether that is not worse ("open": the seeds do not decide); the first row of a policy has
-    its answer. Runs of several recipes have sections of their own. Readable at 80 columns.
+    its answer. Runs of several recipes have sections of their own.
 
     Args:
         runs: what `read_runs` returns.
+        width: columns of the terminal; below 100 the answers are short, and explained below the table.
 
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
@@ -178,14 +180,17 @@ def price_table(runs: Iterable[RunRecord]) -> Table | None:
     for group in groups:
         if group.label:
             table.add_row(group.label, style="bold")
-        answers = {answer.policy: price_text(answer) for answer in price_answers(group)}
+        answers = {
+            answer.policy: answer.text if width >= WIDE else price_text(answer) for answer in price_answers(group)
+        }
         for row in prices(group):
             cells = f"{row.budget:g}", cost_percent(row.cost), points(row.mean), interval_text(row), not_worse_text(row)
             # Its policy's first row alone has the name and the answer.
             answer = answers.pop(row.policy, None)
             table.add_row(row.policy if answer else "", *cells, answer or "")
         table.add_section()
-    table.caption = _price_caption(groups)
+    legend = price_legend(answer for group in groups for answer in price_answers(group))
+    table.caption = _price_caption(groups, "" if width >= WIDE else legend)
     return table
 
 
@@ -201,16 +206,14 @@ def not_worse_text(row: Price) -> str:
     return "yes" if row.not_worse else "no" if row.worse else "open"
 
 
-def _price_caption(groups: list[RunGroup]) -> str:
+def _price_caption(groups: list[RunGroup], legend: str) -> str:
     measures = dict.fromkeys(UNITS[cost_measure(group)] for group in groups)
     tests = sum(not row.is_retraining for group in groups for row in prices(group))
-    answers = [answer for group in groups for answer in price_answers(group)]
     cheaper = any(row.is_cheaper for group in groups for row in prices(group))
     return (
         f"Cost: share of retraining's {' or '.join(measures)} of stages 2 and later. Not worse: the interval of the "
         f"difference from retraining, seed by seed, begins at -{percent(MARGIN, 0)} point or above, with at least "
-        f"{FEWEST_SEEDS} seeds; {count(tests, 'test')} at 5 %. Price: the least cost that is not "
-        f"worse{price_legend(answers)}."
+        f"{FEWEST_SEEDS} seeds; {count(tests, 'test')} at 5 %. Price: the least cost that is not worse{legend}."
         + ("" if cheaper else f" Nothing cheaper than retraining was tried: add {SMALLER_BUDGETS}.")
     )
 
@@ -239,14 +242,15 @@ def settings_tables(runs: Iterable[RunRecord], width: int = WIDE) -> list[Table]
     if len(groups) == 1 or not any(prices(group) for group in groups):
         return []
     policies = dict.fromkeys(run.policy for group in groups for run in group.runs)
+    names = setting_names(groups)
     fitting = max(1, (width - NAME_WIDTH) // SETTING_WIDTH)
     tables = []
     for start in range(0, len(groups), fitting):
         table = empty_table()
         table.add_column("policy", overflow="fold")
         shown = groups[start : start + fitting]
-        for group in shown:
-            table.add_column(group.label.replace(", ", NEW_LINE), justify="right", max_width=SETTING_WIDTH - 1)
+        for name in names[start : start + fitting]:
+            table.add_column(name.replace(", ", NEW_LINE), justify="right", max_width=SETTING_WIDTH - 1)
         answers = [{answer.policy: answer for answer in price_answers(group)} for group in shown]
         for policy in policies:
             table.add_row(policy, *(price_and_regret(answer.get(policy)) for answer in answers))
