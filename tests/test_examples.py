@@ -19,7 +19,8 @@ SHOWN = {
     r"version 1: \d+\.\d%, in use; version 2: \d+\.\d%, accepted\npredictions: \[0, 1, 2, [0-2], 1\] labels",
     "customer_table.py": r"age \(\d\d\.\d+\)\n.*plan \(basic, business, family\)\n  8 inputs in all\n"
     r"  warnings: \[\"column 'month' is 4 in all 500(.|\n)*may: [89]\d.*\nrow,id,prediction,no,yes\n0,9-000,(no|yes),",
-    "compare_policies.py": r"scratch: final accuracy \d+\.\d%, \d+\.\d\d GFLOP, n = 2 seeds",
+    "compare_policies.py": r"lure, seed 0: done\n(.|\n)*price(.|\n)*retraining: final accuracies \d+\.\d%"
+    r"(.|\n)*version 5, 500 examples",
 }
 
 

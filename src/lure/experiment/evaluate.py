@@ -118,9 +118,18 @@ def evaluate_finished(directories: Iterable[Path], placement: Placement, model: 
         InputError: as `evaluate_version`.
     """
     for directory in directories:
-        last = RunDirectory(directory).standing.current
-        if not (directory / EVALUATIONS / f"{last}.json").exists():
-            evaluate_version(directory, last, placement=placement, model=model)
+        if not is_evaluated(directory):
+            evaluate_version(directory, placement=placement, model=model)
+
+
+def is_evaluated(directory: Path) -> bool:
+    """Tell whether the version in use was evaluated.
+
+    Raises:
+        InputError: if the ledger is damaged.
+    """
+    last = RunDirectory(directory).standing.current
+    return (directory / EVALUATIONS / f"{last}.json").exists()
 
 
 def _kept(target: Path, result: dict[str, Any]) -> dict[str, Any]:
