@@ -37,7 +37,7 @@ def choose_threads(experiment: Experiment, dataset: Dataset, device: str) -> int
         # A network that does not fit such inputs is refused later, with a message.
         with suppress(Exception), forked_rng(None):
             normalization = None if dataset.mean is None or dataset.std is None else (dataset.mean, dataset.std)
-            task = fix_task(Split(train=two, validation=two[:0]), (), dataset.class_names, (), (), normalization)
+            task = fix_task(Split(train=two, validation=two[:0]), (), dataset.class_names, dataset.form, normalization)
             model = build_network(experiment, task)
             if count_flops(model, Loader(two, "cpu")) * experiment.batch_size < LARGE_STEP:
                 return 1
