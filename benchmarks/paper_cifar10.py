@@ -19,7 +19,7 @@ import torch
 
 from lure.cli.entry import exit_code
 from lure.errors import unknown_name
-from lure.experiment.compare import is_complete, pair_directory
+from lure.experiment.compare import is_complete
 from lure.experiment.run import Placement, open_dataset, run
 from lure.learner.opening import require_same_recipe
 from lure.recipe import Experiment, load_experiment
@@ -71,7 +71,7 @@ def main() -> int:
             experiment = load_experiment(recipe, {**changes, "seed": seed})
             if unlearner:
                 experiment = dataclasses.replace(experiment, unlearner=unlearner)
-            pairs.append((experiment, pair_directory(arguments.out, policy, experiment.seed)))
+            pairs.append((experiment, arguments.out / policy / f"seed-{experiment.seed}"))
     for experiment, directory in pairs:
         require_same_recipe(directory, experiment)
     placement = Placement(data=arguments.data)

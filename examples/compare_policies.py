@@ -27,7 +27,7 @@ with tempfile.TemporaryDirectory() as temporary:
         POLICIES,
         seeds=(0, 1),
         out=out,
-        on_stage=lambda policy, seed, stage: print(f"{policy}, seed {seed}, stage {stage.stage}: {stage.accuracy:.1%}"),
+        on_stage=lambda run, stage: print(f"{run.label}, stage {stage.stage}: {stage.accuracy:.1%}"),
     )
     for policy in POLICIES:
         results = [json.loads((run / "result.json").read_text()) for run in runs if run.parent.name == policy]

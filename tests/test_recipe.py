@@ -1,6 +1,7 @@
 """Recipes: types and ranges, TOML there and back, precedence, and the options that bring released behaviour back."""
 
 import dataclasses
+import math
 import pickle
 import typing
 from pathlib import Path
@@ -23,11 +24,11 @@ from lure.training.schedule import build_optimizer, learning_rate
 FIELDS = {field.name: field for field in dataclasses.fields(Experiment)}
 
 
-def values_of(kind: Any, low: float | None, high: float | None) -> st.SearchStrategy[Any]:
+def values_of(kind: Any, low: float | None, high: float | None, above: float | None = None) -> st.SearchStrategy[Any]:
     """Values of a field's type, in its range."""
     options = typing.get_args(kind)
     if type(None) in options:
-        return st.none() | values_of(options[0], low, high)
+        return st.none() | values_of(options[0], low, high, above)
     if typing.get_origin(kind) is typing.Literal:
         return st.sampled_from(options)
     if kind is bool:
@@ -35,19 +36,26 @@ def values_of(kind: Any, low: float | None, high: float | None) -> st.SearchStra
     if kind is int:
         return st.integers(int(low or 0), 10**9)
     if kind is float:
-        return st.floats(low, high, allow_nan=False, allow_infinity=False)
+        least = low if above is None else math.nextafter(above, math.inf)
+        return st.floats(least, high, allow_nan=False, allow_infinity=False)
     if typing.get_origin(kind) is tuple:
         return st.lists(values_of(options[0], low, high), max_size=3).map(tuple)
     raise AssertionError(kind)
 
 
 HINTS = typing.get_type_hints(Experiment)
-# Names are chosen from registries, and three numbers belong together.
-FREE = [name for name in FIELDS if HINTS[name] is not str and name not in ("imbalance", "order", "label_noise")]
+NOTES = "departs_from"  # what a comparison writes
+# Names are chosen from registries, three numbers belong together, and patience goes with a validation set.
+FREE = [
+    name
+    for name in FIELDS
+    if HINTS[name] is not str and name not in ("imbalance", "order", "label_noise", "patience", NOTES)
+]
 experiments = st.fixed_dictionaries(
     {},
     optional={
-        name: values_of(HINTS[name], FIELDS[name].metadata["low"], FIELDS[name].metadata["high"]) for name in FREE
+        name: values_of(HINTS[name], **{key: FIELDS[name].metadata[key] for key in ("low", "high", "above")})
+        for name in FREE
     },
 ).map(lambda values: Experiment(**values))
 

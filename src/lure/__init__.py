@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
     from lure.metrics.anytime import cumulative_error
     from lure.metrics.calibration import expected_calibration_error
     from lure.metrics.evaluation import evaluate
-    from lure.recipe import Experiment, Recipe
+    from lure.recipe import Experiment, Policy, Recipe
     from lure.store.stage import Stage
     from lure.unlearn import UnlearnReport, unlearn_
     from lure.unlearners import (
@@ -67,6 +67,7 @@ __all__ = [
     "Lure",
     "MagnitudeReset",
     "NoReplay",
+    "Policy",
     "RandomReset",
     "Recipe",
     "Redo",
@@ -102,7 +103,7 @@ _HOME = {
     "metrics.anytime": ("cumulative_error",),
     "metrics.calibration": ("expected_calibration_error",),
     "metrics.evaluation": ("evaluate",),
-    "recipe": ("Experiment", "Recipe"),
+    "recipe": ("Experiment", "Policy", "Recipe"),
     "store.stage": ("Stage",),
     "unlearn": ("UnlearnReport", "unlearn_"),
     "unlearners": (

@@ -1,7 +1,8 @@
-"""Recipe and Experiment: everything that decides a result, as typed, checked, frozen records; TOML in and out.
+"""Recipe, Experiment and Policy: everything that decides a result, as typed, checked, frozen records; TOML in and out.
 
-`Recipe` says how a model is trained at each stage; `Experiment` adds which data arrive and in which chunks. Paths, the
-device and the number of workers decide nothing and are not part of them. A field's range, meaning and default stand
+`Recipe` says how a model is trained at each stage; `Experiment` adds which data arrive and in which chunks; a `Policy`
+names the fields in which one of several compared experiments departs from what they share. Paths, the device and the
+number of workers decide nothing and are not part of them. A field's range, meaning and default stand
 together in `setting(...)`; the command line, the files and the messages read them there.
 
 The names in `unlearner` and `replay` stay text, as the user wrote them. A recipe reads them once, when it is created:
@@ -10,22 +11,25 @@ recipe does.
 """
 
 import dataclasses
+import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
 from lure.errors import InputError, unknown_name
-from lure.settings import check_settings, format_value, read_choice, setting, split_choice
+from lure.settings import check_settings, format_value, parse_value, read_choice, setting, split_choice
 
 if TYPE_CHECKING:
     from lure.data.replay import Replay
     from lure.unlearners import Unlearner
 
 Augmentation = Literal["none", "crop-flip", "crop", "imagenet"]  # see data/augmentation.py
+Schedule = Literal["steps", "constant", "cosine", "cooldown"]  # see training/schedule.py
 Order = Literal["iid", "file", "released"]  # see data/stream.py and data/released.py
 
 
@@ -69,6 +73,16 @@ class Recipe:
     validation_fraction: float = setting(0.1, "share of each mega-batch that is held out for validation", 0, 0.9)
     keep: Literal["best", "last"] = setting("best", "epoch kept: best validation accuracy (last without one), or last")
     epochs: int = setting(50, "passes over the training data at each stage", 1)
+    budget: float = setting(
+        1.0,
+        "share of the epochs, at least one, that stages 2 and later get; the schedule scales with it",
+        0,
+        1,
+        above=0,
+    )
+    patience: int | None = setting(
+        None, "stop each stage once validation accuracy has not risen for so many epochs; the best is kept", 1
+    )
     max_steps: int | None = setting(None, "stop each stage after so many optimiser steps", 1)
     max_seconds: float | None = setting(None, "stop each stage after so many seconds of training; not repeatable", 0)
     target_accuracy: float | None = setting(None, "stop each stage after the epoch that trains to this accuracy", 0, 1)
@@ -85,8 +99,20 @@ class Recipe:
     l2_init: float = setting(0.0, "strength of the pull towards the initial weights while training; 0: none", 0)
     average_interval: int | None = setting(None, "set the weights back to their running average every N steps", 1)
     average_decay: float = setting(0.999, "share of the running average that a step keeps", 0, 1)
-    milestones: tuple[int, ...] = setting((20, 40), "epochs after which the learning rate is multiplied by gamma", 1)
-    gamma: float = setting(0.1, "factor of the learning rate at each milestone", 0)
+    clip_norm: float | None = setting(
+        None, "largest norm of the gradient of a step, over all weights together; a longer one is scaled down", above=0
+    )
+    label_smoothing: float = setting(0.0, "share of each training target that is spread over all classes", 0, 1)
+    schedule: Schedule = setting(
+        "steps", "learning rate: steps (at milestones), constant, cosine (to zero), cooldown (constant, then to zero)"
+    )
+    milestones: tuple[int, ...] = setting(
+        (20, 40), "schedule steps: epochs after which the learning rate is multiplied by gamma", 1
+    )
+    gamma: float = setting(0.1, "schedule steps: factor of the learning rate at each milestone", 0)
+    cooldown: float = setting(
+        0.2, "schedule cooldown: last share of the epochs, over which the learning rate falls to zero", 0, 1, above=0
+    )
     warmup: int = setting(0, "epochs over which the learning rate rises from zero at each stage", 0)
     augment: Augmentation = setting("none", "augmentation of training images, drawn anew for each batch")
     validation_augmented: bool = setting(False, "augment validation images, too, when the kept epoch is chosen")
@@ -100,6 +126,9 @@ class Recipe:
         check_settings(self, accept_text=True)
         _ = self.method  # an unknown name or option is refused here
         self.new_replay()
+        if self.patience is not None and (self.keep == "last" or not self.validation_fraction):
+            given = "keep = last" if self.keep == "last" else "validation_fraction = 0"
+            raise InputError(f"patience keeps the epoch of the best validation accuracy: it cannot go with {given}")
 
     @cached_property
     def method(self) -> "Unlearner":
@@ -119,6 +148,16 @@ class Recipe:
         """Return a new replay regime of the kind that the field `replay` names; it holds no data yet."""
         return self._replay_maker()
 
+    def epochs_of(self, stage: int) -> int:
+        """Return how many epochs a stage trains for: from stage 2 on the budget's share, rounded, at least one.
+
+        Example:
+            >>> recipe = Recipe(epochs=20, budget=0.1)
+            >>> recipe.epochs_of(1), recipe.epochs_of(2)
+            (20, 2)
+        """
+        return self.epochs if stage == 1 else max(1, math.floor(self.epochs * self.budget + 0.5))
+
     @classmethod
     def from_toml(cls, text: str, where: str, overrides: Mapping[str, Any] | None = None) -> Self:
         """Read a recipe or experiment; `overrides` (field -> value) win over the file, the file over the defaults.
@@ -132,6 +171,7 @@ class Recipe:
             InputError: if the text is not TOML, names an unknown field, or holds a value that is refused.
         """
         values = parse_toml(text, where)
+        values.pop("policies", None)  # tables that `load_policies` reads
         known = {item.name for item in dataclasses.fields(cls)}
         for name in values:
             if name not in known:
@@ -141,6 +181,10 @@ class Recipe:
             return cls(**{**values, **(overrides or {})})
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
+
+
+# Fields in which any two runs of one comparison may differ.
+ALWAYS_APART = ("seed", "unlearner", "budget", "policy", "departs_from")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +205,8 @@ class Experiment(Recipe):
     shots: int | None = setting(None, "keep only the first so many training examples of each class", 1)
     imbalance: tuple[float, ...] = setting((), "largest,smallest,gamma: class counts fall by a power law")
     label_noise: float = setting(0.0, "probability that a training label is replaced by a random class", 0, 1)
+    policy: str = setting("", "name of the policy in a comparison; empty: that of the unlearner")
+    departs_from: tuple[str, ...] = setting((), "FIELD=VALUE of the shared recipe, where the policy has another value")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,6 +216,110 @@ class Experiment(Recipe):
             raise InputError(f"imbalance must be largest,smallest,gamma, got {format_value(self.imbalance)}")
         if self.order == "released" and (self.imbalance or self.label_noise):
             raise InputError("order = released has neither imbalance nor label noise: use order = file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a comparison compares: a name, and the recipe fields in which it departs from the shared recipe.
+
+    Attributes:
+        name: stands in tables, and names a folder: letters, digits and any of `_ . , = + -`. A policy that is an
+            unlearner and no more is called as that is.
+        fields: field -> value, or its text. Any field of `Recipe` but the seed; the data's are the comparison's.
+
+    Raises:
+        InputError: for another name, or a field that a policy may not set.
+
+    Example:
+        >>> policy = Policy.read("averaged=unlearner=warm-start budget=0.1")
+        >>> shared = Experiment(epochs=30)
+        >>> made = policy.applied_to(shared)
+        >>> made.unlearner, made.budget, made.epochs, made.policy
+        ('warm-start', 0.1, 30, 'averaged')
+        >>> Policy.read("dash:alpha=0.1").applied_to(shared) == Experiment(epochs=30, unlearner="dash:alpha=0.1")
+        True
+    """
+
+    name: str
+    fields: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.is_named and not re.fullmatch(r"[^\W_][\w.,=+-]{0,99}", self.name):
+            raise InputError(
+                f"{self.name!r} cannot name a policy: take up to 100 letters, digits and _ . , = + -, beginning with a "
+                "letter or digit"
+            )
+        may = {field.name for field in dataclasses.fields(Recipe)} - {"seed"}
+        for field in self.fields:
+            if field in Experiment.__dataclass_fields__ and field not in may:
+                raise InputError(f"policy {self.name} cannot set {field}: all policies share the seeds and the data")
+            if field not in may:
+                raise unknown_name(f"recipe field in policy {self.name}", field, may)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is more than an unlearner."""
+        return self.fields != {"unlearner": self.name}
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read a policy from a command line: `NAME=FIELD=VALUE FIELD=VALUE ...`, or the choice of an unlearner.
+
+        Raises:
+            InputError: if the text is neither.
+        """
+        name, equals, rest = text.partition("=")
+        if not equals or ":" in name:
+            return cls(name=text, fields={"unlearner": text})
+        words = [word.partition("=") for word in rest.split()]
+        for field, equals, _ in words:
+            if not equals:
+                raise InputError(f"policy {name}: {field!r} is no FIELD=VALUE, such as unlearner=warm-start budget=0.1")
+        fields = {field.replace("-", "_"): value for field, _, value in words}
+        if not words or len(fields) < len(words):
+            given = "twice the same field" if words else "no field"
+            raise InputError(f"policy {name} sets {given}: write {name}=unlearner=warm-start budget=0.1, for example")
+        return cls(name=name, fields=fields)
+
+    def applied_to(self, shared: Experiment) -> Experiment:
+        """Return the experiment that a comparison runs for this policy.
+
+        It notes the policy's name, and what the shared recipe has in place of the policy's own values: reports put
+        together what is equal but for them. A policy that is an unlearner and no more needs no note.
+
+        Raises:
+            InputError: for a value that is refused; names the policy.
+        """
+        note: dict[str, Any] = {}
+        if self.is_named:
+            apart = [field for field in self.fields if field not in ALWAYS_APART]
+            departs = tuple(f"{field}={format_value(getattr(shared, field))}" for field in sorted(apart))
+            note = {"policy": self.name, "departs_from": departs}
+        try:
+            return dataclasses.replace(shared, **self.fields, **note)
+        except InputError as error:
+            if not self.is_named:
+                raise
+            raise InputError(f"policy {self.name}: {error}") from None
+
+
+def shared_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run shares with the others of its comparison: its fields, without those that policies vary.
+
+    Args:
+        values: the fields of a run's recipe, as its file states them.
+
+    Example:
+        >>> shared_recipe({"epochs": 5, "lr": 0.1, "budget": 0.5, "policy": "fast", "departs_from": ["epochs=20"]})
+        {'epochs': 20, 'lr': 0.1}
+    """
+    shared = {name: value for name, value in values.items() if name not in ALWAYS_APART}
+    hints = get_type_hints(Recipe)
+    for text in values.get("departs_from", ()):
+        name, _, value = text.partition("=")
+        read = parse_value(value, hints[name], name)
+        shared[name] = list(read) if isinstance(read, tuple) else read
+    return {name: value for name, value in shared.items() if value is not None}
 
 
 def to_toml(record: Recipe) -> str:
@@ -243,26 +393,47 @@ def load_experiment(name_or_file: str, overrides: Mapping[str, Any] | None = Non
         >>> load_experiment("demo", {"epochs": 2}).epochs
         2
     """
+    text, where = _recipe_text(name_or_file)
+    experiment = Experiment.from_toml(text, where, overrides)
+    if name_or_file not in shipped_recipes() and names_code(experiment.model) and "model" not in (overrides or {}):
+        raise InputError(f"{where} names code to run: give it on the command line, too (--model {experiment.model})")
+    return experiment
+
+
+def load_policies(name_or_file: str) -> list[Policy]:
+    """Read the tables `[policies.NAME]` of a recipe; [] where it has none.
+
+    Raises:
+        InputError: if there is no such recipe, or a policy sets what it may not.
+    """
+    text, where = _recipe_text(name_or_file)
+    tables = parse_toml(text, where).get("policies", {})
+    if not isinstance(tables, dict) or not all(isinstance(fields, dict) for fields in tables.values()):
+        raise InputError(f"{where}: policies must be tables, such as [policies.averaged] and fields below it")
+    try:
+        return [Policy(name=name, fields=fields) for name, fields in tables.items()]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _recipe_text(name_or_file: str) -> tuple[str, str]:
+    """Return the text of a shipped recipe or a file, and what to call it in messages."""
     shipped = shipped_recipes()
     if name_or_file in shipped:
-        return Experiment.from_toml(shipped[name_or_file], f"recipe {name_or_file}", overrides)
+        return shipped[name_or_file], f"recipe {name_or_file}"
     path = Path(name_or_file)
     if path.is_file():
         try:
-            text = path.read_text(encoding="utf-8-sig")  # some editors write a byte-order mark
+            return path.read_text(encoding="utf-8-sig"), str(path)  # some editors write a byte-order mark
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read recipe {path}: {error}") from None
-        experiment = Experiment.from_toml(text, str(path), overrides)
-        if names_code(experiment.model) and "model" not in (overrides or {}):
-            raise InputError(f"{path} names code to run: give it on the command line, too (--model {experiment.model})")
-        return experiment
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise InputError(f"there is no recipe file {path}")
     raise unknown_name("recipe", name_or_file, shipped)
 
 
 def policy_name(choice: str) -> str:
-    """Return a choice in the form that names files and folders: safe on every operating system.
+    """Return the name of a policy in the form that names files and folders: safe on every operating system.
 
     Example:
         >>> policy_name("lure:forget_fraction=0.3")

@@ -27,7 +27,9 @@ T = TypeVar("T")
 PLURALS: dict[type[Any], str] = {int: "whole numbers", float: "numbers", bool: "true or false", str: "texts"}
 
 
-def setting(default: T, meaning: str, low: float | None = None, high: float | None = None) -> T:
+def setting(
+    default: T, meaning: str, low: float | None = None, high: float | None = None, *, above: float | None = None
+) -> T:
     """Declare a field of a dataclass.
 
     Args:
@@ -35,8 +37,9 @@ def setting(default: T, meaning: str, low: float | None = None, high: float | No
         meaning: what it is, in one phrase that starts in lower case; shown by `lure list` and written into recipes.
         low: the smallest number allowed, if there is one.
         high: the largest number allowed, if there is one.
+        above: what a number must be larger than, in place of `low`.
     """
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "above": above})
 
 
 def check_settings(record: Any, *, accept_text: bool = False) -> None:
@@ -77,7 +80,10 @@ def check_settings(record: Any, *, accept_text: bool = False) -> None:
 
 
 def _require_in_range(field: dataclasses.Field[Any], number: float) -> None:
-    low, high = field.metadata.get("low"), field.metadata.get("high")
+    low, high, above = (field.metadata.get(name) for name in ("low", "high", "above"))
+    if above is not None and not above < number <= (math.inf if high is None else high):
+        upper = "" if high is None else f" and at most {high:g}"
+        raise InputError(f"{field.name} must be above {above:g}{upper}, got {number:g}")
     if low is not None or high is not None:
         require_within(field.name, number, -math.inf if low is None else low, math.inf if high is None else high)
     if not math.isfinite(number):
@@ -236,7 +242,9 @@ def _allowed(default: Any, kind: Any, metadata: Mapping[str, Any]) -> str:
         return "|".join(dict.fromkeys((default, *typing.get_args(kind))))
     if kind is bool:
         return "true|false" if default else "false|true"
-    low, high = metadata.get("low"), metadata.get("high")
+    low, high, above = (metadata.get(name) for name in ("low", "high", "above"))
+    if above is not None:
+        return f"above {above:g}" if high is None else f"({above:g}, {high:g}]"
     if low is not None and high is not None:
         return f"[{low:g}, {high:g}]"
     return "" if low is None else f"at least {low:g}"

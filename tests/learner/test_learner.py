@@ -74,6 +74,10 @@ VARIANTS = {
     "released buffer": dataclasses.replace(RECIPE, replay="buffer:capacity=10:rule=released"),
     "last": dataclasses.replace(RECIPE, replay="last", unlearner="dash", sample="all"),
     "averaged and pulled": dataclasses.replace(RECIPE, average_interval=3, average_decay=0.5, l2_init=1e-2),
+    "cosine, clipped, smoothed": dataclasses.replace(
+        RECIPE, epochs=5, budget=0.6, schedule="cosine", warmup=1, clip_norm=0.5, label_smoothing=0.1
+    ),
+    "patience": dataclasses.replace(RECIPE, epochs=9, patience=3, budget=0.8, validation_fraction=0.3),
     "no replay": dataclasses.replace(RECIPE, replay="none", unlearner="scratch", sample_augmented=True),
 }
 

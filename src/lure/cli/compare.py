@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lure.cli.experiment_flags import add_experiment, experiment_of, placement_of, runs_folder
+from lure.cli.experiment_flags import DEFAULT_RECIPE, add_experiment, experiment_of, placement_of, runs_folder
 from lure.cli.parser import Command, Parser
 from lure.errors import InputError
+from lure.recipe import Policy, load_policies
+from lure.settings import parse_value
 
 if TYPE_CHECKING:
+    from lure.experiment.compare import PlannedRun
     from lure.store.stage import Stage
     from lure.training.fit import Progress
 
@@ -22,44 +25,60 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--unlearners",
         metavar="A,B,C",
-        default=COMPARED,
-        help=f"the policies to compare (default {COMPARED.replace(',', ', ')})",
+        help=f"unlearners to compare (default, where no policy is given: {COMPARED.replace(',', ', ')})",
     )
-    parser.add_argument("--seeds", metavar="0,1,2", default="0,1,2", help="one run per policy and seed (default 0,1,2)")
+    parser.add_argument(
+        "--policy",
+        metavar="POLICY",
+        action="append",
+        default=[],
+        help="compare this, too, such as smooth='unlearner=warm-start label_smoothing=0.1': a name, and the recipe "
+        "fields in which it departs from the others; repeatable",
+    )
+    parser.add_argument(
+        "--budgets", metavar="0.1,0.3,1", help="run each policy at each of these budgets (see --budget below)"
+    )
+    parser.add_argument(
+        "--seeds", metavar="0,1,2", default="0,1,2", help="one run per policy, budget and seed (default 0,1,2)"
+    )
     add_experiment(parser, "runs/RECIPE", without=("unlearner", "seed"))
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
     """Run every pair of policy and seed, evaluate the last versions, and print table, verdict and plot."""
     experiment = experiment_of(arguments)  # first: what is refused should not wait for the imports
-    unlearners, seeds = _unlearners_and_seeds(arguments)
+    policies, budgets, seeds = _policies(arguments), _budgets(arguments), _seeds(arguments)
 
     from lure.distributed import process_group, process_rank
-    from lure.experiment.compare import compare, pairs_of
+    from lure.experiment.compare import compare, plan
     from lure.experiment.evaluate import evaluate_finished
     from lure.report.progress import StageProgress
 
     placement = placement_of(arguments)
     out = arguments.out or runs_folder(arguments.recipe)
-    pairs = pairs_of(unlearners, seeds)
+    runs = plan(experiment, policies, seeds, out, budgets)
+    numbers = {run.label: number for number, run in enumerate(runs, start=1)}
 
-    def label(unlearner: str, seed: int) -> str:
-        return f"run {pairs.index((unlearner, seed)) + 1} of {len(pairs)}: {unlearner}, seed {seed}"
+    def label(run: "PlannedRun") -> str:
+        return f"run {numbers[run.label]} of {len(runs)}: {run.label}"
 
-    def show(unlearner: str, seed: int, moment: "Progress") -> None:
-        progress.show(label(unlearner, seed), moment)
+    def show(run: "PlannedRun", moment: "Progress") -> None:
+        progress.show(label(run), moment)
 
-    def say(unlearner: str, seed: int, stage: "Stage") -> None:
+    def say(run: "PlannedRun", stage: "Stage") -> None:
         if not process_rank():
-            progress.stage_done(label(unlearner, seed), stage)
+            progress.stage_done(label(run), stage)
 
     with process_group(arguments.device, out) as (device, mine):
         here = dataclasses.replace(placement, device=device)
         with StageProgress() as progress:
-            directories = compare(experiment, unlearners, seeds, mine, placement=here, watch=show, on_stage=say)
+            directories = compare(
+                experiment, policies, seeds, mine, budgets=budgets, placement=here, watch=show, on_stage=say
+            )
         if process_rank():
             return
-    evaluate_finished(directories, placement, experiment.model)
+    for run in runs:
+        evaluate_finished([run.directory], placement, run.experiment.model)
     _print_comparison(directories, out)
 
 
@@ -78,21 +97,57 @@ def _print_comparison(directories: Sequence[Path], out: Path) -> None:
     print(f"\nplot: {plot}")
 
 
-def _unlearners_and_seeds(arguments: argparse.Namespace) -> tuple[list[str], list[int]]:
-    unlearners = [word.strip() for word in arguments.unlearners.split(",") if word.strip()]
+def _policies(arguments: argparse.Namespace) -> list[Policy]:
+    """Return the policies that the arguments ask for; a field that has a flag of its own is not a policy's to set."""
+    named = [Policy.read(text) for text in arguments.policy]
+    flags = set(arguments.fields)
+    for policy in named:
+        if not policy.fields.keys().isdisjoint(flags):
+            field = min(policy.fields.keys() & flags)
+            raise InputError(f"policy {policy.name} sets {field}, and so does --{field.replace('_', '-')}: drop one")
+    of_recipe = [
+        Policy(name=policy.name, fields={name: value for name, value in policy.fields.items() if name not in flags})
+        for policy in load_policies(arguments.recipe or DEFAULT_RECIPE)
+    ]
+    short = arguments.unlearners
+    if short is None:
+        short = "" if named or of_recipe else COMPARED
+    chosen = [Policy.read(word.strip()) for word in short.split(",") if word.strip()] + of_recipe + named
+    names = [policy.name for policy in of_recipe + named]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two policies are called {name}: give one of them another name")
+    if not chosen:
+        raise InputError("give at least one policy: --unlearners a,b")
+    return chosen
+
+
+def _budgets(arguments: argparse.Namespace) -> list[float]:
+    if arguments.budgets is None:
+        return []
+    if "budget" in arguments.fields:
+        raise InputError("give --budget or --budgets, not both")
+    budgets = [parse_value(word.strip(), float, "--budgets") for word in arguments.budgets.split(",") if word.strip()]
+    if not budgets:
+        raise InputError("give at least one budget: --budgets 0.1,0.3,1")
+    return budgets
+
+
+def _seeds(arguments: argparse.Namespace) -> list[int]:
     try:
         seeds = [int(word) for word in arguments.seeds.split(",") if word.strip()]
     except ValueError:
         raise InputError(f"--seeds must be whole numbers with commas between, got {arguments.seeds!r}") from None
-    if not unlearners or not seeds:
-        raise InputError("give at least one policy and one seed: --unlearners a,b --seeds 0,1")
-    return unlearners, seeds
+    if not seeds:
+        raise InputError("give at least one seed: --seeds 0,1")
+    return seeds
 
 
 COMMAND = Command(
     summary="Run an experiment for several policies and seeds; tell which policy wins, and at what cost.",
     add_flags=add_flags,
     run=compare_command,
-    usage="lure compare [RECIPE] [--unlearners A,B,C] [--seeds 0,1,2]\n"
+    usage='lure compare [RECIPE] [--unlearners A,B,C] [--policy NAME="..."]\n'
+    "                    [--budgets 0.1,0.3,1] [--seeds 0,1,2]\n"
     "                    [--out DIR] [any flag below]",
 )

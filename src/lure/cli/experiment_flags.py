@@ -41,6 +41,7 @@ def add_experiment(parser: Parser, default_out: str, without: Sequence[str] = ()
     add_device(place)
     add_workers(place)
     place.add_argument("--tracker", metavar="NAME", help="log the run to wandb, tensorboard or mlflow")
+    without = (*without, "policy", "departs_from")  # a comparison writes them
     names = [name for name in Experiment.__dataclass_fields__ if name not in without]
     for title, of_recipe in (("how the model is trained", True), ("which data arrive, and how", False)):
         chosen = [name for name in names if (name in Recipe.__dataclass_fields__) is of_recipe]

@@ -17,18 +17,17 @@ def run_command(arguments: argparse.Namespace) -> None:
     experiment = experiment_of(arguments)  # first: a recipe that is refused should not wait for the imports
 
     from lure.distributed import process_group, process_rank
-    from lure.experiment.compare import pair_directory
+    from lure.experiment.compare import PlannedRun, run_directory
     from lure.experiment.evaluate import evaluate_finished
     from lure.experiment.run import run
-    from lure.recipe import policy_name
     from lure.report.console import report_console
     from lure.report.progress import StageProgress
     from lure.report.records import read_run
     from lure.report.table import run_table
 
     placement = placement_of(arguments)
-    out = arguments.out or pair_directory(runs_folder(arguments.recipe), experiment.unlearner, experiment.seed)
-    label = f"{policy_name(experiment.unlearner)}, seed {experiment.seed}"
+    out = arguments.out or run_directory(runs_folder(arguments.recipe), experiment)
+    label = PlannedRun(experiment, out).label
     with process_group(arguments.device, out) as (device, mine):
         here = dataclasses.replace(placement, device=device)
         with StageProgress() as progress:

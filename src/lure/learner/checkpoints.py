@@ -103,7 +103,7 @@ class Checkpoints:
             record = {**dataclasses.asdict(self._attempt), **fitted, "unlearned": dataclasses.asdict(unlearned)}
             self._unsaved = tensors, record
             # After the last epoch the stage is about to be committed.
-            if state.epoch == self._recipe.epochs or began - last < cost / self._share:
+            if state.epoch == self._recipe.epochs_of(self._attempt.stage) or began - last < cost / self._share:
                 return
             self.flush()
             last = time.perf_counter()

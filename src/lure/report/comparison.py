@@ -1,6 +1,7 @@
 """Which runs may be compared, and the numbers that a comparison shows.
 
-Runs belong together if their recipes are equal in everything but seed and unlearner. Only within such a group are
+Runs belong together if they share a recipe: their recipes are equal in everything but seed, unlearner, budget and the
+fields that their own policies set. Only within such a group are
 runs averaged, over seeds, and only runs of the same seed are subtracted from one another: they saw the same data in
 the same order, so that most of the noise cancels.
 """
@@ -15,13 +16,11 @@ from typing import Any
 from lure.errors import InputError
 from lure.metrics.hits import unpack_hits
 from lure.metrics.statistics import mcnemar_of_hits
-from lure.recipe import Experiment, Recipe
+from lure.recipe import Experiment, Recipe, shared_recipe
 from lure.report.colours import FIXED
 from lure.report.records import RunRecord
 from lure.settings import split_choice
 from lure.store.stage import Stage
-
-VARIED = ("seed", "unlearner")
 
 # What a comparison shows of each run, in this order.
 MEASURES = (
@@ -164,12 +163,13 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
     by_recipe: dict[str, list[RunRecord]] = {}
     recipes: dict[str, dict[str, Any]] = {}
     runs = list(runs)
-    written = {name for run in runs for name in run.recipe if name not in VARIED}
-    for run in runs:
+    shared = [shared_recipe(run.recipe) for run in runs]
+    written = {name for values in shared for name in values}
+    for run, stated in zip(runs, shared, strict=True):
         # A run that is older than a field had what is now its default, so it equals a run that states the default.
         defaults = _defaults(Experiment if "dataset" in run.recipe else Recipe)
-        values = {name: value for name, value in defaults.items() if name in written} | run.recipe
-        recipe = {name: value for name, value in sorted(values.items()) if name not in VARIED}
+        values = {name: value for name, value in defaults.items() if name in written} | stated
+        recipe = dict(sorted(values.items()))
         by_recipe.setdefault(repr(recipe), []).append(run)
         recipes[repr(recipe)] = recipe
     if not recipes:
@@ -192,18 +192,18 @@ def _build_group(recipe: dict[str, Any], distinct: dict[str, Any], runs: list[Ru
     num_stages = max(len(run.stages) for run in runs)
     kept: dict[tuple[str, int], RunRecord] = {}
     left_out = []
-    for run in sorted(runs, key=lambda run: (policy_order(run.policy), run.seed, str(run.directory))):
+    for run in sorted(runs, key=lambda run: (policy_order(run.policy), run.budget, run.seed, str(run.directory))):
         if len(run.stages) < num_stages:
             left_out.append(f"{run.directory} is left out: it has {len(run.stages)} of {num_stages} stages.")
-        elif (run.policy, run.seed) in kept:
-            first = kept[run.policy, run.seed].directory
+        elif (run.label, run.seed) in kept:
+            first = kept[run.label, run.seed].directory
             left_out.append(f"{run.directory} is left out: {first} has the same policy and seed.")
         else:
-            kept[run.policy, run.seed] = run
+            kept[run.label, run.seed] = run
     _refuse_unequal_data(list(kept.values()))
     policies: dict[str, list[RunRecord]] = {}
     for run in kept.values():
-        policies.setdefault(run.policy, []).append(run)
+        policies.setdefault(run.label, []).append(run)
     return RunGroup(recipe, distinct, policies, left_out)
 
 

@@ -26,7 +26,7 @@ class RunRecord:
 
     Attributes:
         directory: its folder.
-        policy: the unlearner, as it is written in recipes ("lure:forget_fraction=0.3").
+        policy: its name in a comparison; where it has none, its unlearner as recipes have it ("lure:sample=all").
         seed: the run's seed.
         stages: one record for each committed stage, in order; the costs of a stage are its own alone.
         lines: the same as the ledger stores it, for those who want the numbers as JSON.
@@ -46,6 +46,16 @@ class RunRecord:
     current: int
     result: dict[str, Any]
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def budget(self) -> float:
+        """Share of the epochs that stages 2 and later got."""
+        return float(self.recipe.get("budget", 1.0))
+
+    @property
+    def label(self) -> str:
+        """The policy, and the budget where it is not 1: "lure, budget 0.1"."""
+        return self.policy if self.budget == 1 else f"{self.policy}, budget {self.budget:g}"
 
     @property
     def last_evaluation(self) -> dict[str, Any] | None:
@@ -85,17 +95,18 @@ def read_run(directory: Path | str) -> RunRecord:
     if not (directory / LEDGER).is_file():
         raise InputError(f"{directory} is not a run with a committed stage: it has no {LEDGER}")
     stages, lines, current = read_stages(directory)
+    recipe = _read_recipe(directory / RECIPE, stages[0].files.get(RECIPE))
     result = {}
     if (directory / RESULT).is_file():
         read_sealed_json(directory / RESULT, required=False)  # an edited number is no result
         result = _read_json(directory / RESULT)
     return RunRecord(
         directory=directory,
-        policy=stages[-1].unlearner,
+        policy=recipe.get("policy") or stages[-1].unlearner,
         seed=stages[-1].seed,
         stages=stages,
         lines=lines,
-        recipe=_read_recipe(directory / RECIPE, stages[0].files.get(RECIPE)),
+        recipe=recipe,
         current=current,
         result=result,
         evaluations={

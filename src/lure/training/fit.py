@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from lure.distributed import (
     agree_on_buffers,
@@ -87,10 +88,10 @@ def fit(
     on_epoch: OnEpoch | None = None,
     initial: Mapping[str, Tensor] | None = None,
 ) -> FitState:
-    """Train a model for the recipe's epochs or budget, and leave it with the weights of the epoch that is kept.
+    """Train a model for the epochs of a stage, and leave it with the weights of the epoch that is kept.
 
     Equal to the loop `for epoch: for batch: loss.backward(); optimizer.step()`, plus the schedule, the choice of the
-    epoch by validation accuracy (the first of equals), and the chance to stop between epochs and go on. A budget of
+    epoch by validation accuracy (the first of equals), and the chance to stop between epochs and go on. A limit of
     steps or seconds may end it inside an epoch, which then counts as one.
 
     Args:
@@ -111,6 +112,7 @@ def fit(
 
     Raises:
         Diverged: if the loss becomes NaN or infinite; the message says stage, epoch and step.
+        InputError: if the recipe has patience, and there is nothing to validate on.
     """
     state = state or FitState()
     optimizer = optimizer or build_optimizer(model, recipe)
@@ -119,10 +121,12 @@ def fit(
     if recipe.compile:
         runner = torch.compile(runner)
     choose = recipe.keep == "best" and len(validation) > 0
+    if recipe.patience is not None and not choose:
+        raise InputError(f"patience needs validation examples, and stage {stage} has none: raise validation_fraction")
     regularizers = Regularizers(model, recipe, initial, state.average)
     trainer = _Trainer(recipe, stage, runner, optimizer, regularizers, watch)
     accuracy: float | None = None
-    while not (limit := reached(recipe, state)):
+    while not (limit := reached(recipe, state, stage)):
         began = time.perf_counter()
         state.epoch += 1
         model.train()
@@ -138,7 +142,7 @@ def fit(
             accuracy = float((logits.argmax(1) == labels).double().mean())
             if accuracy > state.kept_accuracy:
                 state.kept_epoch, state.kept_accuracy = state.epoch, accuracy
-                state.kept = training_tensors(model, optimizer) if state.epoch < recipe.epochs else {}
+                state.kept = training_tensors(model, optimizer) if state.epoch < recipe.epochs_of(stage) else {}
         else:
             state.kept_epoch = state.epoch
         state.seconds += time.perf_counter() - began
@@ -167,6 +171,11 @@ class _Trainer:
     regularizers: Regularizers
     watch: Watch | None
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """What the optimiser moves."""
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
+
     def train_epoch(self, train: Loader, state: FitState, accuracy: float | None) -> float:
         """Train the epoch that `state` names, or as much of it as the budget allows; count; return the mean loss.
 
@@ -193,19 +202,21 @@ class _Trainer:
                 group["lr"] = learning_rate(recipe, epoch, step, steps, stage)
             with mixed_precision(recipe, train.device):
                 logits = self.runner(inputs)
-                loss = F.cross_entropy(logits, labels)
+                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
             if weights[step - 1] != 1:  # among several processes the shares of a batch may differ by a row
                 loss = loss * weights[step - 1]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.regularizers.add_gradients()
+            if recipe.clip_norm is not None:
+                clip_grad_norm_(self.weights, recipe.clip_norm)
             optimizer.step()
             self.regularizers.after_step()
             losses[step - 1] = loss.detach()
             hits += (logits.detach().argmax(1) == labels).sum()
             seen += counts[step - 1]
             if self.watch and step % 20 == 1:
-                self.watch(Progress(stage, epoch, recipe.epochs, step, steps, accuracy))
+                self.watch(Progress(stage, epoch, recipe.epochs_of(stage), step, steps, accuracy))
             if step == last_step or (deadline is not None and time.perf_counter() >= deadline):
                 break
         losses = sum_over_processes(losses) / number_of_processes()

@@ -23,7 +23,7 @@ class FitState:
         seconds: time spent in training, checkpoints and interruptions not counted.
         steps: optimiser steps taken.
         examples: examples trained on, repeats counted.
-        stopped_by: what ended the fit: "epochs", or the budget ("max_steps", "max_seconds", "target_accuracy").
+        stopped_by: what ended the fit: "epochs", "patience" or a limit ("max_steps", "max_seconds", "target_accuracy").
         average: the running average of the weights on the CPU, where the recipe keeps one.
     """
 
