@@ -1,6 +1,5 @@
 """A head that grows: rows for new classes, while nothing about the old ones changes."""
 
-import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lure.errors import InputError
+from lure.models import takes_num_classes
 from lure.weights.grown_layers import blocks_of, compute_in_blocks_
 from lure.weights.layers import growing_head, owner, refuse_unmaterialized, shared_parameters, trainable, unwrap
 from lure.weights.optimizer_state import grow_optimizer_state_, require_clearable
@@ -102,14 +102,6 @@ def grow_head_(
     for layer in layers:
         compute_in_blocks_(layer, *blocks_of(layer, old), num_classes - old)
     _say(inner, layers, old, num_classes)
-
-
-def takes_num_classes(builder: Callable[..., nn.Module]) -> bool:
-    """Tell whether a builder of networks can be told the number of classes, by the name `num_classes`."""
-    try:
-        return "num_classes" in inspect.signature(builder).parameters
-    except (TypeError, ValueError):  # raised for what has no signature
-        return False
 
 
 def _build_wider(
