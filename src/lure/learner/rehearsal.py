@@ -3,17 +3,18 @@
 from lure.data.examples import Examples
 from lure.errors import InputError
 from lure.learner.opening import Opened
-from lure.learner.task import Task, build_network
+from lure.learner.task import Task, build_network, builder_by_classes
 from lure.randomness import forked_rng
 from lure.training.loader import Loader
 from lure.training.predict import arithmetic, predict
 from lure.unlearn import apply_
 from lure.unlearners import Context
+from lure.weights.growth import grow_head_
 from lure.weights.layers import snapshot
 
 
 def rehearse(opened: Opened, task: Task, two: Examples) -> None:
-    """Build the network once, run it on two examples, and unlearn.
+    """Build the network once, run it on two examples, and unlearn; let its head grow, where the recipe may want that.
 
     Args:
         opened: recipe and builder count.
@@ -51,3 +52,5 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
     )
     with arithmetic(recipe):
         apply_(recipe.method, model, context)
+    if recipe.new_classes == "grow":
+        grow_head_(model, logits.shape[1] + 1, draw=builder_by_classes(recipe, task, builder))

@@ -102,12 +102,18 @@ def build_model(
     return ready_to_train(model, name, tuple(input_shape))
 
 
-def takes_num_classes(builder: Callable[..., nn.Module]) -> bool:
-    """Tell whether a builder of networks can be told the number of classes, by the name `num_classes`."""
+def takes_num_classes(builder: Callable[..., nn.Module], *, without_default: bool = False) -> bool:
+    """Tell whether a builder of networks can be told the number of classes, by the name `num_classes`.
+
+    Args:
+        builder: any function or class.
+        without_default: whether it must be told.
+    """
     try:
-        return "num_classes" in inspect.signature(builder).parameters
+        parameter = inspect.signature(builder).parameters.get("num_classes")
     except (TypeError, ValueError):  # raised for what has no signature
         return False
+    return parameter is not None and not (without_default and parameter.default is not parameter.empty)
 
 
 def counts_classes(choice: str) -> bool:

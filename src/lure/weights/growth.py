@@ -28,7 +28,7 @@ def grow_head_(
     *,
     head: str | None = None,
     generator: torch.Generator | None = None,
-) -> None:
+) -> list[str]:
     """Give a classifier outputs for new classes, in place; its outputs for the old ones stay as they are, bit for bit.
 
     The old rows of weight and bias are kept. The new ones are drawn by the redraw law: those of a freshly built network
@@ -56,6 +56,9 @@ def grow_head_(
         head: the layer that grows, as in `model.named_modules()`; None takes the last registered Linear.
         generator: the source of the fresh rows; None means seed 0.
 
+    Returns:
+        The names of the layers that grew; none if there are as many classes as now.
+
     Raises:
         InputError: for fewer classes than now, a head that is not found, shares its weight or cannot grow, a builder
             that builds something else, or an optimiser that does not keep its state by entries. Nothing has changed.
@@ -65,6 +68,7 @@ def grow_head_(
         >>> inputs = torch.rand(3, 4)
         >>> before = net(inputs)
         >>> grow_head_(net, 5)
+        ['2']
         >>> net(inputs).shape, torch.equal(net(inputs)[:, :2], before)
         (torch.Size([3, 5]), True)
     """
@@ -78,7 +82,7 @@ def grow_head_(
     built = None if draw is None else _tensors(_build_wider(model, num_classes, draw, generator))
     names, old = _of_the_head(inner, head) if built is None else _differing(inner, built, num_classes)
     if old == num_classes:
-        return
+        return []
     if old > num_classes:
         raise InputError(f"the model has {old} classes, and a head only grows: num_classes cannot be {num_classes}")
     try:
@@ -98,10 +102,11 @@ def grow_head_(
     if optimizer is not None:
         parameters = {name: value for name, value in after.items() if isinstance(value, nn.Parameter)}
         grow_optimizer_state_(optimizer, [(before[name], parameters[name]) for name in names if name in parameters])
-    layers = list(dict.fromkeys(owner(inner, name)[0] for name in names))
-    for layer in layers:
+    layers = {owner(inner, name)[1]: owner(inner, name)[0] for name in names}
+    for layer in layers.values():
         compute_in_blocks_(layer, *blocks_of(layer, old), num_classes - old)
-    _say(inner, layers, old, num_classes)
+    _say(inner, layers.values(), old, num_classes)
+    return list(layers)
 
 
 def _build_wider(
