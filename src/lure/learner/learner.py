@@ -177,6 +177,11 @@ class Learner:
         return self.state.task
 
     @property
+    def num_known(self) -> int | None:
+        """How many classes the version in use knows; None before the first."""
+        return self.state.num_known
+
+    @property
     def model(self) -> nn.Module | None:
         """The network; None before the first mega-batch."""
         return self.state.model

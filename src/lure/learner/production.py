@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lure.errors import InputError, printable, require_within
 from lure.recipe import Recipe, parse_toml
@@ -101,8 +101,10 @@ def update(
     watch: Watch | None = None,
     on_arrival: Callable[[Arrival], None] | None = None,
     hints: Hints | None = None,
+    new_classes: str | Sequence[str] | None = None,
+    holdout_add: Path | str | None = None,
 ) -> tuple[Stage, bool]:
-    """Take in a chunk: examine, store, unlearn, relearn, evaluate, decide, commit.
+    """Take in a chunk: examine, store, grow, unlearn, relearn, evaluate, decide, commit.
 
     A chunk that was committed before changes nothing, so that a job may be tried again.
 
@@ -117,6 +119,9 @@ def update(
         watch: called now and then while training.
         on_arrival: called before any training with what the chunk looks like.
         hints: what the file does not say itself, such as which column holds the labels.
+        new_classes: what a class does that the version in use does not know: "refuse"; "grow", unless its name looks
+            like a slip of a known one; or the names of those for which the head may grow. None takes the recipe's.
+        holdout_add: data of classes that the holdout does not show; they belong to it from now on.
 
     Returns:
         The stage of this chunk, and whether it is new.
@@ -125,23 +130,29 @@ def update(
         InputError: for data that cannot be used; nothing on disk has then changed.
     """
     from lure.data.examples import as_stored
-    from lure.data.sources.files import load_alike
     from lure.learner.learner import Learner
+    from lure.learner.new_classes import load_added, load_labelled
 
     RunDirectory(path).require()
-    with Learner.open(path, model=model, device=device, workers=workers) as learner:
+    growing: Literal["refuse", "grow"] | None = "refuse" if new_classes == "refuse" else "grow"
+    growing = None if new_classes is None else growing
+    with Learner.open(path, model=model, device=device, workers=workers, new_classes=growing) as learner:
         opened = learner.opened
         if opened.gate is None or opened.test is None:
             raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")
-        shape = opened.test.input_shape
-        given = load_alike(data, opened.class_names, shape, opened.columns, opened.column_kinds, hints)
-        chunk = as_stored(given)
+        given = load_labelled(Path(data), opened, learner.num_known, hints)
+        chunk = as_stored(given.examples)
         known = [stage for stage in learner.stages if stage.data_fingerprint == chunk.fingerprint]
         if known and not (again and _is_to_do(known, learner.directory.ledger.events)):
             return known[-1], False
+        given.require_allowed(opened.new_classes if new_classes is None else new_classes)
+        added = None if holdout_add is None else load_added(Path(holdout_add), opened, given, hints)
         # Escaped, because a name may hold bytes that no text has: the ledger is UTF-8.
         name = printable(Path(data).absolute().name)
-        return learner.learn(chunk, watch, on_arrival=on_arrival, name=name), True
+        stage = learner.learn(
+            chunk, watch, on_arrival=on_arrival, name=name, class_names=given.class_names, holdout_add=added
+        )
+        return stage, True
 
 
 def _is_to_do(known: Sequence[Stage], events: Sequence[Mapping[str, Any]]) -> bool:
