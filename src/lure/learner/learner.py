@@ -245,7 +245,7 @@ class Learner:
             raise InputError(f"{self.directory.path} has no model yet: give it a mega-batch first")
         if isinstance(inputs, Tensor):
             inputs = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64))
-        self.task.check(inputs)
+        self.task.check_inputs(inputs)
         with arithmetic(self.recipe):
             return predict(self.model, self.state.place(inputs), self.recipe)[0]
 

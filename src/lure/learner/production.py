@@ -278,8 +278,9 @@ def status(path: Path | str) -> dict[str, Any]:
     if running is not None and running["stage"] <= len(stages):
         running = None  # committed; only tidying up was interrupted
 
-    def describe(fingerprint: str) -> dict[str, Any]:
-        return {"fingerprint": fingerprint, "examples": directory.chunks.count(fingerprint)}
+    def describe(fingerprint: str, *added: str) -> dict[str, Any]:
+        examples = sum(map(directory.chunks.count, (fingerprint, *added)))
+        return {"fingerprint": fingerprint, "examples": examples} | ({"added": list(added)} if added else {})
 
     return {
         "directory": str(path),
@@ -287,7 +288,7 @@ def status(path: Path | str) -> dict[str, Any]:
         "model": recipe.get("model", Recipe.model),
         "unlearner": recipe.get("unlearner", Recipe.unlearner),
         "gate": agreement and agreement.gate,
-        "holdout": agreement and describe(agreement.holdout),
+        "holdout": agreement and describe(*directory.holdout()),
         "holdout_uses": len(stages) if agreement else 0,
         "independent": agreement and agreement.independent and describe(agreement.independent),
         "waiting_chunks": [stages[number - 1].data_fingerprint for number in standing.waiting],

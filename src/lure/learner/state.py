@@ -104,11 +104,14 @@ class WorkingState:
             builder_by_classes(opened.recipe, task, opened.builder),
             generator=derive_generator(opened.recipe.seed, arrived.stage, "grow"),
         )
-        found = predict(model, one, opened.recipe)[0].shape[1]
-        if found != task.num_classes:
+        try:
+            found = f"gives {predict(model, one, opened.recipe)[0].shape[1]} outputs"
+        except (RuntimeError, ValueError, IndexError) as error:
+            found = f"fails ({str(error).splitlines()[0]})"
+        if found != f"gives {task.num_classes} outputs":
             raise InputError(
-                f"the network gives {found} outputs after layer {', '.join(layers)} grew for {task.num_classes} "
-                f"classes: it needs a builder that takes num_classes"
+                f"the network {found} after layer {', '.join(layers)} grew for {task.num_classes} classes: it needs a "
+                f"builder that takes num_classes"
             )
         grown = {name: blocks_of(model.get_submodule(name), task.num_classes) for name in layers}
         self.task = dataclasses.replace(task, grown={**task.grown, **grown})
