@@ -38,6 +38,13 @@ def _with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed, name in enumerate(("holdout", "test", "monday", "wednesday", "new")):
         save(f"{name}.npz", seed, 300)
     save("tuesday.npz", 9, 600, shift=1)
+    for seed, name, every in ((20, "thursday", 4), (21, "more", 1)):  # a fourth class arrives
+        save(f"{name}.npz", seed, 400)
+        with np.load(f"{name}.npz") as arrays:
+            inputs, labels = arrays["inputs"], arrays["labels"]
+        inputs[::every] = 9 * np.eye(4)[3] + np.random.default_rng(seed).normal(size=(len(inputs[::every]), 4))
+        labels[::every] = 3
+        np.savez(f"{name}.npz", inputs=inputs, labels=labels)
 
 
 def test_the_commands_run_in_their_order_and_end_as_they_say(capsys: pytest.CaptureFixture) -> None:
