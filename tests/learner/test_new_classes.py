@@ -242,6 +242,9 @@ def test_growth_is_said_reported_and_remembered(capsys: pytest.CaptureFixture[st
     assert (third["new_classes"], third["test_examples"]) == ([], 50)
     assert "new_classes" not in third["decision"]
     assert list(verify("run")) == []
+    labels = Path("run", "chunks", str(version["holdout_added"]), "labels.npy")
+    labels.write_bytes(labels.read_bytes()[:-1])
+    assert len(list(verify("run"))) == 1
 
 
 @pytest.mark.usefixtures("begun")
@@ -264,7 +267,9 @@ def test_old_versions_load_predict_roll_back_and_are_evaluated() -> None:
     assert (stage.test_examples, stage.decision["comparisons"][0]["version"]) == (50, 1)
     with pytest.raises(InputError, match=r"'bird' \(12 examples\); it knows cat, dog; .*--new-classes grow"):
         update("run", "two", again=True)
+    known_accuracy = stage.known_accuracy
     stage, _ = update("run", "two", again=True, new_classes="grow")
+    assert stage.decision["comparisons"][0]["accuracy"] == known_accuracy
     assert (stage.parent, stage.num_classes, stage.new_classes) == (3, 3, ["bird"])
 
 
@@ -418,8 +423,13 @@ def test_the_gate_judges_the_old_classes_by_themselves() -> None:
     assert not stage.accepted
     reasons = " ".join(stage.decision["reasons"])
     assert "significantly worse than version 1" in reasons
+    assert "is below the minimum of 0.5" in reasons
     assert stage.decision["new_classes"]["bird"] > 0.5
     comparison = stage.decision["comparisons"][0]
     assert comparison["lost"] == stage.negative_flips == sum(stage.negative_flips_by_class.values())
     assert comparison["lost"] <= 40
+    # Accepted all the same, it does not lower the bar: the version before is still the one to match.
+    accept("other", 2, "let us see")
+    stage, _ = update("other", "two")
+    assert [comparison["version"] for comparison in stage.decision["comparisons"]] == [2, 1]
     assert json.loads(Path("other/production.json").read_bytes().splitlines()[0])["recipe"]["new_classes"] == "grow"
