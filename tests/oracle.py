@@ -80,6 +80,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "averaging": ("table", [*TABLE, "--average-interval", "5", "--average-decay", "0.9"]),
     "averaging with batch norm": ("images", [*IMAGES, "--average-interval", "5", "--average-decay", "0.9"]),
     "pull to the start": ("table", [*TABLE, "--l2-init", "0.01"]),
+    "regularizers": ("images", [*IMAGES, "--regularizers", "ema:decay=0.9,distill:focal=true,parseval"]),
     "last epoch": ("table", [*TABLE, "--keep", "last"]),
     "no validation": ("table", [*TABLE, "--validation-fraction", "0"]),
     "steps": ("table", [*TABLE, "--max-steps", "5"]),

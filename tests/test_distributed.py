@@ -78,9 +78,28 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_regularize_as_one(tmp_path: Path) -> None:
+    every = ("l2-init", "hare-tortoise:interval=3:decay=0.9", "ema:decay=0.9", "distill:focal=true", "parseval")
+    experiment = dataclasses.replace(EXPERIMENT, regularizers=every, mega_batch_size=71, clip_norm=1.0)
+    for count, name in ((1, "one"), (2, "two")):
+        done = launch(count, experiment, tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    for version in (1, 2):
+        together = weights(tmp_path / "two", version)
+        for name, value in weights(tmp_path / "one", version).items():
+            assert torch.allclose(value, together[name], atol=1e-4), name
+    flops = [[json.loads(line)["train_flops"] for line in (tmp_path / name / "ledger.jsonl").read_text().splitlines()]
+             for name in ("one", "two")]  # fmt: skip
+    assert flops[0] == flops[1]
+
+
+@pytest.mark.slow
 def test_batchnorm_and_dropout_leave_the_processes_alike_and_a_run_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    experiment = dataclasses.replace(EXPERIMENT, model="convnet:width=4", augment="crop-flip")
+    experiment = dataclasses.replace(
+        EXPERIMENT, model="convnet:width=4", augment="crop-flip", regularizers=("ema", "distill")
+    )
+    experiment = dataclasses.replace(experiment, validation_fraction=0.2, keep="best")
     done = launch(2, experiment, out)
     assert done.returncode == 0, done.stderr
     assert (out / "result.json").exists()

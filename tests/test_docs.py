@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lure.cli.entry import build_parser
+from lure.cli.commands import build_parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), ROOT / "results" / "README.md"])

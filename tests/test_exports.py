@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import lure
+from lure.training.regularizers import REGULARIZERS
 from lure.unlearners import UNLEARNERS
 
 SOURCE = Path(lure.__file__).read_text(encoding="utf-8")
@@ -46,8 +47,8 @@ def test_a_name_is_the_one_of_its_module(name: str) -> None:
     assert getattr(lure, name) is getattr(import_module(names_for_type_checkers()[name]), name)
 
 
-def test_every_unlearner_is_exported() -> None:
-    assert {maker.__name__ for maker in UNLEARNERS.values()} <= set(lure.__all__)
+def test_every_method_is_exported() -> None:
+    assert {maker.__name__ for maker in (UNLEARNERS | REGULARIZERS).values()} <= set(lure.__all__)
 
 
 def test_star_dir_version_and_modules() -> None:

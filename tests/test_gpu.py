@@ -88,7 +88,7 @@ def test_a_stage_that_is_interrupted_on_the_gpu_resumes_after_its_last_epoch(tmp
     assert (epochs[0], stage.epochs_run) == (3, 3)
 
 
-def test_averages_augmentation_and_mixed_precision_work_on_the_gpu(tmp_path: Path) -> None:
+def test_regularizers_augmentation_and_mixed_precision_work_on_the_gpu(tmp_path: Path) -> None:
     recipe = Recipe(
         model="resnet18:width=8",
         epochs=2,
@@ -100,6 +100,7 @@ def test_averages_augmentation_and_mixed_precision_work_on_the_gpu(tmp_path: Pat
         average_interval=3,
         average_decay=0.9,
         l2_init=1e-4,
+        regularizers=("ema:decay=0.9", "distill:focal=true", "parseval"),
         carry_optimizer=True,
         threads=1,
     )

@@ -150,6 +150,10 @@ CHUNKS: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda path: npz(path, {"inputs.npy": npy("(" + "9" * 4000 + ", 2)", b""), "labels.npy": labels(3)}),
         "hostile.npz: the array 'inputs'",
     ),
+    "a truth value for a size": (
+        lambda path: npz(path, {"inputs.npy": npy("(4, 14, 14, True)", bytes(3136)), "labels.npy": labels(4)}),
+        "'inputs' is damaged: shape (4, 14, 14, True)",
+    ),
     "negative sizes": (
         lambda path: npz(path, {"inputs.npy": npy("(-3, 3, -4, 4)", bytes(384)), "labels.npy": labels(3)}),
         "'inputs'",
@@ -389,6 +393,9 @@ def reseal(run: Path, **fields: Any) -> None:
         lure.store.ledger.Ledger(run).append(dict(event) | ({} if number else fields))
 
 
+ARRIVAL = {"examples": 3, "class_counts": [1, 1, 1], "prequential_accuracy": 0.5, "warnings": [], "name": "one.npz"}
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -412,6 +419,20 @@ def reseal(run: Path, **fields: Any) -> None:
         {"data_examples": {}},
         {"unlearner": ["lure"]},
         {"forgotten": {"weight": "all"}},
+        {"left_out": {"weight": 1}},
+        {"again": "no"},
+        {"arrival": {}},
+        {"arrival": {**ARRIVAL, "prequential_accuracy": "high"}},
+        {"arrival": {**ARRIVAL, "name": 5}},
+        {"arrival": {**ARRIVAL, "warnings": "none"}},
+        {"arrival": {**ARRIVAL, "class_counts": {"cat": 1}}},
+        {"decision": {}},
+        {"decision": {"accepted": True, "reasons": 5, "comparisons": []}},
+        {"decision": {"accepted": True, "reasons": [5], "comparisons": []}},
+        {"decision": {"accepted": True, "reasons": [], "comparisons": [5]}},
+        {"decision": {"accepted": True, "reasons": [], "comparisons": [], "warnings": "none"}},
+        {"independent": {"accuracy": "high"}},
+        {"environment": {"torch": 2}},
     ],
 )
 def test_other_values_in_a_ledger_whose_checksums_are_right_are_one_line(
@@ -435,6 +456,64 @@ def test_other_values_in_a_ledger_whose_checksums_are_right_are_one_line(
         assert "Traceback" not in capsys.readouterr().err
     assert main(["status", "run"]) == 2
     assert re.search(r"run/ledger.jsonl(, line 1)? is damaged \(.*\): restore it", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "rollback", "committed_at": "today"},
+        {"event": "accept", "version": [1], "becomes_current": False, "taken_in": [], "committed_at": "today"},
+        {"event": "accept", "version": 7, "becomes_current": False, "taken_in": [], "committed_at": "today"},
+        {"event": "prune", "versions": ["1"], "committed_at": "today"},
+        {"event": "prune", "versions": [7], "committed_at": "today"},
+        {"event": "prune", "versions": 1, "committed_at": "today"},
+        {"event": "prune", "versions": [[1]], "committed_at": "today"},
+    ],
+)
+def test_another_event_in_a_ledger_whose_checksums_are_right_is_one_line(
+    event: dict[str, Any], run: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lure.store.ledger.Ledger(run).append(event)
+    for words in (["status", "run"], ["rollback", "run", "1"], ["prune", "run", "--keep", "1"], ["report", "run"]):
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        assert re.match(r"error: run/ledger.jsonl is damaged \(.*\): restore it", error), error
+        assert error.count("\n") == 1
+
+
+def test_names_that_are_no_text_or_too_long_are_one_line(run: Path, capsys: pytest.CaptureFixture) -> None:
+    Image = pytest.importorskip("PIL.Image")
+    for name in ("cat", "dog\udcff"):
+        Path("pictures", name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(Path("pictures", name, "1.png"))
+    before = tree()
+    for words, message in (
+        (["init", "new", "--holdout", "pictures", "--model", "mlp:width=4"], r"'dog\udcff' is no text"),
+        (["rollback", "run", "1", "--reason", "so \udcff"], "is in use already"),
+        (["export", "run", "net\udcff.safetensors"], r"'net\udcff.safetensors' is no text"),
+        (["init", "new/" + "x" * 257, "--holdout", "one.npz"], "File name too long"),
+        (["status", "x" * 257], "File name too long"),
+    ):
+        code = main(words)
+        said = capsys.readouterr()
+        assert message in said.err + said.out, words
+        assert said.err.count("\n") == (code == 2)
+        assert tree() == before
+    prune("run", 1)
+    update("run", "two.npz")
+    assert main(["rollback", "run", "1", "--reason", "so \udcff"]) == 2
+    assert r"'so \udcff' is no text (UTF-8)" in capsys.readouterr().err
+    Path("run").rename("run\udcff")
+    for words in (["status"], ["report"], ["verify"], ["evaluate"], ["report", "--html", "page.html"]):
+        assert main([words[0], "run\udcff", *words[1:]]) == 0
+    assert r"run\udcff" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_memory_that_is_refused_is_one_line(capsys: pytest.CaptureFixture) -> None:
+    before = tree()
+    assert main(["run", "--out", "here", "--model", f"mlp:width={10**14}"]) == 2
+    assert capsys.readouterr().err == "error: there is not enough memory for this\n"
+    assert tree() == before
 
 
 def test_a_report_does_not_show_what_was_edited(capsys: pytest.CaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ FLOORS = [
     "weights",
     "unlearners",
     "unlearn",
+    "training/regularizers",  # a recipe holds its regularizers, and they know nothing of recipes
     "recipe",
     "training",
     "metrics",
@@ -36,7 +38,12 @@ FORBIDDEN = {"torchvision", "timm", "torch_uncertainty", "dill", "cloudpickle", 
 
 
 def floor_of(path: Path) -> str:
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    return floor_named(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def floor_named(words: Sequence[str]) -> str:
+    """The floor of a module `lure.WORDS`."""
+    return next((floor for floor in ("/".join(words[:2]), *words[:1]) if floor in FLOORS), "")
 
 
 def imported(path: Path) -> set[str]:
@@ -59,8 +66,9 @@ def violations(path: Path) -> list[str]:
             found.append(f"{path.name} imports {name}")
         if name == "lure" and mine < FLOORS.index("__init__"):
             found.append(f"{path.name} imports the whole package")
-        if words[0] == "lure" and len(words) > 1 and words[1] in FLOORS and FLOORS.index(words[1]) > mine:
-            found.append(f"{floor_of(path)} imports {words[1]}, which stands above it")
+        floor = floor_named(words[1:]) if words[0] == "lure" else ""
+        if floor and FLOORS.index(floor) > mine:
+            found.append(f"{floor_of(path)} imports {floor}, which stands above it")
     return found
 
 

@@ -39,7 +39,9 @@ def values_of(kind: Any, low: float | None, high: float | None, above: float | N
         least = low if above is None else math.nextafter(above, math.inf)
         return st.floats(least, high, allow_nan=False, allow_infinity=False)
     if typing.get_origin(kind) is tuple:
-        return st.lists(values_of(options[0], low, high), max_size=3).map(tuple)
+        return st.lists(values_of(options[0], low, high), max_size=3, unique=options[0] is str).map(tuple)
+    if kind is str:  # lists of names: those of the regularizers
+        return st.sampled_from(["ema", "parseval:strength=0.1"])
     raise AssertionError(kind)
 
 

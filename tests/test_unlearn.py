@@ -182,6 +182,61 @@ def test_an_error_names_the_optimizer_inside_a_wrapper() -> None:
         unlearn_(model, pairs(), optimizer=Wrapped(optimizer))
 
 
+class Apart(torch.optim.Optimizer):
+    """Wraps an optimiser, with a state of its own beside that of the one inside."""
+
+    def __init__(self, base: torch.optim.Optimizer, inside: Callable[[Any], Any] = lambda base: base) -> None:
+        super().__init__([p for group in base.param_groups for p in group["params"]], {})
+        self.base, self.inside = base, inside(base)
+        self.param_groups = base.param_groups
+
+    def step(self, closure: Any = None) -> Any:
+        return self.base.step(closure)
+
+
+class Slow(torch.optim.SGD):
+    """Keeps copies of the weights in an attribute, in a group, or in the state under a name, as the place says."""
+
+    def __init__(self, parameters: Any, place: str) -> None:
+        super().__init__(parameters, lr=0.1)
+        copies = [[p.detach().clone() for p in group["params"]] for group in self.param_groups]
+        if place == "attribute":
+            self.slow_weights = copies
+        elif place == "group":
+            self.param_groups[0]["slow_weights"] = copies[0]
+        else:
+            self.state["slow_weights"] = {"all": copies[0]}
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda p: Apart(torch.optim.Adam(p)), r"Apart wraps another optimiser \(\.(base|inside)\)"),
+        (lambda p: Wrapped(Apart(torch.optim.Adam(p))), "Apart wraps another optimiser"),
+        (lambda p: Slow(p, "attribute"), r"Slow keeps tensors of its own \(\.slow_weights\)"),
+        (lambda p: Slow(p, "group"), r"Slow keeps tensors of its own \(\.param_groups\)"),
+        (lambda p: Slow(p, "state"), r"Slow keeps tensors of its own \(\.state\)"),
+    ],
+    ids=["wrapper", "wrapped wrapper", "attribute", "group", "state"],
+)
+def test_what_an_optimizer_keeps_elsewhere_is_refused_before_anything_happens(build: Any, message: str) -> None:
+    model = network()
+    optimizer = build(list(model.parameters()))
+    before = everything(model)
+    with pytest.raises(InputError, match=f"{message}.*make a new"):
+        unlearn_(model, pairs(), optimizer=optimizer)
+    assert_equal(everything(model), before)
+
+
+def test_a_wrapper_that_shows_the_state_inside_is_cleared() -> None:
+    model = network()
+    inside = torch.optim.Adam(model.parameters())
+    train(model, inside)
+    before = {p: inside.state[p]["exp_avg"].clone() for p in model.parameters()}
+    assert unlearn_(model, pairs(), optimizer=Wrapped(inside)).changed_count
+    assert any(not torch.equal(inside.state[p]["exp_avg"], before[p]) for p in before)
+
+
 def test_sparse_adam_is_cleared_by_entries() -> None:
     model = nn.Sequential(nn.Embedding(7, 4, sparse=True), nn.Flatten(), nn.Linear(12, 3))
     optimizer = torch.optim.SparseAdam(model[0].parameters())

@@ -22,6 +22,16 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
     from lure.metrics.evaluation import evaluate
     from lure.recipe import Experiment, Policy, Recipe
     from lure.store.stage import Stage
+    from lure.training.regularizers import (
+        REGULARIZERS,
+        Distill,
+        Ema,
+        FitContext,
+        HareAndTortoise,
+        HareTortoise,
+        L2Init,
+        Parseval,
+    )
     from lure.unlearn import UnlearnReport, unlearn_
     from lure.unlearners import (
         UNLEARNERS,
@@ -49,24 +59,32 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
     __version__: str
 
 __all__ = [
+    "REGULARIZERS",
     "UNLEARNERS",
     "BufferReplay",
     "Context",
     "Dash",
+    "Distill",
+    "Ema",
     "Examples",
     "Experiment",
     "Fire",
     "FisherReset",
+    "FitContext",
     "FullReplay",
+    "HareAndTortoise",
+    "HareTortoise",
     "HeadReset",
     "InputError",
     "KnowledgeEvolution",
+    "L2Init",
     "LastReplay",
     "LaterLayers",
     "Learner",
     "Lure",
     "MagnitudeReset",
     "NoReplay",
+    "Parseval",
     "Policy",
     "RandomReset",
     "Recipe",
@@ -105,6 +123,16 @@ _HOME = {
     "metrics.evaluation": ("evaluate",),
     "recipe": ("Experiment", "Policy", "Recipe"),
     "store.stage": ("Stage",),
+    "training.regularizers": (
+        "REGULARIZERS",
+        "Distill",
+        "Ema",
+        "FitContext",
+        "HareAndTortoise",
+        "HareTortoise",
+        "L2Init",
+        "Parseval",
+    ),
     "unlearn": ("UnlearnReport", "unlearn_"),
     "unlearners": (
         "UNLEARNERS",

@@ -1,8 +1,10 @@
 """One exception for bad input, with a one-line message, and the checks that raise it."""
 
 import difflib
+import json
 import math
 import numbers
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -14,6 +16,28 @@ def printable(text: str) -> str:
         a\nb\x1b[2J
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+JOINERS = "\u200c\u200d"  # they shape letters and emoji, and are invisible
+
+
+def without_controls(text: str) -> str:
+    r"""Return text, lines kept, in which whatever a terminal would obey is written as JSON writes it.
+
+    Those are control characters, marks that turn the direction of writing, and halves of characters, which come from
+    names of files that are no text. Inside a string of JSON the escapes mean the same as what they stand for.
+
+    Example:
+        >>> print(without_controls("caf\u00e9\x1b[2J\n\x9b2J"))
+        café\u001b[2J
+        \u009b2J
+    """
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    kept = "\n" + JOINERS
+    return "".join(
+        c if c.isprintable() or c in kept or unicodedata.category(c) == "Zs" else json.dumps(c)[1:-1] for c in text
+    )
 
 
 class InputError(ValueError):

@@ -5,9 +5,9 @@ names the fields in which one of several compared experiments departs from what 
 number of workers decide nothing and are not part of them. A field's range, meaning and default stand
 together in `setting(...)`; the command line, the files and the messages read them there.
 
-The names in `unlearner` and `replay` stay text, as the user wrote them. A recipe reads them once, when it is created:
-`method` is the unlearner, `new_replay()` a fresh replay regime. Importing this module does not import torch; creating a
-recipe does.
+The names in `unlearner`, `regularizers` and `replay` stay text, as the user wrote them. A recipe reads them once, when
+it is created: `method` is the unlearner, `acting` the regularizers, `new_replay()` a fresh replay regime. Importing
+this module does not import torch; creating a recipe does.
 """
 
 import dataclasses
@@ -26,6 +26,7 @@ from lure.settings import check_settings, format_value, parse_value, read_choice
 
 if TYPE_CHECKING:
     from lure.data.replay import Replay
+    from lure.training.regularizers import Regularizer
     from lure.unlearners import Unlearner
 
 Augmentation = Literal["none", "crop-flip", "crop", "imagenet"]  # see data/augmentation.py
@@ -99,9 +100,10 @@ class Recipe:
     later_lr: float | None = setting(None, "learning rate at the start of stages 2 and later; none: lr", 0)
     momentum: float = setting(0.9, "momentum of SGD", 0, 1)
     weight_decay: float = setting(1e-4, "weight decay, as the optimiser defines it", 0)
-    l2_init: float = setting(0.0, "strength of the pull towards the initial weights while training; 0: none", 0)
-    average_interval: int | None = setting(None, "set the weights back to their running average every N steps", 1)
-    average_decay: float = setting(0.999, "share of the running average that a step keeps", 0, 1)
+    regularizers: tuple[str, ...] = setting((), "what acts while training (see: lure list regularizers)")
+    l2_init: float = setting(0.0, "the regularizer l2-init: its strength; 0: none", 0)
+    average_interval: int | None = setting(None, "the regularizer hare-tortoise: its interval in steps; none: none", 1)
+    average_decay: float = setting(0.999, "with average_interval: share of the average that a step keeps", 0, 1)
     clip_norm: float | None = setting(
         None, "largest norm of the gradient of a step, over all weights together; a longer one is scaled down", above=0
     )
@@ -127,7 +129,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_settings(self, accept_text=True)
-        _ = self.method  # an unknown name or option is refused here
+        _ = self.method, self.acting  # an unknown name or option is refused here
         self.new_replay()
         if self.patience is not None and (self.keep == "last" or not self.validation_fraction):
             given = "keep = last" if self.keep == "last" else "validation_fraction = 0"
@@ -139,6 +141,23 @@ class Recipe:
         from lure.unlearners import build_unlearner  # imports torch
 
         return build_unlearner(self.unlearner)
+
+    @cached_property
+    def acting(self) -> "dict[str, Regularizer]":
+        """The regularizers that the fields `regularizers`, `l2_init` and `average_interval` name."""
+        from lure.training.regularizers import HareAndTortoise, L2Init, build_regularizers  # imports torch
+
+        built = build_regularizers(self.regularizers)
+        older: dict[tuple[str, str], Regularizer] = {}
+        if self.l2_init:
+            older["l2-init", "l2_init"] = L2Init(strength=self.l2_init)
+        if self.average_interval is not None:
+            tortoise = HareAndTortoise(decay=self.average_decay, interval=self.average_interval)
+            older["hare-tortoise", "average_interval"] = tortoise
+        for name, field in older:
+            if name in built:
+                raise InputError(f"{field} is the regularizer {name}, which regularizers names, too: leave one out")
+        return {name: regularizer for (name, _), regularizer in older.items()} | built
 
     @cached_property
     def _replay_maker(self) -> "Callable[[], Replay]":
@@ -219,8 +238,25 @@ class Experiment(Recipe):
             object.__setattr__(self, "num_mega_batches", 5)
         if self.imbalance and len(self.imbalance) != 3:
             raise InputError(f"imbalance must be largest,smallest,gamma, got {format_value(self.imbalance)}")
+        if self.num_mega_batches == 1:
+            self.require_stages(1)
         if self.order == "released" and (self.imbalance or self.label_noise):
             raise InputError("order = released has neither imbalance nor label noise: use order = file")
+
+    def require_stages(self, number: int) -> None:
+        """Raise unless a stream of so many mega-batches lets every regularizer act.
+
+        Raises:
+            InputError: naming the regularizer.
+        """
+        from lure.training.regularizers import reads_previous  # imports torch
+
+        for name, regularizer in self.acting.items():
+            if number < 2 and reads_previous(regularizer):
+                raise InputError(
+                    f"regularizer {name} could never act: it needs an earlier version, and the stream has one "
+                    f"mega-batch: ask for two or more, or leave it out"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

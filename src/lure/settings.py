@@ -28,7 +28,13 @@ PLURALS: dict[type[Any], str] = {int: "whole numbers", float: "numbers", bool: "
 
 
 def setting(
-    default: T, meaning: str, low: float | None = None, high: float | None = None, *, above: float | None = None
+    default: T,
+    meaning: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
 ) -> T:
     """Declare a field of a dataclass.
 
@@ -38,8 +44,10 @@ def setting(
         low: the smallest number allowed, if there is one.
         high: the largest number allowed, if there is one.
         above: what a number must be larger than, in place of `low`.
+        below: what a number must be smaller than, in place of `high`, beside a `low`.
     """
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "above": above})
+    ends = {"low": low, "high": high, "above": above, "below": below}
+    return dataclasses.field(default=default, metadata={"meaning": meaning, **ends})
 
 
 def check_settings(record: Any, *, accept_text: bool = False) -> None:
@@ -80,7 +88,9 @@ def check_settings(record: Any, *, accept_text: bool = False) -> None:
 
 
 def _require_in_range(field: dataclasses.Field[Any], number: float) -> None:
-    low, high, above = (field.metadata.get(name) for name in ("low", "high", "above"))
+    low, high, above, below = (field.metadata.get(name) for name in ("low", "high", "above", "below"))
+    if below is not None and not (low or 0) <= number < below:
+        raise InputError(f"{field.name} must lie in [{low or 0:g}, {below:g}), got {number:g}")
     if above is not None and not above < number <= (math.inf if high is None else high):
         upper = "" if high is None else f" and at most {high:g}"
         raise InputError(f"{field.name} must be above {above:g}{upper}, got {number:g}")
@@ -242,7 +252,9 @@ def _allowed(default: Any, kind: Any, metadata: Mapping[str, Any]) -> str:
         return "|".join(dict.fromkeys((default, *typing.get_args(kind))))
     if kind is bool:
         return "true|false" if default else "false|true"
-    low, high, above = (metadata.get(name) for name in ("low", "high", "above"))
+    low, high, above, below = (metadata.get(name) for name in ("low", "high", "above", "below"))
+    if below is not None:
+        return f"[{low or 0:g}, {below:g})"
     if above is not None:
         return f"above {above:g}" if high is None else f"({above:g}, {high:g}]"
     if low is not None and high is not None:

@@ -1,7 +1,11 @@
 """How shares, counts and types are written in messages and tables: each in one place."""
 
+import re
 from typing import Any
 
+# Where a program for tables would begin a formula: "=", "+", "-", "@", their wide forms, and so behind a semicolon, at
+# which some split a line. A plain number is no formula.
+FORMULA = re.compile("(^|;)(?![+-]?[0-9.]+$)(?=\\s*[=+@\uff1d\uff0b\uff0d\uff20-])")
 MISSING = "-"  # what a table shows where a number is not known
 
 
@@ -34,3 +38,13 @@ def dtype_name(dtype: Any) -> str:
         'uint8'
     """
     return str(dtype).removeprefix("torch.")
+
+
+def spreadsheet_text(cell: Any) -> str:
+    """Return a cell of a CSV table that no spreadsheet takes for a formula: an apostrophe makes it text there.
+
+    Example:
+        >>> [spreadsheet_text(cell) for cell in ("=cmd|' /C calc'!A0", "a;@b", "-1", "cat", 7)]
+        ["'=cmd|' /C calc'!A0", "a;'@b", '-1', 'cat', '7']
+    """
+    return FORMULA.sub(r"\1'", str(cell))

@@ -127,7 +127,7 @@ def test_report_reads_what_compare_wrote(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.strip() in compared
 
 
-@pytest.mark.parametrize("what", ["data", "models", "unlearners", "recipes"])
+@pytest.mark.parametrize("what", ["data", "models", "unlearners", "regularizers", "recipes"])
 def test_list_names_everything_once(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0
     table, _, _ = capsys.readouterr().out.partition("\n\n")
@@ -298,7 +298,7 @@ def test_help_fits_80_columns(
     assert max(map(len, shown_help(command.split(), capsys).splitlines())) <= 80
 
 
-@pytest.mark.parametrize("what", ["data", "models", "unlearners", "recipes"])
+@pytest.mark.parametrize("what", ["data", "models", "unlearners", "regularizers", "recipes"])
 def test_lists_fit_80_columns(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["list", what]) == 0
@@ -361,13 +361,20 @@ def test_interrupted_says_how_to_go_on_and_another_process_waits_its_turn(capsys
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("program", ["-m lure run --out here", f"{ROOT / 'LURE_main.py'} --seed 1"])
-def test_an_interruption_while_modules_load_is_one_line(program: str, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("-m lure run --out here", "torch"),
+        ("-m lure run --out here", "argparse"),  # which is among the first
+        (f"{ROOT / 'LURE_main.py'} --seed 1", "torch"),
+    ],
+)
+def test_an_interruption_while_modules_load_is_one_line(program: str, module: str, number: signal.Signals) -> None:
     if number == signal.SIGINT and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("a child would ignore it, too")
     Path("packages").mkdir()
     slow = "import time\nfrom pathlib import Path\nPath('loading').touch()\ntime.sleep(60)\n"
-    Path("packages", "torch.py").write_text(slow)  # takes the place of the real one, and forever
+    Path("packages", f"{module}.py").write_text(slow)  # takes the place of the real one, and forever
     process = subprocess.Popen(
         [sys.executable, *shlex.split(program)],
         stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """The operations page: its commands run, its script does what it says, and it explains every field of the ledger."""
 
 import dataclasses
+import json
 import re
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from lure.store.stage import Stage
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SCRIPT = next(block for block in BLOCKS if block.startswith("#!"))
 COMMANDS = [line for block in BLOCKS if block is not SCRIPT for line in block.splitlines()]
 
@@ -47,6 +49,7 @@ def _with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         np.savez(f"{name}.npz", inputs=inputs, labels=labels)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.export warns of its own parts
 def test_the_commands_run_in_their_order_and_end_as_they_say(capsys: pytest.CaptureFixture) -> None:
     for line in COMMANDS:
         command, _, comment = line.partition("#")
@@ -61,6 +64,13 @@ def test_the_commands_run_in_their_order_and_end_as_they_say(capsys: pytest.Capt
             assert code == int(expected[1] if expected else 0), (line, said.err)
         else:
             subprocess.run(words, check=True)
+    answers = [str(json.loads(line)["prediction"]) for line in Path("served.jsonl").read_text().splitlines()]
+    for program in PROGRAMS:
+        exec(program, {})
+        said = capsys.readouterr().out.splitlines()
+        assert re.findall(r"\d+", said[-1]) == answers
+    (shown,) = re.findall(r"print\(facts.*# (.*)", PAGE)
+    assert shown == said[0]
     assert len(Path("predictions.csv").read_text().splitlines()) == 301
     assert len(Path("predictions.jsonl").read_text().splitlines()) == 300
     assert {event["event"] for event in read_ledger(Path("model"))} >= {"stage", "accept", "rollback"}

@@ -20,7 +20,6 @@ from miniatures import write_cifar10_binary, write_cifar10_python, write_cifar10
 from lure.cli.commands import build_parser
 from lure.cli.released import main, notes_on, placement_of, run_directory_of, to_experiment
 from lure.cli.released_flags import ONLY_ALMA, ONLY_LURE, SHARED, Call, Script, flags_of
-from lure.data.replay import build_replay
 from lure.errors import InputError
 from lure.experiment.run import run
 from lure.recipe import Experiment, load_experiment, shipped_recipes
@@ -551,7 +550,7 @@ def test_the_commands_of_the_page_are_understood(line: str) -> None:
     parsed = vars(build_parser().parse_all(words))
     if parsed["command"] in ("run", "compare"):
         load_experiment(parsed["recipe"], parsed["fields"])
-        for unlearner in parsed.get("unlearners", "lure").split(","):
+        for unlearner in (parsed.get("unlearners") or "lure").split(","):
             build_unlearner(unlearner)
 
 
@@ -583,6 +582,6 @@ def test_the_settings_of_the_page_bring_the_released_behaviour_back() -> None:
             given = dict(zip(*[iter(shlex.split(setting))] * 2, strict=True))
             load_experiment("cifar10", {key[2:].replace("-", "_"): value for key, value in given.items()})
         elif setting.startswith("buffer"):
-            build_replay(setting)
+            load_experiment("cifar10", {"replay": setting})
         else:
             build_unlearner(setting)

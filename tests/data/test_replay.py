@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lure import BufferReplay, Examples, FullReplay, InputError, LastReplay, NoReplay, Split
+from lure import BufferReplay, Examples, FullReplay, InputError, LastReplay, NoReplay, Recipe, Split
 from lure.data.examples import InputStore
 from lure.data.released import ReleasedBuffer
-from lure.data.replay import REPLAYS, Replay, build_replay
+from lure.data.replay import REPLAYS, Replay
 
 
 def arriving(sizes: list[tuple[int, int]], classes: int = 3) -> list[Split]:
@@ -178,12 +178,12 @@ def stored(state: dict[str, Any]) -> dict[str, Any]:
 @settings(max_examples=80, deadline=None)
 def test_a_restart_between_any_two_stages_changes_nothing(choice: str, sizes: list[tuple[int, int]], stop: int) -> None:
     splits = arriving(sizes)
-    straight = offers(build_replay(choice), splits)
-    replay, found = build_replay(choice), []
+    straight = offers(Recipe(replay=choice).new_replay(), splits)
+    replay, found = Recipe(replay=choice).new_replay(), []
     for stage, split in enumerate(splits):
         if stage == stop:
             state = stored(replay.state_dict())
-            replay = build_replay(choice)
+            replay = Recipe(replay=choice).new_replay()
             replay.load_state_dict(state)
         offered = replay.admit(split, generator(stage))
         found.append((rows(offered.train), rows(offered.validation)))
@@ -194,7 +194,7 @@ def test_a_restart_between_any_two_stages_changes_nothing(choice: str, sizes: li
 @settings(max_examples=50, deadline=None)
 def test_the_state_names_only_mega_batches_that_are_needed(choice: str, sizes: list[tuple[int, int]]) -> None:
     splits = arriving(sizes)
-    replay = build_replay(choice)
+    replay = Recipe(replay=choice).new_replay()
     offers(replay, splits)
     state = replay.state_dict()
     lists = [values for key, values in state.items() if key != "mega_batches"]
@@ -222,7 +222,7 @@ class Watched:
 def test_no_input_is_read_or_copied(name: str) -> None:
     store: InputStore = Watched(100)
     whole = Examples(store, torch.arange(100) % 5)
-    replay = build_replay(name)
+    replay = Recipe(replay=name).new_replay()
     for start in (0, 30, 60):
         offered = replay.admit(Split(whole[start : start + 25], whole[start + 25 : start + 30]), generator(start))
     assert isinstance(store, Watched)
@@ -234,9 +234,9 @@ def test_no_input_is_read_or_copied(name: str) -> None:
 @settings(max_examples=30, deadline=None)
 def test_only_the_given_generator_is_drawn_from(choice: str, sizes: list[tuple[int, int]]) -> None:
     before = torch.get_rng_state()
-    first = offers(build_replay(choice), arriving(sizes))
+    first = offers(Recipe(replay=choice).new_replay(), arriving(sizes))
     assert torch.equal(before, torch.get_rng_state())
-    assert first == offers(build_replay(choice), arriving(sizes))
+    assert first == offers(Recipe(replay=choice).new_replay(), arriving(sizes))
 
 
 BAD = {
@@ -252,7 +252,7 @@ BAD = {
 @pytest.mark.parametrize("choice", BAD)
 def test_bad_choices_are_refused(choice: str) -> None:
     with pytest.raises(InputError, match=BAD[choice]):
-        build_replay(choice)
+        Recipe(replay=choice).new_replay()
 
 
 @pytest.mark.parametrize("kind", [BufferReplay, ReleasedBuffer])
@@ -267,11 +267,11 @@ def test_bad_values_are_refused_from_python_too(kind: type) -> None:
 def test_a_buffer_has_the_rule_that_is_asked_for(rule: str) -> None:
     """And by default the size and the shares of the classes that the class itself has."""
     kind = {"reservoir": BufferReplay, "released": ReleasedBuffer}[rule]
-    assert build_replay(f"buffer:rule={rule}") == kind()
-    assert build_replay(f"buffer:rule={rule}:capacity=7:validation_capacity=3") == kind(
+    assert Recipe(replay=f"buffer:rule={rule}").new_replay() == kind()
+    assert Recipe(replay=f"buffer:rule={rule}:capacity=7:validation_capacity=3").new_replay() == kind(
         capacity=7, validation_capacity=3
     )
-    assert build_replay("buffer:balanced=true") == BufferReplay(balanced=True)
+    assert Recipe(replay="buffer:balanced=true").new_replay() == BufferReplay(balanced=True)
 
 
 def test_regimes_have_only_hyperparameters_for_fields() -> None:

@@ -78,8 +78,32 @@ VARIANTS = {
         RECIPE, epochs=5, budget=0.6, schedule="cosine", warmup=1, clip_norm=0.5, label_smoothing=0.1
     ),
     "patience": dataclasses.replace(RECIPE, epochs=9, patience=3, budget=0.8, validation_fraction=0.3),
+    "averages, taught and carried": dataclasses.replace(
+        RECIPE, regularizers=("ema:decay=0.8", "distill:focal=true", "parseval"), carry_optimizer=True, unlearner="redo"
+    ),
     "no replay": dataclasses.replace(RECIPE, replay="none", unlearner="scratch", sample_augmented=True),
 }
+
+
+class WithSpareHead(nn.Module):
+    """Has a head that no batch reaches, as a network of several tasks has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.spare = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), nn.Linear(64, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(images)
+
+
+def test_the_ledger_names_what_unlearning_could_not_judge(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, model="own", epochs=1, augment="none")
+    with Learner.open(tmp_path / "run", recipe=recipe, model=WithSpareHead, test=TEST) as learner:
+        first, second = (learner.learn(mega_batch) for mega_batch in CHUNKS[:2])
+    assert (first.left_out, second.left_out) == ({}, {"spare.weight": "no batch reaches it"})
+    lines = [json.loads(line) for line in (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()]
+    assert "left_out" not in lines[0], "what has nothing to say is written as before"
+    assert Stage.from_dict({k: v for k, v in lines[1].items() if k != "line_sha256"}, "here") == second
 
 
 def dropout_net() -> nn.Module:

@@ -71,6 +71,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "carried": {"optimizer": "adam", "lr": 0.01, "carry_optimizer": True},
     "pulled": {"unlearner": "knowledge-evolution", "l2_init": 0.01},
     "averaged": {"average_interval": 3, "replay": "buffer:capacity=20"},
+    "served as an average": {"regularizers": ("ema:decay=0.9",)},
+    "distilled": {"regularizers": ("distill",)},
 }
 
 

@@ -26,6 +26,7 @@ from lure.learner.gate import Gate
 from lure.learner.production import accept, init, prune, rollback, status, update, verify
 from lure.learner.version import Version, write_predictions
 from lure.metrics import fit_temperature
+from lure.store.ledger import Ledger, read_ledger
 from lure.training.fit import Progress
 
 RECIPE = Recipe(
@@ -221,6 +222,22 @@ def test_training_again_is_done_once_however_often_the_command_is_given() -> Non
     assert [update("run", "good1.npz", again=True)[1] for _ in range(2)] == [True, False]
     update("run", "good2.npz")
     assert [update("run", "good1.npz", again=True)[1] for _ in range(2)] == [True, False]
+    # As after a kill behind the commit, on a chunk that never came before.
+    assert [update("run", "good3.npz", again=True)[1] for _ in range(2)] == [True, False]
+
+
+def test_a_ledger_that_does_not_say_who_asked_is_read_as_before() -> None:
+    begin()
+    for again in (False, True):
+        update("run", "good1.npz", again=again)
+    events = [dict(event) for event in read_ledger(Path("run"))]
+    assert ["again" in event for event in events] == [False, True]
+    for name in ("ledger.jsonl", "ledger.seal"):
+        Path("run", name).unlink()
+    for event in events:
+        event.pop("again", None)
+        Ledger(Path("run")).append(event)
+    assert not update("run", "good1.npz", again=True)[1]
 
 
 def test_a_worse_version_is_kept_marked_and_not_used() -> None:
@@ -703,6 +720,44 @@ def test_a_version_is_exported_as_a_program_that_computes_the_same(served: Versi
     for count in (1, 3, 90):
         inputs = load(Path("test.npz")).inputs[:count]
         assert torch.allclose(program(inputs), served.model(inputs), atol=1e-6)
+    with pytest.raises(RuntimeError, match="dtype mismatch"):
+        program(inputs.double())
+    assert json.loads(Path("net.json").read_text())["program"] == {
+        "takes": {"dtype": "float32", "shape": ["batch", 4], "range": None},
+        "gives": {"dtype": "float32", "shape": ["batch", 3], "meaning": "logits"},
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_program_takes_images_as_they_are_stored_and_refuses_all_else() -> None:
+    random = np.random.default_rng(0)
+    for name in ("pictures", "more"):
+        np.savez(name, inputs=random.integers(0, 256, (40, 3, 8, 8), dtype=np.uint8), labels=np.arange(40) % 4)
+    init("run", "pictures.npz", recipe=Recipe(model="convnet:width=2", epochs=1, batch_size=16, lr=0.05, threads=1))
+    update("run", "more.npz")
+    assert main(["export", "run", "net.pt2"]) == 0
+    program, stored = torch.export.load("net.pt2").module(), load(Path("pictures.npz"))
+    expected = torch.cat(list(Version.load("run", device="cpu").logits(stored)))
+    assert torch.allclose(program(stored.inputs), expected, atol=1e-5)
+    for wrong in (stored.inputs / 255, stored.inputs.float(), stored.inputs.long(), stored.inputs[..., :4]):
+        with pytest.raises((RuntimeError, AssertionError)):
+            program(wrong)
+    assert json.loads(Path("net.json").read_text())["program"]["takes"] == {
+        "dtype": "uint8",
+        "shape": ["batch", 3, 8, 8],
+        "range": [0, 255],
+    }
+
+
+def test_an_export_of_an_earlier_version_of_lure_is_read_and_replaced(served: Version) -> None:
+    assert main(["export", "run", "net.safetensors"]) == 0
+    facts = json.loads(Path("net.json").read_text())
+    del facts["program"], facts["sha256"]["net.json"]  # as lure 0.1.0 wrote it
+    Path("net.json").write_text(json.dumps(facts))
+    assert list(verify("net.safetensors")) == []
+    assert Version.load("net.safetensors").stage == served.stage
+    assert main(["export", "run", "net.safetensors"]) == 0
+    assert "program" in json.loads(Path("net.json").read_text())
 
 
 def test_both_kinds_of_export_bear_one_name_and_no_other_file_is_replaced(

@@ -181,6 +181,16 @@ def test_versions_are_compared_in_predictions_and_weights(model):
     assert moved["1.weight"] == pytest.approx(1)
 
 
+def test_with_more_classes_than_examples_only_classes_that_have_some_are_listed():
+    before, after = nn.Linear(4, 5000), nn.Linear(4, 5000)
+    data = Examples(torch.rand(6, 4), torch.tensor([4999, 7, 7, 7, 300, 300]))
+    result = evaluate(after, data)
+    assert [(row["label"], row["examples"]) for row in result["per_class"]] == [(7, 3), (300, 2), (4999, 1)]
+    change = compare_versions(before, after, data)
+    assert [row["label"] for row in change["per_class"]] == [7, 300, 4999]
+    assert len(json.dumps([result, change])) < 10_000
+
+
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 100])
 def test_hits_are_the_same_after_packing(count):
     hits = torch.rand(count, generator=torch.Generator().manual_seed(0)) < 0.5

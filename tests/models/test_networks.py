@@ -34,10 +34,11 @@ NARROW = {
     "cifar-resnet": "cifar-resnet:depth=8:width=4",
     "resnet44s": "resnet44s:width=4",
     "resnet56s": "resnet56s:width=4",
+    "vit": "vit:width=8:depth=2:heads=2",
 }
 
 
-FAMILIES = ["mlp", "convnet", "resnet18", "resnet50", "resnet20s", "vgg16_bn"]
+FAMILIES = ["mlp", "convnet", "resnet18", "resnet50", "resnet20s", "vgg16_bn", "vit"]
 
 
 def narrow(name: str) -> str:

@@ -153,6 +153,15 @@ def test_the_page_shows_the_numbers(evaluated, tmp_path):
         assert shown in text, shown
 
 
+def test_a_temperature_that_nothing_determines_is_said_in_words(evaluated, tmp_path):
+    text, _ = read_page(evaluated, tmp_path / "page.html")
+    assert "determine" not in text
+    scaled = evaluated[-1].last_evaluation["temperature_scaling"]
+    scaled |= {"temperature": 1.0, "undetermined": "every example is right"}
+    text, _ = read_page(evaluated, tmp_path / "page.html")
+    assert "it is 1, for one seed at least: lure (every example is right)." in text
+
+
 def test_names_are_escaped(evaluated, tmp_path):
     text, _ = read_page(evaluated, tmp_path / "page.html")
     assert "bag & <b>" in text

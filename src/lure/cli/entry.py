@@ -11,11 +11,27 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import NoReturn
+from contextlib import redirect_stdout, suppress
+from typing import Any, NoReturn, TextIO
 
-from lure.cli.commands import COMMANDS, build_parser
-from lure.errors import InputError, printable
+from lure.errors import InputError, printable, without_controls
+
+
+class _Results:
+    """Standard output for `print`: what names in data hold for the terminal, it shows as escapes.
+
+    Attributes:
+        bare: the stream itself, for those who write styles of their own.
+    """
+
+    def __init__(self, bare: TextIO) -> None:
+        self.bare = bare
+
+    def write(self, text: str) -> int:
+        return self.bare.write(without_controls(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bare, name)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -27,9 +43,11 @@ def main(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else list(words)
 
     def command() -> int | None:
+        from lure.cli.commands import COMMANDS, build_parser  # most of the modules that an answer without torch needs
+
         arguments = build_parser().parse_all(words)
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_: print(f"warning: {printable(str(message))}", file=sys.stderr)
             return COMMANDS[arguments.command].run(arguments)
 
     return exit_code(command, f"lure {shlex.join(words)}")
@@ -46,7 +64,8 @@ def exit_code(command: Callable[[], int | None], again: str) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     _prepare_output()
     try:
-        code = command() or 0
+        with redirect_stdout(_Results(sys.stdout)):
+            code = command() or 0
         sys.stdout.flush()  # here, where a full disk can still be reported
         return code
     except InputError as error:
@@ -63,7 +82,11 @@ def exit_code(command: Callable[[], int | None], again: str) -> int:
         place = "standard output" if error.filename is None else error.filename
         print(f"error: cannot read or write {printable(str(place))}: {error.strerror or error}", file=sys.stderr)
         return 2
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # The errors of torch when memory is refused; torch itself may not be loaded.
+        told = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate" in str(error)
+        if not told and not isinstance(error, MemoryError):
+            raise
         print("error: there is not enough memory for this", file=sys.stderr)
         return 2
 

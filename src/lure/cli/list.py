@@ -9,7 +9,7 @@ from typing import Any
 from lure.cli.parser import Command, Parser
 from lure.errors import unknown_name
 
-TABLES = ("data", "models", "unlearners", "recipes")
+TABLES = ("data", "models", "unlearners", "regularizers", "recipes")
 
 
 def add_flags(parser: Parser) -> None:
@@ -63,6 +63,10 @@ def _table(what: str) -> Mapping[str, Callable[..., Any]]:
         from lure.models import MODELS
 
         return MODELS
+    if what == "regularizers":
+        from lure.training.regularizers import REGULARIZERS
+
+        return REGULARIZERS
     from lure.unlearners import UNLEARNERS
 
     return UNLEARNERS
@@ -79,7 +83,7 @@ def _options(maker: Callable[..., Any]) -> list[tuple[str, str]]:
 
 
 COMMAND = Command(
-    summary="List the data sets, models, unlearners or recipes, with their options.",
+    summary="List the data sets, models, unlearners, regularizers or recipes, with their options.",
     add_flags=add_flags,
     run=list_command,
 )

@@ -150,11 +150,6 @@ def add_directory(parser: Parser) -> None:
     parser.add_argument("directory", metavar="DIR", type=Path, help="the run directory")
 
 
-def add_version(parser: Parser) -> None:
-    """Add VERSION, the number of a version."""
-    parser.add_argument("number", metavar="VERSION", type=int, help="its number (see: lure status DIR)")
-
-
 def add_version_flag(parser: Parser, verb: str) -> None:
     """Add --version, for a command that takes the version in use unless told otherwise."""
     parser.add_argument(
@@ -166,9 +161,25 @@ def add_version_flag(parser: Parser, verb: str) -> None:
     )
 
 
-def add_reason(parser: Parser) -> None:
-    """Add --reason, a text that the ledger keeps."""
-    parser.add_argument("--reason", metavar="TEXT", default="", help="why; it is kept in the ledger")
+def overruling(verb: str, summary: str) -> Command:
+    """Return a command by which somebody overrules the gate: DIR, VERSION, and a reason that the ledger keeps.
+
+    Args:
+        verb: name of the function of `lure.learner.production` that does it.
+        summary: what it does, in one sentence, for the help.
+    """
+
+    def add_flags(parser: Parser) -> None:
+        add_directory(parser)
+        parser.add_argument("number", metavar="VERSION", type=int, help="its number (see: lure status DIR)")
+        parser.add_argument("--reason", metavar="TEXT", default="", help="why; it is kept in the ledger")
+
+    def run(arguments: argparse.Namespace) -> None:
+        from lure.learner import production
+
+        print(getattr(production, verb)(arguments.directory, arguments.number, arguments.reason))
+
+    return Command(summary=summary, add_flags=add_flags, run=run)
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:

@@ -4,12 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from lure.cli.parser import Command, Parser, add_device, add_directory, add_hints, add_model, add_version_flag, hints_of
+from lure.cli.parser import Command, Parser, add_device, add_hints, add_model, add_version_flag, hints_of
 
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of `lure predict`."""
-    add_directory(parser)
+    parser.add_argument(
+        "directory", metavar="DIR", type=Path, help="a run directory, or a .safetensors file that lure export wrote"
+    )
     parser.add_argument("data", metavar="DATA", type=Path, help="data as for lure update; labels are not needed")
     parser.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="form of the output (default csv)")
     add_version_flag(parser, "predict with")

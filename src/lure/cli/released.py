@@ -5,7 +5,6 @@ LURE_main.py and ALMA.py at the root of the repository call `main`. Their flags 
 corrected; `--as_released` keeps those that are not crashes (docs/paper.md lists them all).
 """
 
-import dataclasses
 import inspect
 import re
 import shlex
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lure.cli.entry import exit_code
 from lure.cli.released_flags import Call, Script, flags_of
+from lure.cli.run import print_stages, train
 from lure.errors import InputError, unknown_name
 from lure.settings import format_value
 from lure.words import percent
@@ -274,31 +274,13 @@ def main(script: Script, words: Sequence[str] | None = None) -> int:
 
 
 def _run(call: Call) -> None:
-    from lure.distributed import process_group, process_rank
-    from lure.experiment.run import run
     from lure.recipe import policy_name
-    from lure.report.console import report_console
-    from lure.report.progress import StageProgress
-    from lure.report.records import read_run
-    from lure.report.table import run_table
 
     experiment, directory = to_experiment(call), run_directory_of(call)
     for note in notes_on(call):
         print(f"note: {note}", file=sys.stderr)
     label = f"{policy_name(experiment.unlearner)}, seed {experiment.seed}"
-    placement = placement_of(call)
-    with process_group(placement.device, directory) as (device, mine):
-        placement = dataclasses.replace(placement, device=device)
-        with StageProgress() as progress:
-            stages = run(
-                experiment,
-                mine,
-                placement=placement,
-                watch=lambda moment: progress.show(label, moment),
-                on_stage=lambda stage: None if process_rank() else progress.stage_done(label, stage),
-            )
-        if process_rank():
-            return
-    report_console().print(run_table(read_run(directory)))
-    for line in (*closing_lines(stages), f"saved in {directory} (see: lure report {directory})"):
-        print(line)
+    if stages := train(experiment, placement_of(call), directory, label):
+        print_stages(directory)
+        for line in (*closing_lines(stages), f"saved in {directory} (see: lure report {directory})"):
+            print(line)

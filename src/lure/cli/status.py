@@ -101,7 +101,7 @@ def _status_lines(facts: dict[str, Any]) -> list[str]:
     for event in facts["events"]:
         which = event.get("version") or ", ".join(map(str, event["versions"]))
         reason = f" ({event['reason']})" if event.get("reason") else ""
-        lines.append(f"{event['committed_at']}: {event['event']} {which}{reason}")
+        lines.append(f"{event.get('committed_at', MISSING)}: {event['event']} {which}{reason}")
     return lines
 
 

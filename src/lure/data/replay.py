@@ -15,7 +15,7 @@ from lure.data.examples import Split
 from lure.data.memory import Memory, SampledMemory
 from lure.data.released import ReleasedBuffer
 from lure.errors import InputError
-from lure.settings import build_choice, check_settings, setting
+from lure.settings import check_settings, setting
 
 
 class Replay(Protocol):
@@ -201,12 +201,3 @@ REPLAYS: dict[str, Callable[..., Replay]] = {
     "last": LastReplay,
     "buffer": buffer,
 }
-
-
-def build_replay(choice: str) -> Replay:
-    """Return the replay regime that a choice names, such as "full" or "buffer:capacity=1000".
-
-    Raises:
-        InputError: for an unknown name or option, or a value out of range.
-    """
-    return build_choice("replay regime", choice, REPLAYS)

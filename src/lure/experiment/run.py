@@ -119,6 +119,7 @@ def run(
     require_tracker(placement.tracking)
     dataset = dataset or open_dataset(experiment, placement)
     stream = stream_of(experiment, dataset)
+    experiment.require_stages(len(stream))
     with _open(experiment, out, placement, dataset, stream) as learner:
         if not learner.stages:
             learner.rehearse()
@@ -170,8 +171,8 @@ def summarize(stages: Sequence[Stage]) -> dict[str, Any]:
         "unlearn_seconds": sum(stage.unlearn_seconds for stage in stages),
         "examples_seen": sum(stage.examples_seen for stage in stages),
         "stages": len(stages),
-        **{f"{name}_version": last.environment[name] for name in ("python", "torch", "lure")},
-        "device": last.environment["device"],
+        **{f"{name}_version": last.environment.get(name) for name in ("python", "torch", "lure")},
+        "device": last.environment.get("device"),
         "command": command_line(),
     }
 

@@ -20,7 +20,7 @@ from lure.store.durable import parsing
 from lure.training.schedule import build_optimizer
 from lure.training.state import FitState, restore_training, training_tensors
 
-ASIDE = ("kept", "average")  # fields of `FitState` that hold tensors
+ASIDE = ("kept", "regularizers")  # fields of `FitState` that hold tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +78,16 @@ class Checkpoints:
             return None
         tensors, record = stored
         aside: dict[str, dict[str, Tensor]] = {group: {} for group in ASIDE}
-        for name in [name for name in tensors if name.split(".")[0] in aside]:
+        for name in list(tensors):
             group, _, rest = name.partition(".")
-            aside[group][rest] = tensors.pop(name)
+            if group == "average":  # written when there was one regularizer with a state
+                group, rest = "regularizers", f"hare-tortoise/{rest}"
+            if group in aside:
+                aside[group][rest] = tensors.pop(name)
         with parsing(self._progress.folder):
             optimizer = build_optimizer(model, self._recipe)
             restore_training(model, optimizer, tensors)
-            fitted = {field.name: record[field.name] for field in dataclasses.fields(FitState)}
+            fitted = {field.name: record[field.name] for field in dataclasses.fields(FitState) if field.name in record}
             return Running(optimizer, FitState(**fitted | aside), Unlearned(**record["unlearned"]))
 
     def saver(
@@ -99,7 +102,7 @@ class Checkpoints:
             tensors = training_tensors(model, optimizer)
             for group in ASIDE:
                 tensors |= {f"{group}.{name}": value for name, value in getattr(state, group).items()}
-            fitted = dataclasses.asdict(dataclasses.replace(state, kept={}, average={}))
+            fitted = dataclasses.asdict(dataclasses.replace(state, kept={}, regularizers={}))
             record = {**dataclasses.asdict(self._attempt), **fitted, "unlearned": dataclasses.asdict(unlearned)}
             self._unsaved = tensors, record
             # After the last epoch the stage is about to be committed.

@@ -195,6 +195,7 @@ class Learner:
         name: str | None = None,
         class_names: Sequence[str] = (),
         holdout_add: Examples | None = None,
+        again: bool = False,
     ) -> Stage:
         """Take in one mega-batch: split, grow, replay, unlearn, fit, evaluate, decide, commit.
 
@@ -206,6 +207,7 @@ class Learner:
             name: of the file that it came from, for the ledger, where there is a gate.
             class_names: the classes in the order of their labels, where they have names and some are new.
             holdout_add: examples for the holdout, of classes that it does not show.
+            again: that it is to be trained on whether or not it came before, for the ledger.
 
         Returns:
             The committed stage, as it stands in the ledger.
@@ -216,7 +218,7 @@ class Learner:
         """
         with self._attempt() as number:
             self._extend(class_names, holdout_add)
-            arrived = self._arrive(mega_batch, number, name)
+            arrived = self._arrive(mega_batch, number, name, again)
             arrival = self._inspect(arrived, on_arrival)
             self.state.grow(arrived)
             offered = self.state.admit(arrived)
@@ -299,9 +301,9 @@ class Learner:
             self.opened = self.opened.with_holdout(holdout_add)
         self.state.opened = self.opened
 
-    def _arrive(self, given: Examples | Split, number: int, name: str | None) -> MegaBatch:
+    def _arrive(self, given: Examples | Split, number: int, name: str | None, again: bool) -> MegaBatch:
         """Cut a mega-batch, check it, and store it if the caller will not give it again; the first begins the run."""
-        arrived = MegaBatch.cut(given, self.recipe, number, name=name)
+        arrived = MegaBatch.cut(given, self.recipe, number, name=name, again=again)
         task = self.state.task_for(arrived)
         task.check(arrived.whole)
         if self.opened.test is not None:
@@ -350,6 +352,7 @@ class Learner:
             watch=watch,
             on_epoch=on_epoch,
             initial=self.state.initial,
+            previous=self.state.previous_version(),
         )
 
     def _commit(self, ended: Round) -> Stage:

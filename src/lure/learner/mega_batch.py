@@ -24,6 +24,7 @@ class MegaBatch:
         validation_rows: numbers of the rows that are validated on; may be empty.
         num_validation: how many rows at the end the caller held out; None where the stage's generator chose them.
         name: of the file that it came from, where there is one and it is known.
+        again: whether it was to be trained on whether or not it came before.
     """
 
     stage: int
@@ -32,6 +33,7 @@ class MegaBatch:
     validation_rows: Tensor
     num_validation: int | None
     name: str | None = None
+    again: bool = False
 
     @classmethod
     def cut(
@@ -41,6 +43,7 @@ class MegaBatch:
         stage: int,
         num_validation: int | None = None,
         name: str | None = None,
+        again: bool = False,
     ) -> "MegaBatch":
         """Cut examples as this stage always cuts them: where they came cut, or by the stage's generator.
 
@@ -50,6 +53,7 @@ class MegaBatch:
             stage: from 1.
             num_validation: how many rows at the end are held out, where whole examples once came cut.
             name: of the file that the examples came from.
+            again: whether they are to be trained on whether or not they came before.
 
         Raises:
             InputError: if nothing would be left to train on.
@@ -66,7 +70,7 @@ class MegaBatch:
             train, validation = torch.arange(len(whole)).tensor_split([len(whole) - num_validation])
         if not len(train):
             raise InputError(f"mega-batch {stage} has no training examples")
-        return cls(stage, whole, train, validation, num_validation, name)
+        return cls(stage, whole, train, validation, num_validation, name, again)
 
     @cached_property
     def split(self) -> Split:

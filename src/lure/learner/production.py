@@ -150,7 +150,13 @@ def update(
         # Escaped, because a name may hold bytes that no text has: the ledger is UTF-8.
         name = printable(Path(data).absolute().name)
         stage = learner.learn(
-            chunk, watch, on_arrival=on_arrival, name=name, class_names=given.class_names, holdout_add=added
+            chunk,
+            watch,
+            on_arrival=on_arrival,
+            name=name,
+            again=again,
+            class_names=given.class_names,
+            holdout_add=added,
         )
         return stage, True
 
@@ -158,7 +164,8 @@ def update(
 def _is_to_do(known: Sequence[Stage], events: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether training again on a chunk, whose stages are given, was not the last thing that was committed."""
     last = [event for event in events if event["event"] != "prune"][-1]
-    return len(known) == 1 or last.get("stage") != known[-1].stage
+    asked_for = known[-1].again or len(known) > 1  # earlier ledgers do not say who asked
+    return not asked_for or last.get("stage") != known[-1].stage
 
 
 def accept(path: Path | str, version: int, reason: str = "") -> str:

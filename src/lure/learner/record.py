@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -33,6 +33,7 @@ class Unlearned:
         forgotten: tensor -> share of its entries that changed; empty in stage 1.
         unlearn_seconds: time that the unlearner took.
         examples_drawn: examples whose gradients it read, repeats counted.
+        left_out: tensor -> why it, or part of it, could not be judged.
     """
 
     torch: str
@@ -41,6 +42,7 @@ class Unlearned:
     forgotten: dict[str, float]
     unlearn_seconds: float = 0.0
     examples_drawn: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def nothing(cls) -> "Unlearned":
@@ -57,6 +59,7 @@ class Unlearned:
             forgotten={tensor.name: tensor.changed_fraction for tensor in report.tensors},
             unlearn_seconds=report.seconds,
             examples_drawn=examples_drawn,
+            left_out=dict(report.left_out),
         )
 
 
@@ -198,7 +201,8 @@ def record_stage(opened: Opened, ended: Round, flops_per_example: int) -> Stage:
         unlearn_seconds=unlearned.unlearn_seconds,
         train_seconds=fitted.seconds,
         examples_seen=fitted.examples,
-        train_flops=fitted.examples * flops_per_example,
+        # A pass forward is a third of one forward and backward.
+        train_flops=fitted.examples * flops_per_example + fitted.forwards * flops_per_example // 3,
         unlearn_flops=unlearned.examples_drawn * flops_per_example,
         epochs_run=fitted.epoch,
         kept_epoch=fitted.kept_epoch,
@@ -223,6 +227,8 @@ def record_stage(opened: Opened, ended: Round, flops_per_example: int) -> Stage:
         committed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(opened.device),
         files={},
+        left_out=unlearned.left_out,
+        again=arrived.again,
     )
 
 
@@ -242,7 +248,7 @@ def _is_exact(opened: Opened, stages: Sequence[Stage], torch_before: str) -> boo
     """Tell whether the same commands give the same bits: all on the CPU, with no limit of time, under one torch."""
     exact = opened.device.type == "cpu" and opened.recipe.max_seconds is None and torch_before == torch.__version__
     last = stages[-1] if stages else None
-    return exact and (last is None or (last.exact and last.environment["torch"] == torch.__version__))
+    return exact and (last is None or (last.exact and last.environment.get("torch") == torch.__version__))
 
 
 def environment(device: torch.device) -> dict[str, str]:

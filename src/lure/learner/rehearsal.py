@@ -7,6 +7,7 @@ from lure.learner.task import Task, build_network, builder_by_classes
 from lure.randomness import forked_rng
 from lure.training.loader import Loader
 from lure.training.predict import arithmetic, predict
+from lure.training.regularizers import FitContext, Regularizers
 from lure.unlearn import apply_
 from lure.unlearners import Context
 from lure.weights.growth import grow_head_
@@ -14,7 +15,7 @@ from lure.weights.layers import snapshot
 
 
 def rehearse(opened: Opened, task: Task, two: Examples) -> None:
-    """Build the network once, run it on two examples, and unlearn; let its head grow, where the recipe may want that.
+    """Build the network once, run it on two examples, unlearn, start the regularizers, and let its head grow if it may.
 
     Args:
         opened: recipe and builder count.
@@ -22,8 +23,8 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
         two: a few examples.
 
     Raises:
-        InputError: if the network does not fit such inputs, the unlearner does not fit the network, or the recipe's
-            augmentation does not fit the inputs.
+        InputError: if the network does not fit such inputs, unlearner or regularizers do not fit the network, or the
+            recipe's augmentation does not fit the inputs.
     """
     recipe, builder = opened.recipe, opened.builder
     task.check_augmentation(recipe.augment)
@@ -32,6 +33,8 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
         model = build_network(recipe, task, builder)
         try:
             logits, _ = predict(model, loader, recipe)
+        except InputError:
+            raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise InputError(
                 f"the network {recipe.model} does not take {task.input_dtype} inputs of shape "
@@ -52,5 +55,6 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
     )
     with arithmetic(recipe):
         apply_(recipe.method, model, context)
+        Regularizers(recipe.acting, model, FitContext(initial=context.initial, previous=model), {})
     if recipe.new_classes == "grow":
         grow_head_(model, logits.shape[1] + 1, draw=builder_by_classes(recipe, task, builder))

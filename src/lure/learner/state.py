@@ -18,6 +18,7 @@ from lure.store.stage import Stage
 from lure.store.versions import VersionFiles, version_folder
 from lure.training.loader import Loader
 from lure.training.predict import predict
+from lure.training.regularizers import reads_previous
 from lure.training.schedule import build_optimizer
 from lure.training.state import restore_model, restore_optimizer, training_tensors
 from lure.weights.grown_layers import blocks_of
@@ -129,6 +130,9 @@ class WorkingState:
         """Return the network of stage 1 on its device, freshly initialised."""
         with forked_rng(derive_generator(self.opened.recipe.seed, 1, "init")):
             model = self.build()
+        return self._to_device(model)
+
+    def _to_device(self, model: nn.Module) -> nn.Module:
         model.to(self.opened.device)
         if suits_channels_last(model):
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -167,6 +171,21 @@ class WorkingState:
         if self.model is None:
             raise AssertionError("the first mega-batch builds the model")
         return self.model
+
+    def previous_version(self) -> nn.Module | None:
+        """Return the version in use as it was committed, if a regularizer reads it and there is one.
+
+        Read from disk, because the network in memory has been unlearnt since, or is half trained.
+        """
+        opened, directory = self.opened, self.opened.directory
+        current = directory.standing.current
+        if not current or not any(map(reads_previous, opened.recipe.acting.values())):
+            return None
+        files = directory.versions.read_model(directory.stages[current - 1])
+        with parsing(directory.path / version_folder(current)), forked_rng(None):
+            model = build_network(opened.recipe, Task.from_dict(files.task), opened.builder)
+        restore_model(model, dict(files.model))
+        return self._to_device(model)
 
     def admit(self, arrived: MegaBatch) -> Offered:
         """Have the replay regime take in what was accepted by hand since, then the new mega-batch.

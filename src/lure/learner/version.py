@@ -5,7 +5,6 @@ and from a disk that is read-only.
 """
 
 import csv
-import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,8 +29,10 @@ from lure.store.tensors import bytes_to_tensors, tensors_to_bytes
 from lure.store.versions import version_folder
 from lure.training.predict import arithmetic, mixed_precision, stream_outputs
 from lure.training.state import restore_model
+from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import suits_channels_last
 from lure.weights.modes import evaluating
+from lure.words import spreadsheet_text
 
 TOLERANCE = 1e-4  # largest difference of a probability between a model and its exported program
 
@@ -119,7 +120,8 @@ def write_predictions(version: Version, examples: Examples, file: TextIO, form: 
 
     CSV has a header; a JSON line is {"row": 0, "prediction": "cat", "probabilities": {"cat": 0.9, ...}}. Images in
     files bring the path in their folder along ("file"). Classes that have no names go by their numbers. Lines are
-    written as they are computed, so the data need not fit into memory.
+    written as they are computed, so the data need not fit into memory. In CSV a name that a spreadsheet would take for
+    a formula (`=cmd`) has an apostrophe before it, which makes it text there; JSON lines have all names as they are.
 
     Raises:
         InputError: if the inputs do not fit, or the form is unknown.
@@ -132,14 +134,15 @@ def write_predictions(version: Version, examples: Examples, file: TextIO, form: 
     version.task.check(examples)
     files = file_names(examples)
     if form == "csv":
-        table.writerow(["row", *(["file"] if files else []), "prediction", *names])
+        table.writerow(["row", *(["file"] if files else []), "prediction", *map(spreadsheet_text, names)])
     row = 0
     for logits in version.logits(examples):
         for shares in torch.softmax(logits.double(), dim=1).tolist():
             prediction = answers[max(range(len(shares)), key=shares.__getitem__)]
             place = {"row": row} | ({"file": files[row]} if files else {})
             if form == "csv":
-                table.writerow([*place.values(), prediction, *(f"{share:.9g}" for share in shares)])
+                cells = map(spreadsheet_text, [*place.values(), prediction])
+                table.writerow([*cells, *(f"{share:.9g}" for share in shares)])
             else:
                 probabilities = dict(zip(names, shares, strict=True))
                 file.write(to_json({**place, "prediction": prediction, "probabilities": probabilities}) + "\n")
@@ -150,9 +153,10 @@ def export(version: Version, file: Path) -> list[Path]:
     """Write a version for use elsewhere; the ending says how.
 
     `.safetensors` holds the weights by name, and `.pt2` a program made by torch.export, which runs without this
-    library and takes floats (images in [0, 1]) in batches of any size. The recipe goes beside it as `.toml`, and what
-    the weights need besides as `.json`: `task` (classes, shape of inputs, normalization), `stage`, the version's line
-    of the ledger, and checksums. `Version.load` takes the weights up again with what lies beside them. Both kinds may
+    library. It takes inputs as chunks hold them (images uint8, 0 to 255), in batches of any size, and refuses any other
+    type or shape. The recipe goes beside it as `.toml`, and what the weights need besides as `.json`: `task` (classes,
+    shape of inputs, normalization), `program` (what the program takes and gives), `stage`, the version's line of the
+    ledger, and checksums. `Version.load` takes the weights up again with what lies beside them. Both kinds may
     bear one name; an earlier export of that name is replaced, and no other file.
 
     Returns:
@@ -173,9 +177,13 @@ def export(version: Version, file: Path) -> list[Path]:
         raise InputError(f"cannot export to {file}: {strangers[0]} is there and no export of lure; choose another name")
     content = tensors_to_bytes(version.model.state_dict()) if file.suffix == ".safetensors" else export_program(version)
     recipe = to_toml(version.recipe).encode()
-    facts: dict[str, Any] = {"task": dataclasses.asdict(version.task), "stage": version.stage.as_dict()}
+    facts: dict[str, Any] = {
+        "task": version.task.as_dict(),
+        "program": _describe_program(version.task),
+        "stage": version.stage.as_dict(),
+    }
     facts = json.loads(to_json(facts))
-    same = earlier is not None and all(earlier[name] == value for name, value in facts.items())
+    same = earlier is not None and all(earlier.get(name) == value for name, value in facts.items())
     facts["sha256"] = dict(earlier["sha256"]) if earlier and same else {}  # the other kind's stays, too
     facts["sha256"] |= {file.name: checksum(content), recipe_file.name: checksum(recipe)}
     contents = {recipe_file: recipe, facts_file: seal_facts(facts, facts_file.name), file: content}
@@ -207,9 +215,32 @@ def _read_export(
             raise InputError(f"{file.with_name(name)} is not what was exported: export the version again")
     if number not in (None, stage.version):
         raise InputError(f"{file} holds version {stage.version}, not {number}")
-    recipe = parse_recipe(contents[beside[".toml"].name].decode(), str(beside[".toml"]))
+    with parsing(beside[".toml"]):
+        recipe = parse_recipe(contents[beside[".toml"].name].decode(), str(beside[".toml"]))
     require_consent(str(file), recipe, model)
     return recipe, stage, task, bytes_to_tensors(contents[file.name], file)
+
+
+class _Program(nn.Module):
+    """A network as other programs call it: inputs as chunks hold them, logits as float32."""
+
+    def __init__(self, network: nn.Module, input_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.input_dtype = network, input_dtype
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        # A traced program checks no type by itself, and would compute nonsense from another one.
+        torch.ops.aten._assert_tensor_metadata(inputs, dtype=self.input_dtype)
+        if self.input_dtype == torch.uint8:
+            inputs = inputs.to(torch.float32) / 255
+        return read_logits(self.network(inputs)).float()
+
+
+def _describe_program(task: Task) -> dict[str, Any]:
+    """Return what a program takes and gives, for those who call it."""
+    image = task.input_dtype == "uint8"
+    takes = {"dtype": task.input_dtype, "shape": ["batch", *task.input_shape], "range": [0, 255] if image else None}
+    return {"takes": takes, "gives": {"dtype": "float32", "shape": ["batch", task.num_classes], "meaning": "logits"}}
 
 
 def export_program(version: Version) -> bytes:
@@ -217,15 +248,16 @@ def export_program(version: Version) -> bytes:
     import io
 
     inputs = _made_up_inputs(version)
+    network = _Program(version.model, inputs.dtype).eval()
     with arithmetic(version.recipe), evaluating(version.model), torch.no_grad():
         shapes: Any = ({0: torch.export.Dim("batch")},)
-        program = torch.export.export(version.model, (inputs,), dynamic_shapes=shapes)
+        program = torch.export.export(network, (inputs,), dynamic_shapes=shapes)
         stream = io.BytesIO()
         torch.export.save(program, stream)
         stream.seek(0)
         again = torch.export.load(stream).module()
         for batch in (inputs, inputs[:1], torch.cat([inputs, inputs])):
-            ours, theirs = (torch.softmax(net(batch).float(), dim=1) for net in (version.model, again))
+            ours, theirs = (torch.softmax(net(batch), dim=1) for net in (network, again))
             difference = float((ours - theirs).abs().max())
             if not difference <= TOLERANCE:
                 raise InputError(
@@ -235,8 +267,10 @@ def export_program(version: Version) -> bytes:
 
 
 def _made_up_inputs(version: Version) -> Tensor:
-    shape, kind = version.task.input_shape, version.task.input_dtype
+    shape, kind = version.task.input_shape, getattr(torch, version.task.input_dtype)
     generator = torch.Generator().manual_seed(0)
-    if kind == "uint8" or kind.startswith(("float", "bfloat")):
-        return torch.rand((8, *shape), generator=generator).to(version.device)
-    return torch.zeros((8, *shape), dtype=getattr(torch, kind), device=version.device)
+    if kind == torch.uint8:
+        return torch.randint(0, 256, (8, *shape), dtype=kind, generator=generator).to(version.device)
+    if kind.is_floating_point:
+        return torch.rand((8, *shape), generator=generator).to(version.device, kind)
+    return torch.zeros((8, *shape), dtype=kind, device=version.device)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lure.errors import InputError, require_within, unknown_name
+from lure.weights.cross_entropy import read_logits
 from lure.words import percent
 
 Model = Callable[[Tensor], Tensor]
@@ -228,7 +229,7 @@ def _check(inputs: Tensor, epsilon: float, norm: str) -> None:
 
 def _heights(model: Model, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return m (see the module's docstring) of each example, and whether it is misclassified."""
-    logits = model(inputs)
+    logits = read_logits(model(inputs))
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     true = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()

@@ -5,7 +5,7 @@ two models are shown the same corrupted images and are attacked on the same exam
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from lure.metrics.corruptions import EXTRA, KINDS, SEVERITIES, corrupt, corrupti
 from lure.metrics.hits import pack_hits
 from lure.randomness import derive_generator
 from lure.training.predict import stream_outputs
+from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import snapshot
 from lure.weights.modes import evaluating
 from lure.words import dtype_name
@@ -82,12 +83,12 @@ def evaluate(
     Returns:
         `examples`, `error_count`, `accuracy`, `class_balanced_accuracy`, `negative_log_likelihood`, `brier_score`,
         `expected_calibration_error`, `expected_calibration_error_equal_mass`, `reliability` (see the function),
-        `per_class` (see the function; with `name` if names are given), `correct` (which examples are classified
-        correctly; see `unpack_hits`), and `data_fingerprint` of the test set: results with the same one can be compared
-        example by example. With `validation`, `temperature_scaling`: `temperature`, `validation_examples`, the
-        calibration metrics after scaling, and why it is `undetermined` (and 1) where it is. With corruptions,
-        `corruptions`: see `corruption_accuracy`. With attacks, `adversarial`: attack -> norm -> see
-        `adversarial_accuracy`.
+        `per_class` (see the function; with `name` if names are given; where there are more classes than examples, only
+        those that have examples), `correct` (which examples are classified correctly; see `unpack_hits`), and
+        `data_fingerprint` of the test set: results with the same one can be compared example by example. With
+        `validation`, `temperature_scaling`: `temperature`, `validation_examples`, the calibration metrics after
+        scaling, and why it is `undetermined` (and 1) where it is. With corruptions, `corruptions`: see
+        `corruption_accuracy`. With attacks, `adversarial`: attack -> norm -> see `adversarial_accuracy`.
 
     Raises:
         InputError: if there are no examples, a name is unknown, or inputs are not images but must be.
@@ -99,9 +100,9 @@ def evaluate(
         (1.0, 0.00012)
     """
     with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
-        logits = compute_logits(model, examples, device)
+        logits = compute_logits(model, examples, device).double()  # once, and not for each metric
         labels = examples.labels
-        rows: list[dict[str, Any]] = [dict(row) for row in per_class(logits, labels)]
+        rows = _listed(per_class(logits, labels), len(labels))
         for row in rows:
             if row["label"] < len(class_names):
                 row["name"] = class_names[row["label"]]
@@ -117,13 +118,13 @@ def evaluate(
             "data_fingerprint": examples.fingerprint,
         }
         if validation is not None and len(validation):
-            held = compute_logits(model, validation, device)
+            held = compute_logits(model, validation, device).double()
             temperature = fit_temperature(held, validation.labels)
             result["temperature_scaling"] = {
                 "temperature": temperature,
                 "validation_examples": len(validation),
                 **({} if (why := undetermined_temperature(held, validation.labels)) is None else {"undetermined": why}),
-                **calibration(logits.double() / temperature, labels),
+                **calibration(logits / temperature, labels),
             }
         chosen = _choose(examples, limit, seed)
         if corruptions or corrupted_files is not None:
@@ -189,7 +190,7 @@ def compare_versions(
         (['weight', 'bias'], 2)
     """
     with evaluating(before), evaluating(after):
-        old, new = (compute_logits(model, examples, device) for model in (before, after))
+        old, new = (compute_logits(model, examples, device).double() for model in (before, after))
     first, second = snapshot(before), snapshot(after)
     if (grown := new.shape[1] - old.shape[1]) > 0:
         old = F.pad(old, (0, grown), value=-math.inf)
@@ -197,9 +198,14 @@ def compare_versions(
         second = {name: tensor[: lengths[name]] if name in lengths else tensor for name, tensor in second.items()}
     return {
         "paired_test": dict(mcnemar(new, old, examples.labels)),
-        "per_class": [dict(row) for row in class_change(old, new, examples.labels)],
+        "per_class": _listed(class_change(old, new, examples.labels), len(examples)),
         "weights": [dict(row) for row in weight_change(first, second)],
     }
+
+
+def _listed(rows: Sequence[Mapping[str, Any]], num_examples: int) -> list[dict[str, Any]]:
+    """Return the rows of classes; where there are more classes than examples, those of classes that have examples."""
+    return [dict(row) for row in rows if len(rows) <= num_examples or row["examples"]]
 
 
 def compute_logits(model: Model, examples: Examples, device: torch.device | str = "cpu") -> Tensor:
@@ -290,7 +296,7 @@ def _corrupted_logits(
     pieces = []
     for number, (inputs, _) in enumerate(_chunks(examples)):
         corrupted = corrupt(inputs.to(device), kind, severity, corruption_generator(seed, kind, severity, number))
-        pieces.append(model(corrupted).cpu())
+        pieces.append(read_logits(model(corrupted)).cpu())
     return torch.cat(pieces)
 
 

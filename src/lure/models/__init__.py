@@ -20,6 +20,7 @@ from lure.models.convnet import convnet
 from lure.models.mlp import mlp
 from lure.models.resnet import resnet18, resnet34, resnet50, resnet101, wide_resnet50_2, wide_resnet101_2
 from lure.models.vgg import vgg16_bn
+from lure.models.vit import vit
 from lure.settings import read_choice, split_choice
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -37,6 +38,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet44s": resnet44s,
     "resnet56s": resnet56s,
     "vgg16_bn": vgg16_bn,
+    "vit": vit,
 }
 
 

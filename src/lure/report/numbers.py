@@ -21,7 +21,19 @@ from lure.report.verdict import verdict
 Data = dict[str, Any]
 
 # Of an evaluation: what says where a number belongs, and is not averaged itself; and what is kept for each run only.
-PLACES = ("attack", "epsilon", "label", "name", "norm", "severity", "synthetic", "steps", "restarts", "warning")
+PLACES = (
+    "attack",
+    "epsilon",
+    "label",
+    "name",
+    "norm",
+    "severity",
+    "synthetic",
+    "steps",
+    "restarts",
+    "undetermined",
+    "warning",
+)
 SINGLE = ("change", "correct", "data_fingerprint", "reliability", "seed", "unlearner", "version")
 
 

@@ -91,7 +91,7 @@ def write_page(runs: Iterable[RunRecord], file: Path | str) -> None:
         overview=_overview(groups), distinct=list(groups[0].distinct), groups=[_group_values(group) for group in groups]
     )
     try:
-        Path(file).write_text(text, encoding="utf-8")
+        Path(file).write_text(text, encoding="utf-8", errors="backslashreplace")  # a folder's name may be no text
     except OSError as error:
         raise InputError(f"cannot write the page {file}: {error.strerror}") from None
 
@@ -240,11 +240,17 @@ def _calibration(data: Data) -> dict[str, Any] | None:
 
 
 def _temperature_note(data: Data) -> str:
-    if data["recipe"].get("label_noise"):
-        return (
-            " The temperature was fitted on validation data, whose labels are as noisy as those of the training data."
-        )
-    return " The temperature was fitted on validation data."
+    noisy = data["recipe"].get("label_noise")
+    note = " The temperature was fitted on validation data"
+    note += ", whose labels are as noisy as those of the training data." if noisy else "."
+    unknown = [
+        f"{policy} ({scaled['undetermined']})"
+        for policy, scaled in _evaluated(data, "temperature_scaling").items()
+        if scaled.get("undetermined")
+    ]
+    if unknown:
+        note += f" Where they do not determine it, it is 1, for one seed at least: {'; '.join(unknown)}."
+    return note
 
 
 def _corruptions(data: Data) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ class StageProgress:
         self._progress: rich_progress.Progress | None = None
         if self._console.is_terminal:
             self._progress = rich_progress.Progress(
-                rich_progress.TextColumn("{task.description}"),
+                rich_progress.TextColumn("{task.description}", markup=False),
                 rich_progress.BarColumn(bar_width=30),
                 rich_progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
                 rich_progress.TextColumn("{task.fields[accuracy]}"),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from lure.metrics.statistics import Spread, spread
 from lure.report.comparison import (
@@ -93,7 +92,7 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     counts = {len(members) for group in groups for members in group.policies.values()}
     for group in groups:
         if group.label:
-            table.add_row(Text(group.label, style="bold"))
+            table.add_row(group.label, style="bold")
         for policy, members in group.policies.items():
             label = policy if len(counts) == 1 else f"{policy} ({len(members)})"
             cells = _policy_cells(group, policy, columns)[: len(columns) + from_scratch]

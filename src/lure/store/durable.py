@@ -228,9 +228,25 @@ def to_json(value: Any) -> str:
     return json.dumps(finite(value), ensure_ascii=False, allow_nan=False)
 
 
+def json_bytes(value: Any) -> bytes:
+    """Return what `to_json` writes, as UTF-8.
+
+    Raises:
+        InputError: quoting the text, if one is no text: names of files may hold any bytes.
+    """
+    text = to_json(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        name = text[: error.start].rpartition('"')[2] + text[error.start :].partition('"')[0]
+        raise InputError(
+            f"{name!r} is no text (UTF-8), which is all that can be recorded: write it otherwise"
+        ) from None
+
+
 def seal(record: Mapping[str, Any]) -> bytes:
     """Return a record as a line of JSON, and its SHA-256 on a second line."""
-    text = to_json(record).encode()
+    text = json_bytes(record)
     return text + b"\n" + checksum(text).encode() + b"\n"
 
 
@@ -254,7 +270,7 @@ def unseal(data: bytes) -> dict[str, Any] | None:
 def to_sealed_json(record: Mapping[str, Any]) -> bytes:
     """Return a record as JSON for people and programs, its SHA-256 among its fields."""
     plain = json.loads(to_json(record))
-    return json.dumps({**plain, "sha256": checksum(to_json(plain).encode())}, indent=2).encode() + b"\n"
+    return json.dumps({**plain, "sha256": checksum(json_bytes(plain))}, indent=2).encode() + b"\n"
 
 
 def read_sealed_json(path: Path, required: bool = True) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
-from lure.store.durable import checksum, file_checksum, to_json
+from lure.store.durable import checksum, file_checksum, json_bytes
 
 FIELDS = {"task", "stage", "sha256"}
+SINCE = {"program"}  # earlier versions of lure did not write these
 
 
 def seal_facts(facts: Mapping[str, Any], name: str) -> bytes:
@@ -23,7 +24,9 @@ def read_facts(path: Path) -> dict[str, Any] | None:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return facts if isinstance(facts, dict) and facts.keys() == FIELDS and isinstance(facts["sha256"], dict) else None
+    if not isinstance(facts, dict) or facts.keys() - SINCE != FIELDS or not isinstance(facts["sha256"], dict):
+        return None
+    return facts
 
 
 def are_intact(facts: Mapping[str, Any], name: str) -> bool:
@@ -61,4 +64,4 @@ def _others(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _own_checksum(facts: Mapping[str, Any], name: str) -> str:
-    return checksum(to_json({**facts, "sha256": _others(facts, name)}).encode())
+    return checksum(json_bytes({**facts, "sha256": _others(facts, name)}))

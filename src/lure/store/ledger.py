@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from lure.errors import InputError
-from lure.store.durable import checksum, parsing, replace_file, seal, sync_folder, tidying, to_json, unseal, writing
+from lure.store.durable import (
+    checksum,
+    json_bytes,
+    parsing,
+    replace_file,
+    seal,
+    sync_folder,
+    tidying,
+    unseal,
+    writing,
+)
 from lure.store.stage import Stage
 
 LEDGER, SEAL = "ledger.jsonl", "ledger.seal"
@@ -80,6 +90,10 @@ def _parents_of(events: Sequence[Mapping[str, Any]]) -> dict[int, int]:
             if not all(1 <= stage <= version for stage in event["taken_in"]):
                 raise ValueError(f"version {version} cannot have taken in {event['taken_in']}")
             parents[version] = parent
+        else:
+            for version in event.get("versions", [event.get("version")]):
+                if version not in parents:
+                    raise ValueError(f"there is no version {version!r:.60} to {event['event']}")
     return parents
 
 
@@ -205,13 +219,14 @@ class Ledger:
         What the disk refuses once the line stands there is a warning: it is committed.
 
         Raises:
-            StorageError: if the disk refuses; the line is then not committed.
+            InputError: if a text in the event is no text; the line is then not committed.
+            StorageError: if the disk refuses; likewise.
         """
         count = len(self.events)
         # Through JSON and back: the checksum is of the values as a reader will have them.
-        plain = json.loads(to_json(event))
+        plain = json.loads(json_bytes(event))
         digest = _line_checksum(plain, self._checksums[-1] if self._checksums else "")
-        line = to_json({**plain, "line_sha256": digest}).encode() + b"\n"
+        line = json_bytes({**plain, "line_sha256": digest}) + b"\n"
         try:
             with writing(self.path):
                 _own(self.path, self._torn)
@@ -259,7 +274,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _line_checksum(event: Mapping[str, Any], previous: str) -> str:
-    return checksum((previous + to_json(event)).encode())
+    return checksum(previous.encode() + json_bytes(event))
 
 
 def _append(path: Path, line: bytes) -> None:

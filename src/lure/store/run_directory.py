@@ -300,8 +300,8 @@ class RunDirectory:
         """
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         for folder in reversed(missing):
-            self.undo.add(folder, whole=False)
             try:
+                self.undo.add(folder, whole=False)
                 make_folder(folder)
             except OSError as error:
                 self.discard()

@@ -10,6 +10,24 @@ from typing import Any, Self
 
 from lure.errors import InputError
 
+# What the fields that hold records of their own must hold. An earlier ledger may lack what can be None.
+CONTENTS: dict[str, dict[str, Any]] = {
+    "arrival": {
+        "examples": int,
+        "class_counts": list[int],
+        "prequential_accuracy": float | None,
+        "warnings": list[str],
+        "name": str | None,
+    },
+    "decision": {
+        "accepted": bool,
+        "reasons": list[str],
+        "comparisons": list[dict[str, Any]],
+        "warnings": list[str] | None,
+    },
+    "independent": {"examples": int, "accuracy": float},
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -32,7 +50,8 @@ class Stage:
     replay memory: its own, and those accepted by hand since. `stopped_by` says which limit ended the training. `exact`
     is False where the same command need not give the same bits: after a budget in seconds, on an accelerator, or once
     torch was changed. `arrival`, `decision` and `independent` (accuracy on the set that decides nothing) are None
-    without a gate.
+    without a gate. `left_out` says of each tensor that the unlearner could not judge why; `again` that `--again` asked
+    for the stage. Neither is written where there is nothing to say.
     """
 
     stage: int
@@ -82,6 +101,8 @@ class Stage:
     committed_at: str
     environment: dict[str, str]
     files: dict[str, str]
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    again: bool = False
 
     @property
     def version(self) -> int:
@@ -90,7 +111,9 @@ class Stage:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, as a ledger line holds them."""
-        return {"stage": self.stage, "version": self.version, **dataclasses.asdict(self)}
+        values = dataclasses.asdict(self)
+        unsaid = {name for name in ("left_out", "again") if not values[name]}
+        return {"stage": self.stage, "version": self.version} | {k: v for k, v in values.items() if k not in unsaid}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: Path | str) -> Self:
@@ -106,14 +129,20 @@ class Stage:
             raise InputError(
                 f"{where} was written by another version of lure: stage {values.get('stage')} does not fit ({error})"
             ) from None
-        for field in dataclasses.fields(cls):
+        kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+        for name, value in fields.items():
             # NaN is written as null, but no time is NaN.
-            missing = fields.get(field.name) is None and field.type is float and not field.name.endswith("_seconds")
-            if field.name in fields and not missing and not _fits(fields[field.name], field.type):
-                raise InputError(
-                    f"{where} is damaged ({field.name} cannot be {fields[field.name]!r:.60}): restore it from a backup"
-                )
+            missing = value is None and kinds[name] is float and not name.endswith("_seconds")
+            if not missing and not _fits(value, kinds[name]):
+                raise _damaged(where, name, value)
+            for key, kind in CONTENTS.get(name, {}).items() if value is not None else ():
+                if not _fits(value.get(key), kind):
+                    raise _damaged(where, f"{name}.{key}", value.get(key))
         return stage
+
+
+def _damaged(where: Path | str, name: str, value: Any) -> InputError:
+    return InputError(f"{where} is damaged ({name} cannot be {value!r:.60}): restore it from a backup")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lure.store.durable import checksum, parsing, read_checked, require_own, tidying, to_json, write_folder
+from lure.store.durable import checksum, json_bytes, parsing, read_checked, require_own, tidying, write_folder
 from lure.store.ledger import LEDGER
 from lure.store.stage import Stage
 
@@ -65,7 +65,7 @@ class Versions:
         contents = {
             MODEL: tensors_to_bytes(files.model),
             STATE: tensors_to_bytes(files.state),
-            FACTS: to_json(facts).encode(),
+            FACTS: json_bytes(facts),
         }
         if files.correct is not None:
             contents[HOLDOUT] = tensors_to_bytes({"correct": files.correct})

@@ -27,9 +27,10 @@ from lure.randomness import derive_generator, forked_rng
 from lure.recipe import Recipe
 from lure.training.loader import Loader, cut_batches
 from lure.training.predict import mixed_precision, predict
-from lure.training.regularizers import Regularizers
+from lure.training.regularizers import FitContext, Regularizers
 from lure.training.schedule import build_optimizer, learning_rate, reached
 from lure.training.state import FitState, model_tensors, restore_model, restore_training, training_tensors
+from lure.weights.cross_entropy import read_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def fit(
     watch: Watch | None = None,
     on_epoch: OnEpoch | None = None,
     initial: Mapping[str, Tensor] | None = None,
+    previous: nn.Module | None = None,
 ) -> FitState:
     """Train a model for the epochs of a stage, and leave it with the weights of the epoch that is kept.
 
@@ -105,14 +107,15 @@ def fit(
         checkpoint: called after each epoch; may write model, optimiser and state down.
         watch: called after the first step of each epoch and every 20th, for progress bars.
         on_epoch: called with the result of each epoch, for experiment trackers.
-        initial: state dict from before stage 1, for a recipe that pulls towards it (`l2_init`).
+        initial: state dict from before stage 1, for a regularizer that pulls towards it.
+        previous: the version in use as it was before unlearning, for a regularizer that reads it.
 
     Returns:
         What the fit reached: `epoch` of `kept_epoch`, seconds.
 
     Raises:
         Diverged: if the loss becomes NaN or infinite; the message says stage, epoch and step.
-        InputError: if the recipe has patience, and there is nothing to validate on.
+        InputError: if the recipe has patience, and there is nothing to validate on, or a regularizer does not fit.
     """
     state = state or FitState()
     optimizer = optimizer or build_optimizer(model, recipe)
@@ -123,7 +126,8 @@ def fit(
     choose = recipe.keep == "best" and len(validation) > 0
     if recipe.patience is not None and not choose:
         raise InputError(f"patience needs validation examples, and stage {stage} has none: raise validation_fraction")
-    regularizers = Regularizers(model, recipe, initial, state.average)
+    context = FitContext(initial=initial, previous=previous)
+    regularizers = Regularizers(recipe.acting, model, context, state.regularizers)
     trainer = _Trainer(recipe, stage, runner, optimizer, regularizers, watch)
     accuracy: float | None = None
     while not (limit := reached(recipe, state, stage)):
@@ -132,17 +136,18 @@ def fit(
         model.train()
         with forked_rng(derive_generator(recipe.seed, stage, "model", state.epoch, process_rank())):
             loss = trainer.train_epoch(train, state, accuracy)
-        state.average = regularizers.state_dict()
+        state.regularizers = regularizers.state_dict()
         agree_on_buffers(model)
         accuracy = state.train_accuracy
         if choose:
             augmentation = recipe.augment if recipe.validation_augmented else "none"
             generator = derive_generator(recipe.seed, stage, "validate", state.epoch)
-            logits, labels = predict(model, validation, recipe, augmentation, generator)
-            accuracy = float((logits.argmax(1) == labels).double().mean())
-            if accuracy > state.kept_accuracy:
-                state.kept_epoch, state.kept_accuracy = state.epoch, accuracy
-                state.kept = training_tensors(model, optimizer) if state.epoch < recipe.epochs_of(stage) else {}
+            with regularizers.serving():
+                logits, labels = predict(model, validation, recipe, augmentation, generator)
+                accuracy = float((logits.argmax(1) == labels).double().mean())
+                if accuracy > state.kept_accuracy:
+                    state.kept_epoch, state.kept_accuracy = state.epoch, accuracy
+                    state.kept = training_tensors(model, optimizer) if state.epoch < recipe.epochs_of(stage) else {}
         else:
             state.kept_epoch = state.epoch
         state.seconds += time.perf_counter() - began
@@ -156,7 +161,9 @@ def fit(
             restore_model(model, model_tensors(state.kept))
         else:
             restore_training(model, optimizer, state.kept)
-    state.kept, state.average, state.stopped_by = {}, {}, limit
+    else:
+        regularizers.serve()
+    state.kept, state.regularizers, state.stopped_by = {}, {}, limit
     return state
 
 
@@ -201,13 +208,13 @@ class _Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, epoch, step, steps, stage)
             with mixed_precision(recipe, train.device):
-                logits = self.runner(inputs)
+                logits = read_logits(self.runner(inputs))
                 loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+                objective = self.regularizers.add_terms(loss, inputs, logits, labels)
             if weights[step - 1] != 1:  # among several processes the shares of a batch may differ by a row
-                loss = loss * weights[step - 1]
+                loss, objective = loss * weights[step - 1], objective * weights[step - 1]
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.regularizers.add_gradients()
+            objective.backward()  # type: ignore[no-untyped-call]
             if recipe.clip_norm is not None:
                 clip_grad_norm_(self.weights, recipe.clip_norm)
             optimizer.step()
@@ -226,5 +233,6 @@ class _Trainer:
             found = f"the loss became {float(losses[first])} at stage {stage}, epoch {epoch}, step {first + 1}"
             raise Diverged(found, recipe)
         state.steps, state.examples = state.steps + step, state.examples + seen
+        state.forwards += seen * self.regularizers.forward_passes
         state.train_accuracy = int(sum_over_processes(hits)) / seen
         return float(losses[:step].mean())

@@ -12,6 +12,7 @@ from lure.data.examples import Examples
 from lure.randomness import forked_rng
 from lure.recipe import Recipe
 from lure.training.loader import Loader
+from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import trainable
 from lure.weights.modes import evaluating
 
@@ -65,7 +66,7 @@ def read_outputs(
     with torch.inference_mode():
         size = evaluation_batch(examples.examples)
         for inputs, targets in examples.batches(None, size, augmentation, generator):
-            outputs.append(model(inputs).float().cpu())
+            outputs.append(read_logits(model(inputs)).float().cpu())
             labels.append(targets.cpu())
     return torch.cat(outputs), torch.cat(labels)
 
@@ -93,6 +94,6 @@ def count_flops(model: nn.Module, loader: Loader) -> int:
     inputs, labels = next(loader.batches(torch.arange(min(2, len(loader))), 2))
     parameters = list(trainable(model).values())
     with evaluating(model), forked_rng(None), torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        loss = F.cross_entropy(model(inputs), labels)
+        loss = F.cross_entropy(read_logits(model(inputs)), labels)
         torch.autograd.grad(loss, parameters, allow_unused=True)
     return int(counter.get_total_flops()) // len(labels)

@@ -24,7 +24,8 @@ class FitState:
         steps: optimiser steps taken.
         examples: examples trained on, repeats counted.
         stopped_by: what ended the fit: "epochs", "patience" or a limit ("max_steps", "max_seconds", "target_accuracy").
-        average: the running average of the weights on the CPU, where the recipe keeps one.
+        forwards: examples that regularizers passed forward in addition, repeats counted.
+        regularizers: what the regularizers must find again, on the CPU.
     """
 
     epoch: int = 0
@@ -36,7 +37,8 @@ class FitState:
     steps: int = 0
     examples: int = 0
     stopped_by: str = ""
-    average: dict[str, Tensor] = field(default_factory=dict)
+    forwards: int = 0
+    regularizers: dict[str, Tensor] = field(default_factory=dict)
 
 
 def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

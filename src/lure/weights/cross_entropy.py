@@ -29,7 +29,7 @@ def classification_loss(model: nn.Module, batch: Any) -> Tensor:
         found = f"a {type(batch).__name__} of {len(batch)}" if isinstance(batch, tuple | list) else type(batch).__name__
         raise InputError(f"a batch must be a pair (inputs, labels), got {found}: {OWN_LOSS}")
     inputs, labels = batch
-    outputs = read_logits(model(inputs))
+    outputs = read_logits(model(inputs), f": {OWN_LOSS}")
     if not isinstance(labels, Tensor):
         raise InputError(f"the labels are a {type(labels).__name__}, and must be a tensor: {OWN_LOSS}")
     if labels.is_floating_point() and labels.numel() == len(labels):
@@ -64,8 +64,12 @@ def classification_loss(model: nn.Module, batch: Any) -> Tensor:
     return F.cross_entropy(outputs, labels)
 
 
-def read_logits(outputs: Any) -> Tensor:
+def read_logits(outputs: Any, otherwise: str = "") -> Tensor:
     """Return a model's outputs, or their `logits`, as networks of Hugging Face return them.
+
+    Args:
+        outputs: what the model returned.
+        otherwise: what else can be done, for the end of the message.
 
     Raises:
         InputError: if they are neither.
@@ -78,5 +82,6 @@ def read_logits(outputs: Any) -> Tensor:
     if isinstance(found, Tensor):
         return found
     raise InputError(
-        f"the model returns a {type(outputs).__name__}, and must return logits, a tensor (batch, classes): {OWN_LOSS}"
+        f"the model returns a {type(outputs).__name__}, and must return logits, a tensor (batch, classes), or an "
+        f"object that has them as .logits{otherwise}"
     )

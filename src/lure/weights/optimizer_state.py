@@ -4,7 +4,7 @@
 gained rows, `grow_optimizer_state_` gives it longer state.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -36,7 +36,9 @@ def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
 
     Raises:
         InputError: if the optimiser holds none of the parameters (it was built for another model), or keeps state of
-            whole rows (Adafactor), of all parameters at once (LBFGS), or of a kind that is not known here.
+            whole rows (Adafactor), of all parameters at once (LBFGS), of a kind that is not known here, or elsewhere
+            than in its `state` for each parameter: in an optimiser that it wraps, or in tensors of its own, such as
+            slow weights towards which it would pull the fresh ones back.
     """
     if not hasattr(optimizer, "param_groups"):
         raise InputError(f"optimizer must be one optimiser of torch, got {type(optimizer).__name__}")
@@ -58,6 +60,43 @@ def require_clearable(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
                     f"the state {key!r} that {kind} keeps for {name} cannot be cleared entry by entry: "
                     f"make a new optimiser after unlearning, and pass none"
                 )
+    for place, found in _kept_elsewhere(optimizer, held):
+        if not isinstance(found, Tensor):
+            raise InputError(
+                f"{kind} wraps another optimiser (.{place}) with a state of its own, which would be left uncleared: "
+                f"make a new one after unlearning and pass none, or pass the one inside if it keeps all state there"
+            )
+        raise InputError(
+            f"{kind} keeps tensors of its own (.{place}) beside its state, which cannot be cleared entry by entry: "
+            f"make a new optimiser after unlearning, and pass none"
+        )
+
+
+def _kept_elsewhere(optimizer: Any, held: set[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of what an optimiser keeps that is no state of a parameter: tensors, other optimisers.
+
+    Args:
+        optimizer: one of torch, or what wraps one.
+        held: its parameters, which it may keep in any list.
+    """
+    known = ("param_groups", "state", "defaults")
+    places = [(name, value) for name, value in vars(optimizer).items() if name not in known]
+    places += [("param_groups", [{**group, "params": []} for group in optimizer.param_groups])]
+    places += [("state", value) for key, value in optimizer.state.items() if not isinstance(key, Tensor)]
+    while places:
+        place, value = places.pop()
+        if isinstance(value, Mapping):
+            places += [(place, item) for item in value.values()]
+        elif isinstance(value, list | tuple):
+            places += [(place, item) for item in value]
+        elif isinstance(value, Tensor):
+            if value.dim() and value not in held:
+                yield place, value
+        elif hasattr(value, "param_groups") and hasattr(value, "state"):
+            if value.state is optimizer.state:
+                yield from _kept_elsewhere(value, held)
+            else:
+                yield place, value
 
 
 @torch.no_grad()

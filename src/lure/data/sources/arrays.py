@@ -146,7 +146,7 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, n
             raise InputError(f"{path}: the array {name!r} is of type {kind}; only whole numbers and floats are read")
         header = file.tell()
         size = math.prod(shape) * kind.itemsize
-        if header + size != member.file_size or min(shape, default=1) < 0:
+        if any(type(length) is not int or length < 0 for length in shape) or header + size != member.file_size:
             raise InputError(
                 f"{path}: the array {name!r} is damaged: shape {shape} of {kind} needs {size} bytes, "
                 f"it has {member.file_size - header}"
