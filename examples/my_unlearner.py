@@ -5,6 +5,10 @@ contract is short: change the model in place, take randomness from `context.gene
 (mode, gradients, buffers, the global random state) as it was.
 
     python examples/my_unlearner.py
+
+Wherever an unlearner is named, this one is named by its path; in the folder of this file:
+
+    lure compare --unlearners warm-start,my_unlearner:SmallestUnits:forget_fraction=0.1
 """
 
 import copy
@@ -33,27 +37,25 @@ class SmallestUnits:
         lure.reinitialize_(model, masks, context.generator, context.draw)
 
 
-lure.UNLEARNERS["smallest-units"] = SmallestUnits  # now recipes, `--unlearner` and reports know the name
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4)).train()
+    loader = [(torch.randn(32, 8), torch.randint(4, (32,))) for _ in range(3)]
+    before, twin = copy.deepcopy(model), copy.deepcopy(model)
+    random_state = torch.get_rng_state()
 
-torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4)).train()
-loader = [(torch.randn(32, 8), torch.randint(4, (32,))) for _ in range(3)]
-before = copy.deepcopy(model)
-twin = copy.deepcopy(model)
-random_state = torch.get_rng_state()
+    print(lure.unlearn_(model, loader, "my_unlearner:SmallestUnits", seed=1, forget_fraction=0.25))
+    lure.unlearn_(twin, loader, SmallestUnits(forget_fraction=0.25), seed=1)
 
-print(lure.unlearn_(model, loader, "smallest-units", seed=1, forget_fraction=0.25))
-lure.unlearn_(twin, loader, "smallest-units", seed=1, forget_fraction=0.25)
-
-pairs = list(zip(model.state_dict().items(), before.state_dict().values(), twin.state_dict().values(), strict=True))
-changed = {name: int((new != old).sum()) for (name, new), old, _ in pairs if not torch.equal(new, old)}
-checks = {
-    "4 of 16 and 1 of 4 units are fresh, nothing else moved": changed == {"0.weight": 4 * 8, "3.weight": 16},
-    "the same seed gives the same weights": all(torch.equal(new, other) for (_, new), _, other in pairs),
-    "the mode is kept": model.training,
-    "no gradients are left": all(parameter.grad is None for parameter in model.parameters()),
-    "the global random state is untouched": torch.equal(torch.get_rng_state(), random_state),
-}
-for promise, kept in checks.items():
-    print("kept  " if kept else "BROKEN", promise)
-raise SystemExit(0 if all(checks.values()) else 1)
+    pairs = list(zip(model.state_dict().items(), before.state_dict().values(), twin.state_dict().values(), strict=True))
+    changed = {name: int((new != old).sum()) for (name, new), old, _ in pairs if not torch.equal(new, old)}
+    checks = {
+        "4 of 16 and 1 of 4 units are fresh, nothing else moved": changed == {"0.weight": 4 * 8, "3.weight": 16},
+        "the same seed gives the same weights": all(torch.equal(new, other) for (_, new), _, other in pairs),
+        "the mode is kept": model.training,
+        "no gradients are left": all(parameter.grad is None for parameter in model.parameters()),
+        "the global random state is untouched": torch.equal(torch.get_rng_state(), random_state),
+    }
+    for promise, kept in checks.items():
+        print("kept  " if kept else "BROKEN", promise)
+    raise SystemExit(0 if all(checks.values()) else 1)

@@ -286,7 +286,7 @@ def test_images_of_a_billion_pixels_and_images_that_are_none(capsys: pytest.Capt
         ('model = "os:getcwd"', r"names code to run: give it on the command line, too \(--model os:getcwd\)"),
         ('model = "/home/somebody/net:build"', "names code to run"),
         ('model = "../../net"', r"unknown model '../../net'"),
-        ('unlearner = "os:system"', "unknown unlearner 'os:system'"),
+        ('unlearner = "os:system"', r"names code to run: give it on the command line, too \(--unlearner os:system\)"),
         ('replay = "builtins:exec"', "unknown replay regime"),
         ('dataset = "../../data"', "unknown data set"),
         ("epochs = 1979-05-27", "epochs must be a whole number"),

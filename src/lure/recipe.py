@@ -6,15 +6,15 @@ number of workers decide nothing and are not part of them. A field's range, mean
 together in `setting(...)`; the command line, the files and the messages read them there.
 
 The names in `unlearner`, `regularizers` and `replay` stay text, as the user wrote them. A recipe reads them once, when
-it is created: `method` is the unlearner, `acting` the regularizers, `new_replay()` a fresh replay regime. Importing
-this module does not import torch; creating a recipe does.
+it is created: `method` is the unlearner, `acting` the regularizers, `new_replay()` a fresh replay regime. Code of the
+user's own is not imported then. Importing this module does not import torch; creating a recipe does.
 """
 
 import dataclasses
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import resources
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
 from lure.errors import InputError, unknown_name
-from lure.settings import check_settings, format_value, parse_value, read_choice, setting, split_choice
+from lure.settings import check_settings, format_value, names_code, parse_value, read_choice, setting, split_choice
 
 if TYPE_CHECKING:
     from lure.data.replay import Replay
@@ -129,7 +129,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_settings(self, accept_text=True)
-        _ = self.method, self.acting  # an unknown name or option is refused here
+        from lure.unlearners import UNLEARNERS  # imports torch
+
+        if not names_code(self.unlearner, UNLEARNERS):
+            _ = self.method  # an unknown name or option is refused here
+        if "regularizers" not in own_code(self):
+            _ = self.acting
         self.new_replay()
         if self.patience is not None and (self.keep == "last" or not self.validation_fraction):
             given = "keep = last" if self.keep == "last" else "validation_fraction = 0"
@@ -137,14 +142,14 @@ class Recipe:
 
     @cached_property
     def method(self) -> "Unlearner":
-        """The unlearner that the field `unlearner` names."""
+        """The unlearner that the field `unlearner` names; one of the user's own is imported at the first use."""
         from lure.unlearners import build_unlearner  # imports torch
 
         return build_unlearner(self.unlearner)
 
     @cached_property
     def acting(self) -> "dict[str, Regularizer]":
-        """The regularizers that the fields `regularizers`, `l2_init` and `average_interval` name."""
+        """What `regularizers`, `l2_init` and `average_interval` name; one's own are imported at the first use."""
         from lure.training.regularizers import HareAndTortoise, L2Init, build_regularizers  # imports torch
 
         built = build_regularizers(self.regularizers)
@@ -238,7 +243,7 @@ class Experiment(Recipe):
             object.__setattr__(self, "num_mega_batches", 5)
         if self.imbalance and len(self.imbalance) != 3:
             raise InputError(f"imbalance must be largest,smallest,gamma, got {format_value(self.imbalance)}")
-        if self.num_mega_batches == 1:
+        if self.num_mega_batches == 1 and "regularizers" not in own_code(self):
             self.require_stages(1)
         if self.order == "released" and (self.imbalance or self.label_noise):
             raise InputError("order = released has neither imbalance nor label noise: use order = file")
@@ -405,14 +410,34 @@ def differing_fields(stored: Recipe, asked: Recipe) -> list[str]:
     ]
 
 
-def names_code(model: str) -> bool:
-    """Tell whether a recipe's model is the user's own code, `package.module:function`, instead of a registered name.
+CODE_FIELDS = ("model", "unlearner", "regularizers")  # whose text may name code of the user's own
+
+
+def own_code(fields: Recipe | Mapping[str, Any]) -> dict[str, str]:
+    """Return field -> text for each field of a recipe, or of a policy, that names code of the user's own.
+
+    Such code is imported where it is first needed, not with the recipe: what was stored is run only with consent.
 
     Example:
-        >>> names_code("my_package.nets:build:width=8"), names_code("resnet18:width=8")
-        (True, False)
+        >>> own_code(Recipe(model="my_package.nets:build:width=8", unlearner="dash"))
+        {'model': 'my_package.nets:build:width=8'}
     """
-    return ":" in split_choice(model)[0]
+    values = fields if isinstance(fields, Mapping) else vars(fields)
+    texts = {field: _text_of(values.get(field)) for field in CODE_FIELDS}
+    return {field: text for field, text in texts.items() if any(map(names_code, text.split(",")))}
+
+
+def _text_of(value: Any) -> str:
+    """Return a field's value as a flag gives it; lists come from files, tuples from records."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _require_named(where: str, fields: Recipe | Mapping[str, Any], named: Container[str], flag: str = "") -> None:
+    """Raise if a file names code of the user's own that was not named again, by the field's flag or this one."""
+    for field, text in own_code(fields).items():
+        if text not in named:
+            again = f"{flag or '--' + field} {text}"
+            raise InputError(f"{where} names code to run: give it on the command line, too ({again})")
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -424,8 +449,16 @@ def shipped_recipes() -> dict[str, str]:
     return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files}
 
 
-def load_experiment(name_or_file: str, overrides: Mapping[str, Any] | None = None) -> Experiment:
+def load_experiment(
+    name_or_file: str, overrides: Mapping[str, Any] | None = None, consent: Collection[str] | None = None
+) -> Experiment:
     """Read a shipped recipe by name, or a recipe file by path.
+
+    Args:
+        name_or_file: which.
+        overrides: field -> value, or its text, from a command line.
+        consent: what the file may name as code of the user's own, to be run, beside what is in `overrides`; None where
+            the command line has a flag for each field.
 
     Raises:
         InputError: if there is neither, or the content is refused.
@@ -436,21 +469,27 @@ def load_experiment(name_or_file: str, overrides: Mapping[str, Any] | None = Non
     """
     text, where = _recipe_text(name_or_file)
     experiment = Experiment.from_toml(text, where, overrides)
-    if name_or_file not in shipped_recipes() and names_code(experiment.model) and "model" not in (overrides or {}):
-        raise InputError(f"{where} names code to run: give it on the command line, too (--model {experiment.model})")
+    named = {*(consent or ()), *map(_text_of, (overrides or {}).values())}
+    _require_named(where, experiment, named, "" if consent is None else "--own-code")
     return experiment
 
 
-def load_policies(name_or_file: str) -> list[Policy]:
+def load_policies(name_or_file: str, consent: Collection[str] = ()) -> list[Policy]:
     """Read the tables `[policies.NAME]` of a recipe; [] where it has none.
 
+    Args:
+        name_or_file: as for `load_experiment`.
+        consent: what the tables may name as code of the user's own, to be run.
+
     Raises:
-        InputError: if there is no such recipe, or a policy sets what it may not.
+        InputError: if there is no such recipe, or a policy sets what it may not, or names code without consent.
     """
     text, where = _recipe_text(name_or_file)
     tables = parse_toml(text, where).get("policies", {})
     if not isinstance(tables, dict) or not all(isinstance(fields, dict) for fields in tables.values()):
         raise InputError(f"{where}: policies must be tables, such as [policies.averaged] and fields below it")
+    for name, fields in tables.items():
+        _require_named(f"{where}: policy {name}", fields, consent, "--own-code")
     try:
         return [Policy(name=name, fields=fields) for name, fields in tables.items()]
     except InputError as error:

@@ -7,16 +7,21 @@ A field is declared once, with its default, its meaning and its range:
 and `check_settings(self)` in `__post_init__` enforces type and range. Recipes, gates, unlearners and replay regimes are
 records of that kind. Unlearners, replay regimes, models and data sets are chosen by name on one line, such as
 `lure:forget_fraction=0.3:scope=all`: the same text in recipe files, on the command line, in lists of policies, in
-ledgers. `build_choice` reads it, `format_choice` writes it, `describe_options` says what can stand in it.
+ledgers. `build_choice` reads it, `format_choice` writes it, `describe_options` says what can stand in it. What is not
+registered is named by its path, `my_package.my_module:MyClass`, and imported; `names_code` tells such choices apart, so
+that a stored one is run only if the user names it again.
 """
 
 import dataclasses
+import importlib
 import inspect
 import math
 import numbers
+import os
+import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union
 
@@ -143,6 +148,70 @@ def split_choice(text: str) -> tuple[str, dict[str, str]]:
     return ":".join(word for word in words if "=" not in word), options
 
 
+def names_code(choice: str, table: Container[str] = ()) -> bool:
+    """Tell whether a choice names code of the user's own, `package.module:name`, instead of a registered name.
+
+    Args:
+        choice: a name, with options or without.
+        table: the registered names; with them, an option without its value ("lure:forget_fraction") is not taken for a
+            path.
+
+    Example:
+        >>> names_code("my_package.nets:build:width=8"), names_code("resnet18:width=8")
+        (True, False)
+    """
+    module, path, _ = (split_choice(choice)[0] + "::").split(":", 2)
+    return bool(path) and module not in table
+
+
+def import_own(kind: str, name: str) -> Any:
+    """Import a class or function of the user's own; modules of the current directory are found as well.
+
+    Args:
+        kind: the noun for messages: "unlearner".
+        name: `package.module:name`.
+
+    Raises:
+        InputError: if there is no such module, importing it fails, or nothing callable in it has that name.
+    """
+    module, _, path = name.partition(":")
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        found: Any = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # the user's own code can fail in any way
+        raise InputError(f"cannot import {kind} {name}: {_reason(error)}") from error
+    finally:
+        sys.path.remove(here)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise InputError(f"cannot import {kind} {name}: module {module} has no class or function {path!r}")
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _own_record(kind: str, name: str) -> type[Any]:
+    """Import a record of settings of the user's own.
+
+    Raises:
+        InputError: as `import_own`, or if it is not a frozen dataclass whose fields are keyword-only and have defaults.
+    """
+    maker: type[Any] = import_own(kind, name)
+    fields = dataclasses.fields(maker) if isinstance(maker, type) and dataclasses.is_dataclass(maker) else None
+    if fields is None or not maker.__dataclass_params__.frozen or not all(field.kw_only for field in fields):
+        raise InputError(
+            f"{kind} {name} must be a class under @dataclass(frozen=True, kw_only=True), whose fields are its options"
+        )
+    for field in fields:
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise InputError(f"{kind} {name} needs a default for its field {field.name!r}")
+    return maker
+
+
 def read_choice(kind: str, text: str, table: Mapping[str, Callable[..., T]]) -> tuple[Callable[..., T], dict[str, Any]]:
     """Look a choice up: return its maker, and its options read by the types of the maker's keyword-only arguments.
 
@@ -173,30 +242,50 @@ def build_choice(kind: str, text: str, table: Mapping[str, Callable[..., T]], /,
 
     Args:
         kind: the noun for messages: "unlearner".
-        text: the choice.
+        text: the choice; or `package.module:Class` with options, for a record of settings of the user's own, which is
+            imported. Where the text was stored, ask for consent first (see `names_code`).
         table: as for `read_choice`.
         **values: further options, as values instead of text; they win over those in the text.
 
     Raises:
-        InputError: as `read_choice`, or from the constructor for a value out of range.
+        InputError: as `read_choice`, or from the constructor for a value out of range; for a class of the user's own
+            that cannot be imported or constructed, or is not a frozen keyword-only dataclass with defaults.
     """
+    is_own = names_code(text, table)
+    if is_own:
+        name = split_choice(text)[0]
+        table = {name: _own_record(kind, name)}
     maker, options = read_choice(kind, text, table)
     known = [parameter.name for parameter, _ in _options_of(maker)]
     for option in values:
         if option not in known:
             raise unknown_name(f"option of {text}", option, known)
-    return maker(**options | values)
+    try:
+        return maker(**options | values)
+    except InputError:
+        raise
+    except Exception as error:
+        if not is_own:
+            raise
+        raise InputError(f"{kind} {text} cannot be constructed: {_reason(error)}") from error
 
 
 def format_choice(chosen: Any, table: Mapping[str, Any]) -> str:
-    """Write a chosen object as text: its registered name and the options that differ from their defaults.
+    """Write a chosen object as text: its registered name, or its path, and the options that differ from their defaults.
 
     Raises:
-        InputError: if the object's class is not registered.
+        InputError: if the object's class is neither registered nor found by its path.
     """
-    names = [name for name, maker in table.items() if maker is type(chosen)]
+    kind = type(chosen)
+    names = [name for name, maker in table.items() if maker is kind]
     if not names:
-        raise InputError(f"{type(chosen).__name__} is not registered, so it cannot be written to a recipe")
+        names = [f"{kind.__module__}:{kind.__qualname__}"]
+        try:
+            is_found = _own_record("class", names[0]) is kind
+        except InputError as error:
+            raise InputError(f"{kind.__name__} is not registered, and cannot be named by its path: {error}") from error
+        if not is_found:
+            raise InputError(f"{kind.__name__} is not registered, and {names[0]} is another class")
     words = [names[0]]
     for field in dataclasses.fields(chosen):
         value = getattr(chosen, field.name)

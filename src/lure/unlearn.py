@@ -11,7 +11,7 @@ import io
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,6 +133,7 @@ def unlearn_(
     seed: int | None = None,
     initial: Mapping[str, Tensor] | None = None,
     draw: Callable[..., nn.Module] | None = None,
+    chunks: Sequence[Iterable[Batch]] | None = None,
     **hyperparameters: Any,
 ) -> UnlearnReport:
     """Prepare a model in place for its next fit, by any registered method, and report what was done.
@@ -161,6 +162,8 @@ def unlearn_(
         initial: state dict from before the first training, for methods that go back to it.
         draw: builds a freshly initialised model of the same architecture. It must not set a seed, or each draw would
             be the same. Without it each layer's own `reset_parameters` draws the fresh weights.
+        chunks: a loader for each chunk that arrived so far, oldest first, for a method that takes a step for each
+            (`dash:ema=chunk`).
         **hyperparameters: those of the method, such as forget_fraction=0.3.
 
     Returns:
@@ -196,6 +199,7 @@ def unlearn_(
         draw=draw,
         generator=torch.Generator().manual_seed(seed),
         all_batches=batches,
+        chunks=None if chunks is None else [OnDevice(chunk, device) for chunk in chunks],
     )
     report = dataclasses.replace(apply_(method, model, context, optimizer), seed=seed)
     if not report.changed_count and not isinstance(method, WarmStart):

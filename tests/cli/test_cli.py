@@ -18,6 +18,7 @@ from lure.cli.commands import COMMANDS, build_parser
 from lure.metrics.corruptions import KINDS
 from lure.metrics.hits import unpack_hits
 from lure.recipe import Experiment
+from lure.unlearners import Dash, Fire
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--epochs", "1", "--num-mega-batches", "2", "--mega-batch-size", "40", "--test-limit", "50", "--threads", "1"]
@@ -133,6 +134,14 @@ def test_list_names_everything_once(what: str, capsys: pytest.CaptureFixture[str
     table, _, _ = capsys.readouterr().out.partition("\n\n")
     names = [line.split()[0] for line in table.splitlines() if not line.startswith(" ")]
     assert len(names) == len(set(names)) > 2
+
+
+def test_list_says_which_setting_is_which_program(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "unlearners"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for preset, meaning in (Dash.presets | Fire.presets).items():
+        assert f"{preset} is {meaning}" in shown
+    assert "One of your own is chosen by its path, as in my_package.my_module:MyClass" in shown
 
 
 WRONG = {

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from lure import Examples, InputError, Learner, Recipe, Split, Stage
 from lure.training.fit import Progress
+from lure.unlearners import UNLEARNERS, Context, Dash
 
 TIMING = {"unlearn_seconds", "train_seconds", "committed_at"}
 
@@ -64,6 +66,60 @@ def test_a_stage_records_what_happened(tmp_path: Path) -> None:
     assert stages[1].data_fingerprint == CHUNKS[1].fingerprint
     assert stages[0].accuracy == pytest.approx(1 - stages[0].error_count / 40)
     assert stages[0].generalization_gap == pytest.approx(stages[0].train_accuracy - stages[0].validation_accuracy)
+
+
+SEEN: list[tuple[list[list[int]], list[int]]] = []  # of each mega-batch the labels, and all labels shuffled in fives
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Watching:
+    """An unlearner that notes what the context offers."""
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Note it."""
+        chunks = [torch.cat([labels for _, labels in chunk]).tolist() for chunk in context.chunks]
+        assert [*chain(*chunks)] == torch.cat([labels for _, labels in context.all_batches]).tolist()
+        batches = [labels for _, labels in context.shuffled(5, torch.Generator().manual_seed(0))]
+        assert all(len(labels) == 5 for labels in batches[:-1])
+        SEEN.append((chunks, torch.cat(batches).tolist()))
+
+
+@pytest.mark.parametrize(
+    ("replay", "sizes"),
+    [("full", [36, 36, 36]), ("last", [36, 36]), ("none", [36]), ("buffer:capacity=10", [7, 3, 36])],
+)
+def test_an_unlearner_is_told_where_each_mega_batch_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replay: str, sizes: list[int]
+) -> None:
+    monkeypatch.setitem(UNLEARNERS, "watching", Watching)
+    stage = learn_all(tmp_path, dataclasses.replace(RECIPE, unlearner="watching", replay=replay, epochs=1))[-1]
+    chunks, shuffled = SEEN[-1]
+    SEEN.clear()
+    assert [len(chunk) for chunk in chunks][-1] == 36
+    assert len(chunks) == len(sizes)
+    assert sum(map(len, chunks)) == sum(sizes)
+    assert shuffled != [*chain(*chunks)]
+    assert sorted(shuffled) == sorted(chain(*chunks))
+    # What was read by chunks, as a whole and shuffled has its price.
+    assert stage.unlearn_flops == 3 * sum(sizes) * stage.train_flops / stage.examples_seen
+
+
+def test_the_forms_of_dash_differ_and_are_exact(tmp_path: Path) -> None:
+    weights = {}
+    for number, form in enumerate(("dash", *Dash.presets)):
+        learn_all(tmp_path / str(number), dataclasses.replace(RECIPE, unlearner=form, epochs=1))
+        weights[number] = digest(tmp_path / str(number))["versions/0002/model.safetensors"]
+    assert weights[0] == weights[4]
+    assert len(set(weights.values())) == 4
+
+
+def test_a_rehearsal_does_not_warn_of_fresh_weights(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, unlearner="fire:iterations=1", epochs=1)
+    with Learner.open(tmp_path, recipe=recipe, test=TEST) as learner:
+        learner.rehearse()  # a warning would be an error here
+        learner.learn(CHUNKS[0])
+        with pytest.warns(UserWarning, match="far from orthogonal"):
+            learner.learn(CHUNKS[1])
 
 
 VARIANTS = {

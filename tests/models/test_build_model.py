@@ -77,8 +77,8 @@ def test_a_builder_of_ones_own_gets_what_it_takes_by_name():
     [
         ("no_such_module:build", "cannot import model builder no_such_module:build: ModuleNotFoundError"),
         ("broken_networks:build", "cannot import model builder broken_networks:build: ValueError: no such card"),
-        ("my_networks:absent", "module my_networks has no function 'absent'"),
-        ("my_networks:value", "module my_networks has no function 'value'"),
+        ("my_networks:absent", "module my_networks has no class or function 'absent'"),
+        ("my_networks:value", "module my_networks has no class or function 'value'"),
         ("my_networks:nothing", "my_networks:nothing must return a torch.nn.Module, got int"),
         ("my_networks:failing", "model builder my_networks:failing failed: RuntimeError: no such block"),
         ("my_networks:needy", "my_networks:needy needs vocabulary"),

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import pytest
 import torch
 from miniatures import write_image
@@ -6,7 +8,7 @@ import lure.training.loader
 from lure import Examples, InputError, Learner, Recipe
 from lure.data.augmentation import draw_crops
 from lure.data.sources import load_examples
-from lure.training.loader import Loader, cut_batches
+from lure.training.loader import Loader, Sample, cut_batches
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -111,3 +113,39 @@ def test_floats_and_integers_reach_the_model_as_they_are():
         given, _ = rows_of(Loader(Examples(inputs, torch.arange(3)), "cpu"), None, 2)
         assert torch.equal(given, inputs)
         assert given.dtype == inputs.dtype
+
+
+def numbered(count):
+    return Loader(Examples(torch.arange(float(count))[:, None], torch.arange(count)), "cpu")
+
+
+def labels_of(batches):
+    return [labels.tolist() for _, labels in batches]
+
+
+def test_a_sample_gives_the_mega_batches_by_themselves_and_counts_what_is_drawn():
+    sample = Sample(numbered(9), 2, "none", 0, 1, arrivals=(3, 2, 4))
+    assert labels_of(sample) == [[0, 1], [2, 3], [4, 5], [6, 7, 8]]
+    for _ in range(2):  # again and again
+        assert [labels_of(chunk) for chunk in sample.chunks()] == [[[0, 1, 2]], [[3, 4]], [[5, 6], [7, 8]]]
+    assert sample.examples_drawn == 27
+    assert [labels_of(chunk) for chunk in Sample(numbered(3), 2, "none", 0, 1).chunks()] == [[[0, 1, 2]]]
+
+
+def test_a_sample_is_shuffled_by_the_given_generator():
+    sample = Sample(numbered(9), 2, "none", 0, 1)
+    orders = [labels_of(sample.shuffled(4, torch.Generator().manual_seed(seed))) for seed in (1, 1, 2)]
+    assert [len(batch) for batch in orders[0]] == [4, 5]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(chain(*orders[2])) == list(range(9))
+    assert sample.examples_drawn == 27
+
+
+def test_two_processes_read_every_row_of_a_chunk_once(monkeypatch):
+    monkeypatch.setattr(lure.training.loader, "number_of_processes", lambda: 2)
+    read = []
+    for rank in range(2):
+        monkeypatch.setattr(lure.training.loader, "process_rank", lambda rank=rank: rank)
+        sample = Sample(numbered(14), 2, "none", 0, 1, arrivals=(9, 5))
+        read.append([[*chain(*labels_of(chunk))] for chunk in sample.chunks()])
+    assert [sorted(one + other) for one, other in zip(*read, strict=True)] == [list(range(9)), list(range(9, 14))]

@@ -10,7 +10,8 @@ from sample_networks import NETWORKS, trained
 from torch import Tensor, nn
 
 from lure.errors import InputError
-from lure.unlearners import Context, Dash
+from lure.unlearn import unlearn_
+from lure.unlearners import Context, Dash, build_unlearner, name_unlearner
 
 NETWORK = NETWORKS["convolutions"]
 
@@ -157,3 +158,85 @@ def test_a_weight_behind_a_parametrisation_is_refused() -> None:
     with pytest.raises(InputError, match=r"'0.parametrizations.weight.original' is computed by a parametrisation"):
         Dash(sample="new")(model, Context(batches=[network.batch(0)]))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+# The three published forms
+
+
+def weights_after(unlearner: Dash, context: Context) -> list[Tensor]:
+    model = trained(NETWORK)
+    unlearner(model, context)
+    return [p.detach() for p in model.parameters()]
+
+
+def test_a_step_a_chunk_reads_the_mean_loss_over_the_whole_chunk() -> None:
+    sizes = (5, 12, 8)
+    whole = [tuple(part[:size] for part in NETWORK.batch(seed)) for seed, size in enumerate(sizes)]
+    assert len({len(labels) for _, labels in whole}) > 1
+    # Batches of another size in each chunk, and the last one smaller.
+    chunks = [[(inputs[i : i + 3], labels[i : i + 3]) for i in range(0, len(labels), 3)] for inputs, labels in whole]
+    expected = naive(trained(NETWORK), whole, 0.3, 0.3)
+    found = weights_after(Dash(ema="chunk"), Context(batches=chunks[-1], chunks=chunks))
+    for tensor, wanted in zip(found, expected.values(), strict=True):
+        torch.testing.assert_close(tensor, wanted, rtol=1e-4, atol=1e-6)
+    alone = weights_after(Dash(ema="chunk", sample="new"), Context(batches=chunks[-1], chunks=chunks))
+    for tensor, wanted in zip(alone, naive(trained(NETWORK), whole[-1:], 0.3, 0.3).values(), strict=True):
+        torch.testing.assert_close(tensor, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_the_plain_sum_does_not_know_alpha() -> None:
+    context = Context(batches=[], all_batches=[NETWORK.batch(seed) for seed in range(3)])
+    by_limit = weights_after(Dash(alpha=0.0), context)
+    for alpha in (0.3, 1.0):
+        found = weights_after(Dash(ema="none", alpha=alpha), context)
+        assert all(torch.equal(tensor, wanted) for tensor, wanted in zip(found, by_limit, strict=True))
+
+
+def test_shuffled_batches_are_asked_for_by_size() -> None:
+    batches = [NETWORK.batch(seed) for seed in range(3)]
+    asked = []
+
+    def shuffled(size: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+        asked.append((size, float(torch.rand((), generator=generator))))
+        return batches[::-1]
+
+    context = Context(batches=[], all_batches=batches, shuffled=shuffled, generator=torch.Generator().manual_seed(1))
+    found = weights_after(Dash(shuffled=256, shrink_floor=0.05), context)
+    expected = naive(trained(NETWORK), batches[::-1], 0.3, 0.05)
+    for tensor, wanted in zip(found, expected.values(), strict=True):
+        torch.testing.assert_close(tensor, wanted, rtol=1e-4, atol=1e-6)
+    weights_after(Dash(shuffled=256), context)
+    (size, first), (_, second) = asked
+    assert size == 256
+    assert first != second  # the context's generator decides, so the next stage has another order
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("dash:ema=chunk", r"give a loader for each, oldest first \(unlearn_\(..., chunks=\[...\]\), or chunks of the"),
+        ("dash:shuffled=256", "give a loader that shuffles, with batches of that size, and leave shuffled out"),
+        ("dash:shuffled=256:ema=chunk", "shuffled mixes all data so far"),
+        ("dash:shuffled=256:sample=new", "shuffled mixes all data so far"),
+    ],
+)
+def test_data_that_are_not_in_the_form_asked_for_are_refused(choice: str, message: str) -> None:
+    model = trained(NETWORK)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(InputError, match=message):
+        unlearn_(model, [NETWORK.batch(0)], choice)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_one_line_takes_the_chunks() -> None:
+    chunks = [[NETWORK.batch(0)], [NETWORK.batch(1)]]
+    model = trained(NETWORK)
+    unlearn_(model, chunks[-1], "dash:ema=chunk", chunks=chunks)
+    expected = weights_after(Dash(ema="chunk"), Context(batches=[], chunks=chunks))
+    assert all(torch.equal(p.detach(), wanted) for p, wanted in zip(model.parameters(), expected, strict=True))
+
+
+def test_every_preset_is_a_setting() -> None:
+    presets = list(Dash.presets)
+    assert presets == ["dash:ema=chunk", "dash:shrink_floor=0.05:shuffled=256", "dash:ema=none", "dash"]
+    assert [name_unlearner(build_unlearner(preset)) for preset in presets] == presets

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from lure.errors import InputError
-from lure.unlearners import Context, Dash, Fire, Unlearner
+from lure.unlearn import unlearn_
+from lure.unlearners import Context, Dash, Fire, Unlearner, build_unlearner, name_unlearner
 from lure.unlearners.fire import polar_factor
 
 NOTHING = Context(batches=[])
@@ -115,3 +116,140 @@ def test_what_makes_no_sense_is_refused() -> None:
         Fire()(nn.Embedding(3, 4), NOTHING)
     with pytest.raises(InputError, match="iterations must be at least 1, got 0"):
         Fire(iterations=0)
+
+
+# Where the steps start, and how far from orthogonal they end
+
+
+def stretched(values: list[float], rows: int = 8) -> nn.Linear:
+    """A linear layer with these singular values."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(size, size, generator=generator))[0] for size in (rows, len(values)))
+    net = nn.Linear(len(values), rows, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(left[:, : len(values)] @ torch.diag(torch.tensor(values)) @ right)
+    return net
+
+
+def steps(value: float, count: int) -> float:
+    for _ in range(count):
+        value = 1.5 * value - 0.5 * value**3
+    return value
+
+
+@pytest.mark.filterwarnings("ignore:fire left")
+@pytest.mark.parametrize("start", ["spectral", "frobenius"])
+def test_singular_values_begin_at_their_share_of_the_norm(start: str) -> None:
+    values = [5.0, 4.0, 3.0, 0.05]
+    net = stretched(values)
+    Fire(start=start)(net, NOTHING)
+    norm = 5.0 if start == "spectral" else math.hypot(*values)
+    expected = torch.tensor(sorted((steps(value / norm, 10) for value in values), reverse=True)) * math.sqrt(8 / 4)
+    torch.testing.assert_close(torch.linalg.svdvals(net.weight.detach()), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_fresh_matrix_ends_nearer_from_the_spectral_norm_and_does_not_warn() -> None:
+    torch.manual_seed(0)
+    weight = nn.Linear(128, 128).weight.detach()
+    identity = torch.eye(128)
+    distances = []
+    for start in ("spectral", "frobenius"):
+        factor = polar_factor(weight[None], 10, start)[0]
+        distances.append(float((factor.mT @ factor - identity).norm() / identity.norm()))
+    assert distances[0] < 0.2 < distances[1]
+    net = nn.Linear(128, 128)
+    Fire()(net, NOTHING)
+
+
+def test_what_ends_far_from_orthogonal_is_told_in_one_line() -> None:
+    bad, worse = [1.0, 1.0, 1.0, 1e-3], [1.0, 1.0, 1e-3, 1e-3]
+    net = nn.Sequential(stretched([1.0] * 4), stretched(bad), stretched(worse))
+    residual = math.sqrt(2 * (1 - steps(1e-3, 10) ** 2) ** 2 / 4)
+    message = (
+        rf"^fire left 2 of 3 weights far from orthogonal, 2.weight furthest \(\|\|X'X - I\|\| / \|\|I\|\| = "
+        rf"{residual:.2f} after 10 steps\): take more steps \(fire:iterations=20\), which cannot bring back what a "
+        rf"matrix has lost in rank$"
+    )
+    with pytest.warns(UserWarning, match=message):
+        Fire()(net, NOTHING)
+    net = nn.Sequential(stretched(bad), stretched(worse))
+    Fire(iterations=30)(net, NOTHING)  # no warning: enough steps
+    for layer in net:
+        torch.testing.assert_close(torch.linalg.svdvals(layer.weight.detach()), torch.full((4,), math.sqrt(2.0)))
+
+
+def test_matrices_of_zeros_do_not_count_as_far() -> None:
+    torch.manual_seed(0)
+    net = nn.Conv2d(4, 64, 3)
+    with torch.no_grad():
+        net.weight[:, :, 0] = 0
+    Fire()(net, NOTHING)
+    assert net.weight[:, :, 0].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_weight_that_is_not_finite_is_refused(bad: float) -> None:
+    net = nn.Linear(3, 3)
+    with torch.no_grad():
+        net.weight[0, 0] = bad
+    with pytest.raises(InputError, match="'weight' holds a number that is not finite"):
+        unlearn_(net, None, "fire")
+
+
+# Which layers
+
+
+class Attention(nn.Module):
+    """Projections under the names of several libraries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.torch_packed = nn.MultiheadAttention(4, 2)
+        self.torch_apart = nn.MultiheadAttention(4, 2, kdim=6, vdim=6)
+        self.blocks = nn.ModuleList([nn.ModuleDict({"qkv": nn.Linear(4, 12), "proj": nn.Linear(4, 4)})])
+        self.c_attn = nn.Linear(4, 12, bias=False)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(4, 4) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(4, 4) for _ in range(3))
+        self.fc = nn.Linear(4, 4)
+
+
+@pytest.mark.filterwarnings("ignore:fire left")
+def test_only_query_and_key_projections_if_asked_for() -> None:
+    torch.manual_seed(0)
+    model = Attention()
+    before = copy.deepcopy(model.state_dict())
+    unlearn_(model, None, "fire:layers=query-key:iterations=60")
+    parts = {
+        "torch_packed.in_proj_weight": 2,
+        "torch_apart.q_proj_weight": 1,
+        "torch_apart.k_proj_weight": 1,
+        "blocks.0.qkv.weight": 2,
+        "c_attn.weight": 2,
+        **{f"{name}.weight": 1 for name in ("to_q", "to_k", "query", "key")},
+    }
+    for name, after in model.state_dict().items():
+        pieces = list(zip(after.split(4), before[name].split(4), strict=True))
+        for piece, old in pieces[: parts.get(name, 0)]:
+            expected = by_decomposition(old) * math.sqrt(old.shape[0] / old.shape[1])
+            torch.testing.assert_close(piece, expected, rtol=1e-3, atol=1e-4)
+        assert all(torch.equal(piece, old) for piece, old in pieces[parts.get(name, 0) :]), name
+
+
+@pytest.mark.filterwarnings("ignore:fire left")
+def test_packed_projections_are_three_matrices_whoever_wrote_them() -> None:
+    torch.manual_seed(0)
+    model = Attention()
+    before = copy.deepcopy(model.state_dict())
+    Fire(iterations=60)(model, NOTHING)
+    for name in ("torch_packed.in_proj_weight", "blocks.0.qkv.weight", "c_attn.weight"):
+        for piece, old in zip(model.state_dict()[name].chunk(3), before[name].chunk(3), strict=True):
+            torch.testing.assert_close(piece, by_decomposition(old), rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_without_attention_has_no_query_and_key() -> None:
+    with pytest.raises(InputError, match=r"no query or key projection that is known by its name .*ask for layers=all"):
+        Fire(layers="query-key")(nn.Linear(2, 2), NOTHING)
+
+
+def test_every_preset_is_a_setting() -> None:
+    assert [name_unlearner(build_unlearner(preset)) for preset in Fire.presets] == list(Fire.presets)

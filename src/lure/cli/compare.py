@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lure.cli.experiment_flags import DEFAULT_RECIPE, add_experiment, experiment_of, placement_of, runs_folder
 from lure.cli.parser import Command, Parser
 from lure.errors import InputError
-from lure.recipe import Policy, load_policies
+from lure.recipe import Policy, Recipe, load_policies
 from lure.settings import parse_value
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ def add_flags(parser: Parser) -> None:
         "fields in which it departs from the others; repeatable",
     )
     parser.add_argument(
+        "--own-code",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="package.module:Class and its options, as the recipe file or a policy in it names your own code: run it; "
+        "repeatable",
+    )
+    parser.add_argument(
         "--budgets", metavar="0.1,0.3,1", help="run each policy at each of these budgets (see --budget below)"
     )
     parser.add_argument(
@@ -46,8 +54,11 @@ def add_flags(parser: Parser) -> None:
 
 def compare_command(arguments: argparse.Namespace) -> None:
     """Run every pair of policy and seed, evaluate the last versions, and print table, verdict and plot."""
-    experiment = experiment_of(arguments)  # first: what is refused should not wait for the imports
     policies, budgets, seeds = _policies(arguments), _budgets(arguments), _seeds(arguments)
+    if all("unlearner" in policy.fields for policy in policies):
+        # The recipe's own takes no part, so it need not be named again where it is the user's own code.
+        arguments.fields = {"unlearner": Recipe.unlearner} | arguments.fields
+    experiment = experiment_of(arguments)  # first: what is refused should not wait for the imports
 
     from lure.distributed import process_group, process_rank
     from lure.experiment.compare import compare, plan
@@ -107,7 +118,7 @@ def _policies(arguments: argparse.Namespace) -> list[Policy]:
             raise InputError(f"policy {policy.name} sets {field}, and so does --{field.replace('_', '-')}: drop one")
     of_recipe = [
         Policy(name=policy.name, fields={name: value for name, value in policy.fields.items() if name not in flags})
-        for policy in load_policies(arguments.recipe or DEFAULT_RECIPE)
+        for policy in load_policies(arguments.recipe or DEFAULT_RECIPE, arguments.own_code)
     ]
     short = arguments.unlearners
     if short is None:

@@ -57,17 +57,19 @@ def experiment_of(arguments: argparse.Namespace) -> "Experiment":
     from lure.recipe import load_experiment
 
     given: dict[str, str] = dict(arguments.fields)
+    consent: list[str] | None = getattr(arguments, "own_code", None)  # a flag of lure compare
     if arguments.recipe is None and "dataset" in given and "label_noise" not in given:
         raise InputError(
             "--dataset alone would train with the settings of the demonstration, its 30 % label noise included: name a "
             "recipe (lure compare own-data --data DIR), or say --label-noise too"
         )
-    experiment = load_experiment(arguments.recipe or DEFAULT_RECIPE, given)
+    experiment = load_experiment(arguments.recipe or DEFAULT_RECIPE, given, consent)
     hints = {name: getattr(arguments, name) for name in ("label", "image", "layout")}
     options = "".join(f":{name}={value}" for name, value in hints.items() if value is not None)
     if not options:
         return experiment
-    return load_experiment(arguments.recipe or DEFAULT_RECIPE, given | {"dataset": experiment.dataset + options})
+    given["dataset"] = experiment.dataset + options
+    return load_experiment(arguments.recipe or DEFAULT_RECIPE, given, consent)
 
 
 def placement_of(arguments: argparse.Namespace) -> "Placement":

@@ -35,8 +35,14 @@ def list_command(arguments: argparse.Namespace) -> None:
         for option, meaning in _options(maker):
             _print_indented(f"{option}  {meaning}".rstrip(), " " * 8, hanging=" " * 4)
             example = example or f"{name}:{option}"
+        for preset, meaning in getattr(maker, "presets", {}).items():
+            _print_indented(f"{preset} is {meaning}", " " * 8, hanging=" " * 4)
     print()
     _print_indented(f"Options are shown with their defaults. Write them after the name, as in {example}", "")
+    if arguments.what in ("unlearners", "regularizers"):
+        _print_indented(
+            f"One of your own is chosen by its path, as in my_package.my_module:MyClass (docs/{arguments.what}.md)", ""
+        )
 
 
 def _print_indented(text: str, indent: str, hanging: str = "") -> None:

@@ -207,6 +207,21 @@ def add_model(parser: Parser) -> None:
     )
 
 
+def add_methods(parser: Parser) -> None:
+    """Add --unlearner and --regularizers, which repeat the names of the user's own code, as --model does."""
+    parser.add_argument(
+        "--unlearner",
+        metavar="NAME",
+        help="package.module:Class and its options; needed only if the unlearner is your own code",
+    )
+    parser.add_argument(
+        "--regularizers",
+        metavar="NAME,NAME,...",
+        type=lambda text: tuple(text.split(",")),
+        help="all of them, as the recipe names them; needed only if one of them is your own code",
+    )
+
+
 def add_hints(parser: argparse._ActionsContainer) -> None:
     """Add --label, --image and --layout, which say of files what they do not say themselves."""
     parser.add_argument("--label", metavar="COLUMN", help="the column of a table that holds the labels")

@@ -12,6 +12,7 @@ from lure.cli.parser import (
     add_directory,
     add_hints,
     add_json,
+    add_methods,
     add_model,
     add_workers,
     hints_of,
@@ -49,6 +50,7 @@ def add_flags(parser: Parser) -> None:
     )
     add_hints(parser)
     add_model(parser)
+    add_methods(parser)
     add_device(parser)
     add_workers(parser)
     add_json(parser)
@@ -73,6 +75,8 @@ def update_command(arguments: argparse.Namespace) -> int:
             arguments.data,
             again=arguments.again,
             model=arguments.model,
+            unlearner=arguments.unlearner,
+            regularizers=arguments.regularizers,
             device=arguments.device,
             workers=arguments.workers,
             watch=lambda moment: progress.show("update", moment),

@@ -224,10 +224,19 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A mega-batch, cut once on arrival into training and validation examples; validation may be empty."""
+    """Training and validation examples: a mega-batch, cut once on arrival, or all that replay offers.
+
+    Validation may be empty.
+
+    Attributes:
+        train: training examples.
+        validation: validation examples.
+        arrivals: how many of the training examples came with each mega-batch, in their order; () for a single one.
+    """
 
     train: Examples
     validation: Examples
+    arrivals: tuple[int, ...] = ()
 
     @property
     def fingerprint(self) -> str:

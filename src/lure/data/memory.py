@@ -33,6 +33,7 @@ class Memory:
         return Split(
             train=_chosen([mega_batch.train for mega_batch in self.mega_batches], self.train),
             validation=_chosen([mega_batch.validation for mega_batch in self.mega_batches], self.validation),
+            arrivals=tuple(rows.shape[0] for rows in self.train if rows.shape[0]),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def compare(
     placement = placement or Placement()
     runs = plan(experiment, policies, seeds, out, budgets)
     for planned in runs:
+        _ = planned.experiment.method, planned.experiment.acting  # code of the user's own is imported here
         require_same_recipe(planned.directory, planned.experiment)
     dataset = open_dataset(experiment, placement)
     for planned in runs:

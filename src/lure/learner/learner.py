@@ -82,6 +82,8 @@ class Learner:
         *,
         recipe: Recipe | None = None,
         model: Callable[[], nn.Module] | str | None = None,
+        unlearner: str | None = None,
+        regularizers: Sequence[str] | None = None,
         test: Examples | None = None,
         gate: Gate | None = None,
         independent: Examples | None = None,
@@ -107,6 +109,9 @@ class Learner:
             model: builds the user's own network, freshly initialised from torch's global random state; or the name
                 `package.module:function` of a builder. Without it the recipe's `model` names the network; a stored
                 recipe that names code is run only if the same name is given here.
+            unlearner: its name, as in the recipe. A stored recipe that names an unlearner of the user's own
+                (`package.module:Class`) is trained by only if it is given here, or in `recipe`.
+            regularizers: their names, all of them, as in the recipe; likewise.
             test: examples that every stage is measured on. They choose nothing, unless there is a gate.
             gate: decides by the test examples, then called the holdout, whether a version takes the place of the one in
                 use. None accepts every version.
@@ -135,7 +140,7 @@ class Learner:
         try:
             opened = Opened(
                 directory=directory,
-                recipe=settle_recipe(directory, recipe, model),
+                recipe=settle_recipe(directory, recipe, model, unlearner, regularizers),
                 builder=None if isinstance(model, str) else model,
                 test=test,
                 gate=gate,

@@ -2,11 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from lure.errors import InputError
 from lure.learner.gate import Gate
 from lure.learner.mega_batch import join
 from lure.learner.task import Task, channel_statistics, check_values, fix_task
-from lure.recipe import Experiment, Recipe, differing_fields, names_code
+from lure.recipe import Experiment, Recipe, differing_fields, own_code
 from lure.store.agreement import Agreement
 from lure.store.durable import parsing
 from lure.store.run_directory import AGREEMENT, RECIPE, RunDirectory
@@ -247,42 +247,68 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def settle_recipe(directory: RunDirectory, asked: Recipe | None, model: Callable[[], nn.Module] | str | None) -> Recipe:
+def settle_recipe(
+    directory: RunDirectory,
+    asked: Recipe | None,
+    model: Callable[[], nn.Module] | str | None,
+    unlearner: str | None = None,
+    regularizers: Sequence[str] | None = None,
+) -> Recipe:
     """Return the recipe that a directory is trained by: the stored one if it was begun, else the one asked for.
 
     Args:
         directory: new or begun.
         asked: a whole recipe; None takes the stored one, or the defaults.
         model: a builder or its name, as for `Learner.open`.
+        unlearner: as for `Learner.open`.
+        regularizers: as for `Learner.open`.
 
     Raises:
-        InputError: if the stored recipe differs from the one asked for, or the directory holds something else.
+        InputError: if the stored recipe differs from the one asked for, the directory holds something else, or an
+            unlearner or regularizer of the user's own was not consented to or cannot be used.
     """
     named = model_name(model)
     if asked is not None and model is not None:
         asked = dataclasses.replace(asked, model=named)
+    methods: dict[str, Any] = {} if unlearner is None else {"unlearner": unlearner}
+    if regularizers is not None:
+        methods["regularizers"] = tuple(regularizers)
+    if asked is not None:
+        asked = dataclasses.replace(asked, **methods)
     if directory.exists:
-        return agree(directory, asked, model)
-    directory.require_vacant()
-    recipe = asked or Recipe(model=named or Recipe.model)
-    return dataclasses.replace(recipe, threads=recipe.threads or torch.get_num_threads())
+        recipe = agree(directory, asked, model, methods)
+        if asked is None:
+            consent = {"unlearner": unlearner, "regularizers": ",".join(regularizers or ())}
+            require_consent(str(directory.path), recipe, consent)
+    else:
+        directory.require_vacant()
+        recipe = asked or Recipe(model=named or Recipe.model, **methods)
+        recipe = dataclasses.replace(recipe, threads=recipe.threads or torch.get_num_threads())
+    _ = recipe.method, recipe.acting  # code of the user's own is imported here: what is wrong with it shows now
+    return recipe
 
 
-def agree(directory: RunDirectory, asked: Recipe | None, model: Callable[[], nn.Module] | str | None = None) -> Recipe:
+def agree(
+    directory: RunDirectory,
+    asked: Recipe | None,
+    model: Callable[[], nn.Module] | str | None = None,
+    methods: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Return the recipe of a run directory, after comparing it with what is asked for.
 
     Args:
         directory: one that was begun.
         asked: a whole recipe; None takes the stored one.
         model: a builder or its name, which stands for the consent to run code that the recipe names.
+        methods: further fields that are asked for, too, where the rest is the stored one.
 
     Raises:
-        InputError: naming the fields that differ, or the code that was not consented to.
+        InputError: naming the fields that differ, or the network that was not consented to.
     """
     stored = read_recipe(directory)
     if asked is None:
-        require_consent(str(directory.path), stored, model)
-        asked = dataclasses.replace(stored, model=model_name(model) or stored.model)
+        require_consent(str(directory.path), stored, {"model": model})
+        asked = dataclasses.replace(stored, model=model_name(model) or stored.model, **(methods or {}))
     if type(asked) is not type(stored) and isinstance(asked, Experiment):
         raise InputError(f"{directory.path} was not begun by lure run: choose another directory")
     asked = dataclasses.replace(asked, threads=asked.threads or stored.threads)
@@ -324,19 +350,22 @@ def parse_recipe(text: str, where: str) -> Recipe:
     return kind.from_toml(text, where)
 
 
-def require_consent(where: str, stored: Recipe, model: Callable[[], nn.Module] | str | None) -> None:
-    """Raise if a stored recipe names code of the user's own, and nobody said that it may be run.
+def require_consent(where: str, stored: Recipe, given: Mapping[str, Any]) -> None:
+    """Raise if a stored recipe names code of the user's own that is about to run, and nobody said that it may.
 
     Args:
         where: what holds the recipe.
         stored: the recipe.
-        model: a builder or its name, which stands for the consent.
+        given: field whose code is about to run -> what stands for the consent: the same text again, or the code itself.
 
     Raises:
         InputError: naming the code.
     """
-    if names_code(stored.model) and not (callable(model) or model == stored.model):
-        raise InputError(f"{where} holds a network of your own code: give it again (--model {stored.model}) to run it")
+    nouns = {"model": "a network", "unlearner": "an unlearner", "regularizers": "regularizers"}
+    for field, name in own_code(stored).items():
+        if field in given and not (callable(given[field]) or given[field] == name):
+            noun = nouns[field]
+            raise InputError(f"{where} holds {noun} of your own code: give it again (--{field} {name}) to run it")
 
 
 def model_name(model: Callable[[], nn.Module] | str | None) -> str:

@@ -96,6 +96,8 @@ def update(
     *,
     again: bool = False,
     model: Callable[..., Any] | str | None = None,
+    unlearner: str | None = None,
+    regularizers: Sequence[str] | None = None,
     device: str = "auto",
     workers: int = 0,
     watch: Watch | None = None,
@@ -114,6 +116,8 @@ def update(
         again: train on a chunk that was committed before, too; where that is the last thing that was done, it is done
             already, for the job may have died behind its commit.
         model: as for `Learner.open`.
+        unlearner: as for `Learner.open`.
+        regularizers: as for `Learner.open`.
         device: "auto", "cpu" or "cuda".
         workers: processes that read data too large for memory.
         watch: called now and then while training.
@@ -136,7 +140,15 @@ def update(
     RunDirectory(path).require()
     growing: Literal["refuse", "grow"] | None = "refuse" if new_classes == "refuse" else "grow"
     growing = None if new_classes is None else growing
-    with Learner.open(path, model=model, device=device, workers=workers, new_classes=growing) as learner:
+    with Learner.open(
+        path,
+        model=model,
+        unlearner=unlearner,
+        regularizers=regularizers,
+        device=device,
+        workers=workers,
+        new_classes=growing,
+    ) as learner:
         opened = learner.opened
         if opened.gate is None or opened.test is None:
             raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")

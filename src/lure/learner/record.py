@@ -132,12 +132,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Offered:
-    """What a stage works on: training, validation and test examples, and the stages whose data were taken in."""
+    """What a stage works on: training, validation and test examples, and the stages whose data were taken in.
+
+    `arrivals` says how many of the training examples came with each mega-batch, as in `Split`.
+    """
 
     train: Loader
     validation: Loader
     test: Loader | None
     taken_in: list[int]
+    arrivals: tuple[int, ...]
 
 
 @dataclass(frozen=True)

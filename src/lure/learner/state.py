@@ -203,7 +203,8 @@ class WorkingState:
         if opened.test is not None and len(opened.test) and (self._test is None or self._test[0] is not opened.test):
             self._test = opened.test, self.place(opened.test)
         test = None if self._test is None else self._test[1]
-        offered = Offered(self.place(split.train), self.place(split.validation), test, taken_in)
+        train, validation = self.place(split.train), self.place(split.validation)
+        offered = Offered(train, validation, test, taken_in, split.arrivals)
         for held_out in (offered.validation, offered.test):
             if held_out is not None:
                 held_out.load()

@@ -30,7 +30,7 @@ def unlearn(state: WorkingState, arrived: MegaBatch, offered: Offered) -> Runnin
         restore_optimizer(model, optimizer, state.optimizer_tensors)
     number = arrived.stage
     augmentation = recipe.augment if recipe.sample_augmented else "none"
-    everything = Sample(offered.train, recipe.batch_size, augmentation, recipe.seed, number)
+    everything = Sample(offered.train, recipe.batch_size, augmentation, recipe.seed, number, offered.arrivals)
     sample = everything
     if recipe.sample == "new":
         sample = Sample(state.place(arrived.split.train), recipe.batch_size, augmentation, recipe.seed, number)
@@ -40,6 +40,8 @@ def unlearn(state: WorkingState, arrived: MegaBatch, offered: Offered) -> Runnin
         draw=state.build,
         generator=derive_generator(recipe.seed, number, "unlearn"),
         all_batches=everything,
+        chunks=everything.chunks(),
+        shuffled=everything.shuffled,
     )
     cleared = optimizer if recipe.carry_optimizer and not recipe.carry_as_released else None
     report = apply_(recipe.method, model, context, cleared)

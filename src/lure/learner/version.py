@@ -217,7 +217,7 @@ def _read_export(
         raise InputError(f"{file} holds version {stage.version}, not {number}")
     with parsing(beside[".toml"]):
         recipe = parse_recipe(contents[beside[".toml"].name].decode(), str(beside[".toml"]))
-    require_consent(str(file), recipe, model)
+    require_consent(str(file), recipe, {"model": model})
     return recipe, stage, task, bytes_to_tensors(contents[file.name], file)
 
 

@@ -4,10 +4,7 @@ A builder is a function (num_classes, input_shape, mean=None, std=None, *, optio
 floats (images in [0, 1]) and normalises them itself. A builder of the user's own is named `package.module:function`.
 """
 
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,7 +18,7 @@ from lure.models.mlp import mlp
 from lure.models.resnet import resnet18, resnet34, resnet50, resnet101, wide_resnet50_2, wide_resnet101_2
 from lure.models.vgg import vgg16_bn
 from lure.models.vit import vit
-from lure.settings import read_choice, split_choice
+from lure.settings import import_own, read_choice, split_choice
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
@@ -81,7 +78,7 @@ def build_model(
     if ":" not in name:
         maker, options = read_choice("model", choice, MODELS)
         return maker(**given, **options)
-    maker, options = read_choice("model", choice, {name: _import_builder(name)})
+    maker, options = read_choice("model", choice, {name: import_own("model builder", name)})
     parameters = inspect.signature(maker).parameters.values()
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -125,7 +122,7 @@ def counts_classes(choice: str) -> bool:
         InputError: as `build_model`, for a builder that cannot be imported.
     """
     name, _ = split_choice(choice)
-    return ":" not in name or takes_num_classes(_import_builder(name))
+    return ":" not in name or takes_num_classes(import_own("model builder", name))
 
 
 def ready_to_train(model: nn.Module, name: str, input_shape: tuple[int, ...]) -> nn.Module:
@@ -159,23 +156,6 @@ def ready_to_train(model: nn.Module, name: str, input_shape: tuple[int, ...]) ->
     if lazy:
         raise InputError(f"model builder {name} returns a lazy layer that is never run: {lazy[0]} has no shape")
     return model
-
-
-def _import_builder(name: str) -> Callable[..., nn.Module]:
-    """Import `package.module:function`; modules of the current directory are found as well."""
-    module_name, _, function = name.partition(":")
-    here = os.getcwd()
-    sys.path.append(here)
-    try:
-        builder = getattr(importlib.import_module(module_name), function, None)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"cannot import model builder {name}: {reason}") from error
-    finally:
-        sys.path.remove(here)
-    if not callable(builder):
-        raise InputError(f"cannot import model builder {name}: module {module_name} has no function {function!r}")
-    return builder  # type: ignore[no-any-return]
 
 
 __all__ = ["MODELS", "build_model", *sorted(name.replace("-", "_") for name in MODELS)]

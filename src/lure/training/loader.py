@@ -7,6 +7,7 @@ be cropped as is usual for ImageNet are always read row by row: the crops come o
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -169,18 +170,61 @@ class Sample:
 
     The unlearner's window on the data: rows in stored order, augmented (each time alike) only if asked. Several
     processes deal the batches out among themselves, so that the union is what one process would read.
+
+    Args:
+        loader: the examples.
+        batch_size: rows in each batch.
+        augmentation: what `lure.data.augmentation` offers.
+        seed: of the run; decides the augmentation.
+        stage: likewise.
+        arrivals: how many of the examples came with each mega-batch, in their order; () for a single one.
     """
 
-    def __init__(self, loader: Loader, batch_size: int, augmentation: str, seed: int, stage: int) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        batch_size: int,
+        augmentation: str,
+        seed: int,
+        stage: int,
+        arrivals: Sequence[int] = (),
+    ) -> None:
         self.loader, self.batch_size, self.augmentation = loader, batch_size, augmentation
-        self.seed, self.stage = seed, stage
+        self.seed, self.stage, self.arrivals = seed, stage, arrivals
         self.examples_drawn = 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.read(torch.arange(len(self.loader)), self.batch_size)
+
+    def chunks(self) -> list["Selection"]:
+        """Return the same batches, but each mega-batch's by themselves: no batch holds rows of two."""
+        rows = torch.arange(len(self.loader))
+        return [
+            Selection(self, piece, self.batch_size) for piece in torch.split(rows, list(self.arrivals) or [len(rows)])
+        ]
+
+    def shuffled(self, batch_size: int, generator: torch.Generator) -> "Selection":
+        """Return all rows in another order, in batches of another size."""
+        return Selection(self, torch.randperm(len(self.loader), generator=generator), batch_size)
+
+    def read(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this process's batches of some rows, and count what all processes draw."""
         generator = derive_generator(self.seed, self.stage, "sample")
-        pieces = cut_batches(torch.arange(len(self.loader)), self.batch_size)
+        pieces = cut_batches(rows, batch_size)
         count = number_of_processes()
-        mine = torch.cat(pieces[process_rank() :: count] or [torch.arange(0)])
-        for number, batch in enumerate(self.loader.batches(mine, self.batch_size, self.augmentation, generator)):
+        mine = torch.cat(pieces[process_rank() :: count] or [rows[:0]])
+        for number, batch in enumerate(self.loader.batches(mine, batch_size, self.augmentation, generator)):
             self.examples_drawn += sum(len(piece) for piece in pieces[number * count : (number + 1) * count])
             yield batch
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some rows of a sample, batch by batch, again and again; what is drawn counts for the sample."""
+
+    sample: Sample
+    rows: Tensor
+    batch_size: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.sample.read(self.rows, self.batch_size)

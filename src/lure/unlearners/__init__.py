@@ -1,11 +1,13 @@
 """Unlearners: one file for each published method, one contract (`contract.py`), one table of names.
 
-A new method is a new file and one line in `UNLEARNERS`; the contract suite of the tests then covers it.
+A new method is a new file and one line in `UNLEARNERS`; the contract suite of the tests then covers it. One that stays
+outside this package is chosen by its path, `my_package.my_module:MyClass`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+from lure.errors import InputError
 from lure.settings import build_choice, format_choice
 from lure.unlearners.contract import Context, Unlearner
 from lure.unlearners.dash import Dash
@@ -44,24 +46,29 @@ def build_unlearner(choice: str, /, **options: Any) -> Unlearner:
     """Return the unlearner that a choice names, such as "lure" or "lure:forget_fraction=0.3".
 
     Args:
-        choice: a name in `UNLEARNERS`, with options or without.
+        choice: a name in `UNLEARNERS`, or `package.module:Class` for one of the user's own, which is imported; with
+            options or without.
         **options: further options, as values; they win over those in the choice.
 
     Raises:
-        InputError: for an unknown name or option, or a value out of range.
+        InputError: for an unknown name or option, a value out of range, or a class of the user's own that cannot be
+            imported or breaks the contract.
 
     Example:
         >>> build_unlearner("shrink-perturb:shrink=0.3", perturb=0.2)
         ShrinkPerturb(shrink=0.3, perturb=0.2)
     """
-    return read_differences(choice, options) or build_choice("unlearner", choice, UNLEARNERS, **options)
+    unlearner = read_differences(choice, options) or build_choice("unlearner", choice, UNLEARNERS, **options)
+    if not callable(unlearner):
+        raise InputError(f"unlearner {choice} cannot be called: give its class __call__(self, model, context)")
+    return unlearner
 
 
 def name_unlearner(unlearner: Unlearner) -> str:
-    """Return the choice that names a registered unlearner; the inverse of `build_unlearner`.
+    """Return the choice that names an unlearner, by its path if it is not registered; `build_unlearner` reads it.
 
     Raises:
-        InputError: if the unlearner's class is not registered.
+        InputError: if the unlearner's class is neither registered nor found by its path.
 
     Example:
         >>> name_unlearner(Lure(forget_fraction=0.3))

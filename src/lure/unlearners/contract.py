@@ -1,6 +1,6 @@
 """The contract of an unlearner: it acts once, before a fit, on the weights, in place."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -24,6 +24,8 @@ class Context:
         draw: builds a freshly initialised model of the same architecture; None where there is no builder.
         generator: the only source of randomness; None means seed 0.
         all_batches: batches over all that the replay regime offers, in order of arrival; None where unknown.
+        chunks: the same examples, the batches of each mega-batch by themselves, oldest first; None where unknown.
+        shuffled: (batch size, generator) -> the same examples in shuffled batches; None where they come as they come.
         left_out: where a method notes what it could not judge: parameter name -> reason. Goes into the report.
     """
 
@@ -33,6 +35,8 @@ class Context:
     draw: Callable[..., nn.Module] | None = None
     generator: torch.Generator | None = None
     all_batches: Iterable[Batch] | None = None
+    chunks: Sequence[Iterable[Batch]] | None = None
+    shuffled: Callable[[int, torch.Generator], Iterable[Batch]] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
 
 

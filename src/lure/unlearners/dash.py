@@ -1,45 +1,59 @@
 """DASH: shrink the weights that the data's gradient does not point along."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lure.errors import InputError
+from lure.randomness import draw_seed
 from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context, sample_batches
 from lure.weights.layers import layer_parameters, refuse_computed, trainable, weight_layers
 from lure.weights.ranking import Reach
-from lure.weights.saliency import accumulate_gradients
+from lure.weights.saliency import accumulate_gradients, mean_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dash:
     """Shrink each kernel that does not point along descent: w_k <- w_k * clip(cos(G_k, w_k), shrink_floor, 1).
 
-    G is the negative gradient, averaged over the batches as G <- (1 - alpha) * G + alpha * (-gradient), from zero. A
-    kernel that the loss still pulls further out (a feature) keeps its size; one that is at rest or is pulled back
-    (memorised noise) shrinks to the floor. A kernel k is one (output, input) slice of a convolution, or one row of a
-    linear, embedding, attention or recurrent weight; each bias vector counts as one kernel.
+    G is the negative gradient, averaged as G <- (1 - alpha) * G + alpha * (-gradient), from zero. A kernel that the
+    loss still pulls further out (a feature) keeps its size; one that is at rest or is pulled back (memorised noise)
+    shrinks to the floor. A kernel k is one (output, input) slice of a convolution, or one row of a linear, embedding,
+    attention or recurrent weight; each bias vector counts as one kernel.
+
+    What one step of the mean reads decides which data G speaks for, and two published programs differ in it:
+
+    - `dash:ema=chunk` is the authors' code: a step a chunk, with the gradient of the mean loss over the whole chunk,
+      oldest chunk first. The newest chunk weighs 30 %, the one before 21 %.
+    - `dash:shrink_floor=0.05:shuffled=256` is the code of FIRE's authors: a step a batch of 256 out of all data,
+      shuffled. About ten random batches count.
+    - `dash:ema=none` is the plain sum of the gradients of all batches: all data count alike.
+    - `dash` alone is neither: a step a batch, in order of arrival, so that about the last ten batches, the newest data
+      of all, count. So it was before the others were there, and its results stay what they were.
 
     Shrunk: weights of linear, convolution, embedding, attention and recurrent layers, and their biases. Kept: norm
     scales, BatchNorm statistics and all other parameters. Nothing is redrawn. A weight that a parametrisation computes
     (weight norm) is refused, because the parametrisation could undo the shrinking.
 
-    Differences from the authors' code: gradients are taken in eval mode (theirs: train mode, with batch statistics and
-    dropout); linear and 2-d convolution layers only there; and the cosine here is exact for gradients of any size,
-    where theirs tends to 0 once norms come near 1e-8.
+    Differences from the authors' code that remain: gradients are taken in eval mode (theirs: train mode, with batch
+    statistics and dropout); linear and 2-d convolution layers only there; the cosine here is exact for gradients of any
+    size, where theirs tends to 0 once norms come near 1e-8; and their optimiser keeps its state (here: the recipe's
+    `carry_optimizer`, which clears it where weights shrank), where FIRE's authors make a new one.
 
     Args:
-        alpha: 0.3 in the authors' code, so that the last ten batches carry 97 % of the mean. 0 is the limit in which
-            all batches count alike: their plain sum.
-        shrink_floor: 0.3 in the authors' code, 0.05 in a later port by others. 0 erases whatever the gradient opposes.
+        ema: what one step of the running mean reads. "chunk" needs the context's `chunks`.
+        alpha: 0.3 in the authors' code. 0 is the limit in which all steps count alike: their plain sum.
+        shrink_floor: 0.3 in the authors' code, 0.05 in that of FIRE's authors. 0 erases whatever the gradient opposes.
         sample: "all" reads in order of arrival, as the authors do.
+        shuffled: needs the context's `shuffled`, and sample "all". None reads the batches as they come.
         biases: true as in the authors' code.
 
     Raises:
-        InputError: for parametrised weights, or if there are no data to read.
+        InputError: for parametrised weights, or if there are no data to read, or not in the form that is asked for.
 
     Example:
         >>> import torch
@@ -58,28 +72,38 @@ class Dash:
         Plasticity", NeurIPS 2024.
     """
 
-    alpha: float = setting(0.3, "weight of the newest batch in the running mean of the gradient", 0, 1)
+    presets: ClassVar[dict[str, str]] = {
+        "dash:ema=chunk": "as in its authors' code: a step a chunk of arrival",
+        "dash:shrink_floor=0.05:shuffled=256": "as in FIRE's code: a step a shuffled batch of 256, floor 0.05",
+        "dash:ema=none": "the plain sum of all gradients",
+        "dash": "a step a batch in order of arrival, so that the newest ten or so count: none of the three",
+    }
+
+    alpha: float = setting(0.3, "weight of the newest step in the running mean of the gradient", 0, 1)
     shrink_floor: float = setting(0.3, "the least factor that a kernel is multiplied by", 0, 1)
     sample: Literal["all", "new"] = setting("all", "data to read: all so far, or the new mega-batch")
     biases: bool = setting(True, "shrink bias vectors, too")
+    ema: Literal["batch", "chunk", "none"] = setting(
+        "batch", "a step of the running mean for each batch, or for each chunk of arrival; none: the plain sum"
+    )
+    shuffled: int | None = setting(None, "read all data in shuffled batches of so many examples; none: as they come", 1)
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.shuffled is not None and (self.ema == "chunk" or self.sample == "new"):
+            raise InputError("shuffled mixes all data so far: it goes with sample=all, and with ema=batch or ema=none")
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Shrink kernels in place."""
         layers = weight_layers(model)
         refuse_computed(model, [name for _, weights in layers for name in weights])
-
-        def add_descent(running: list[Tensor], gradients: list[Tensor]) -> None:
-            torch._foreach_mul_(running, 1 - self.alpha)
-            # The cosine does not see the scale, so a plain sum stands for the limit of small alpha.
-            torch._foreach_sub_(running, gradients, alpha=self.alpha or 1.0)
-
-        batches = sample_batches(context, self.sample)
         reach = Reach()
-        descent = accumulate_gradients(model, batches, context.loss, add_descent, reach)
+        descent = (
+            self._over_chunks(model, context, reach)
+            if self.ema == "chunk"
+            else self._over_batches(model, context, reach)
+        )
         parameters = trainable(model)
         for layer_name, weights in layers:
             for name in layer_parameters(model, layer_name):
@@ -93,6 +117,40 @@ class Dash:
                 else:
                     continue
                 parameters[name].mul_(self._factors(descent[name], parameters[name], first))
+
+    def _over_batches(self, model: nn.Module, context: Context, reach: Reach) -> dict[str, Tensor]:
+        """Return the running mean of the negative gradient, a step for each batch."""
+        batches = sample_batches(context, self.sample)
+        if self.shuffled is not None:
+            if context.shuffled is None:
+                raise InputError(
+                    f"shuffled={self.shuffled} needs data that can be read in any order, as a run's can: give a loader "
+                    f"that shuffles, with batches of that size, and leave shuffled out"
+                )
+            batches = context.shuffled(self.shuffled, torch.Generator().manual_seed(draw_seed(context.generator)))
+        return accumulate_gradients(model, batches, context.loss, self._step, reach)
+
+    def _over_chunks(self, model: nn.Module, context: Context, reach: Reach) -> dict[str, Tensor]:
+        """Return the running mean of the negative gradient, a step for each chunk, oldest first."""
+        chunks = [context.batches] if self.sample == "new" else context.chunks
+        if not chunks:
+            raise InputError(
+                "ema=chunk takes a step for each chunk that arrived: give a loader for each, oldest first "
+                "(unlearn_(..., chunks=[...]), or chunks of the Context), or ask for ema=batch"
+            )
+        running: dict[str, Tensor] = {}
+        for chunk in chunks:
+            gradients = mean_gradients(model, chunk, context.loss, reach)
+            running = running or {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
+            self._step(list(running.values()), list(gradients.values()))
+            del gradients  # free the memory before the next chunk needs as much
+        return running
+
+    def _step(self, running: list[Tensor], gradients: list[Tensor]) -> None:
+        alpha = 0.0 if self.ema == "none" else self.alpha
+        torch._foreach_mul_(running, 1 - alpha)
+        # The cosine does not see the scale, so a plain sum stands for the limit of small alpha.
+        torch._foreach_sub_(running, gradients, alpha=alpha or 1.0)
 
     def _factors(self, descent: Tensor, weight: Tensor, first: int) -> Tensor:
         """Return the factor of each kernel, broadcastable; a kernel spans the dimensions from `first` on."""

@@ -34,6 +34,14 @@ WEIGHT_LAYERS: tuple[type[nn.Module], ...] = (
 )
 
 
+# Linear layers are told apart by the names that libraries and authors give them.
+PACKED_PROJECTIONS = frozenset({"qkv", "to_qkv", "c_attn"})  # query, key and value, one below the other
+QUERY_KEY_PROJECTIONS = frozenset(
+    {"q", "k", "to_q", "to_k", "wq", "wk", "q_proj", "k_proj", "q_lin", "k_lin", "query", "key"}
+    | {"query_proj", "key_proj", "q_proj_weight", "k_proj_weight"}
+)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the user's own module inside `torch.compile`, `DataParallel` and `DistributedDataParallel` wrappers.
 
@@ -244,7 +252,7 @@ def dense_weights(model: nn.Module) -> dict[str, int]:
     """Return name -> number of matrices stacked in it, for weights that map inputs to outputs: (out, in, ...).
 
     Linear layers and convolutions hold one (a convolution: one for each kernel position), attention's packed projection
-    three. Transposed convolutions, embeddings, recurrent and custom layers are not among them.
+    three: query, key and value. Transposed convolutions, embeddings, recurrent and custom layers are not among them.
 
     Example:
         >>> dense_weights(nn.MultiheadAttention(4, 2))
@@ -255,8 +263,34 @@ def dense_weights(model: nn.Module) -> dict[str, int]:
     for name in forgettable(model):
         layer, _, local = owner(model, name)
         if isinstance(layer, kinds) and not isinstance(layer, _ConvTransposeNd) and not local.startswith("bias"):
-            stacks[name] = 3 if local == "in_proj_weight" else 1
+            stacks[name] = 3 if _is_packed(layer, name) else 1
     return stacks
+
+
+def query_key_weights(model: nn.Module) -> dict[str, int]:
+    """Return name -> number of leading matrices in it that project to queries or keys, among the dense weights.
+
+    Of a packed projection these are the first two of three. Other layers are known by their names.
+
+    Example:
+        >>> query_key_weights(nn.MultiheadAttention(4, 2)), query_key_weights(nn.Linear(2, 2))
+        ({'in_proj_weight': 2}, {})
+    """
+    found = {}
+    for name, stacked in dense_weights(model).items():
+        _, layer_name, local = owner(model, name)
+        if stacked == 3:
+            found[name] = 2
+        elif {local, layer_name.rpartition(".")[2]} & QUERY_KEY_PROJECTIONS:
+            found[name] = 1
+    return found
+
+
+def _is_packed(layer: nn.Module, name: str) -> bool:
+    layer_name, _, local = name.rpartition(".")
+    if isinstance(layer, nn.Linear):
+        return layer_name.rpartition(".")[2] in PACKED_PROJECTIONS and layer.weight.shape[0] % 3 == 0
+    return local == "in_proj_weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

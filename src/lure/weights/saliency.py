@@ -106,6 +106,46 @@ def fisher(
     return sums
 
 
+def mean_gradients(
+    model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss, reach: Reach | None = None
+) -> dict[str, Tensor]:
+    """Return the gradient of the mean loss over all examples of the batches, for every trainable parameter.
+
+    Each batch counts by its number of examples, so it does not matter how the examples are cut into batches.
+
+    Args:
+        model: the network; left as it was.
+        batches: pairs (inputs, labels), or what `loss` understands.
+        loss: (model, batch) -> mean loss of the batch.
+        reach: is filled with what the batches reached; what they did not reach has 0.
+
+    Returns:
+        name -> gradient, of the parameter's shape, in float32 at least.
+
+    Raises:
+        InputError: if there is no batch, a loss is not finite, or a batch holds no tensor.
+
+    Example:
+        >>> net = nn.Linear(2, 2, bias=False)
+        >>> inputs, labels = torch.rand(3, 2), torch.tensor([0, 1, 1])
+        >>> whole, cut = [(inputs, labels)], [(inputs[:1], labels[:1]), (inputs[1:], labels[1:])]
+        >>> torch.allclose(mean_gradients(net, whole)["weight"], mean_gradients(net, cut)["weight"], atol=1e-6)
+        True
+    """
+    num_examples = 0
+
+    def total_loss(network: nn.Module, batch: Batch) -> Tensor:
+        nonlocal num_examples
+        size = count_examples(batch)
+        num_examples += size
+        return loss(network, batch) * size
+
+    sums = accumulate_gradients(model, batches, total_loss, torch._foreach_add_, reach)
+    count = torch.tensor(float(num_examples), device=next(iter(sums.values())).device)
+    torch._foreach_div_(list(sums.values()), float(sum_over_processes(count)))
+    return sums
+
+
 def magnitude(model: nn.Module) -> dict[str, Tensor]:
     """Return |w| for every trainable parameter.
 
@@ -234,7 +274,7 @@ def join_examples(batches: Iterable[Batch], size: int) -> Batch:
     with forked_rng(None):  # a DataLoader draws from the global random state when it is asked for its batches
         for batch in batches:
             taken.append(batch)
-            num_taken += len(_first_tensor(batch))
+            num_taken += count_examples(batch)
             if num_taken >= size:
                 break
     if not taken:
@@ -242,12 +282,21 @@ def join_examples(batches: Iterable[Batch], size: int) -> Batch:
     return _join(taken, size)
 
 
-def _first_tensor(batch: Batch) -> Tensor:
+def count_examples(batch: Batch) -> int:
+    """Return the number of examples of a batch: the length of the first tensor in it.
+
+    Raises:
+        InputError: if there is none.
+
+    Example:
+        >>> count_examples({"pixels": torch.rand(3, 5), "labels": torch.tensor([0, 1, 2])})
+        3
+    """
     while not isinstance(batch, Tensor):
         if not isinstance(batch, tuple | list | Mapping) or not batch:
             raise InputError(f"cannot count the examples of a batch of type {type(batch).__name__}")
         batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
-    return batch
+    return len(batch)
 
 
 def _join(batches: list[Batch], size: int) -> Batch:

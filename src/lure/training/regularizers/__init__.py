@@ -1,6 +1,7 @@
 """Regularizers: what acts while a fit runs. One file for each method, one contract (`contract.py`), one table of names.
 
-A new method is a new file and one line in `REGULARIZERS`; the contract suite of the tests then covers it.
+A new method is a new file and one line in `REGULARIZERS`; the contract suite of the tests then covers it. One that
+stays outside this package is chosen by its path, `my_package.my_module:MyClass`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,8 @@ def build_regularizers(choices: Sequence[str]) -> dict[str, Regularizer]:
     """Return name -> regularizer for choices such as "ema:decay=0.99", in their order.
 
     Raises:
-        InputError: for an unknown name or option, a value out of range, or a name that stands twice.
+        InputError: for an unknown name or option, a value out of range, a name that stands twice, or a class of the
+            user's own that cannot be imported or breaks the contract.
 
     Example:
         >>> build_regularizers(["ema", "l2-init:strength=0.1"])
@@ -43,6 +45,8 @@ def build_regularizers(choices: Sequence[str]) -> dict[str, Regularizer]:
         if name in built:
             raise InputError(f"regularizers names {name} twice: leave one out")
         built[name] = build_choice("regularizer", choice, REGULARIZERS)
+        if not callable(getattr(built[name], "start", None)):
+            raise InputError(f"regularizer {choice} cannot start: give its class start(self, model, context)")
     return built
 
 
