@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lure import Examples, InputError, Learner, Recipe, Stage, run
+from lure import UNLEARNERS, Examples, InputError, Learner, Recipe, Stage, run
 from lure.cli import main
 from lure.data.sources import Dataset, load_examples
 from lure.experiment.evaluate import evaluate_version
@@ -84,6 +84,15 @@ def test_a_process_for_each_chunk_gives_the_same_bits(name: str, tmp_path: Path)
         with Learner.open(tmp_path / "apart", recipe=recipe, test=TEST) as learner:
             learner.learn(chunk)
     assert tensors(tmp_path / "once") == tensors(tmp_path / "apart")
+
+
+@pytest.mark.parametrize("method", sorted(UNLEARNERS))
+def test_every_unlearner_meets_a_head_that_has_grown(method: str, tmp_path: Path) -> None:
+    recipe = Recipe(**{field: getattr(RECIPE, field) for field in Recipe.__dataclass_fields__} | {"unlearner": method})
+    with Learner.open(tmp_path / "run", recipe=recipe, test=TEST) as learner:
+        for chunk in CHUNKS[:2]:
+            learner.learn(chunk)
+        assert learner.predict(TEST).shape == (60, 3)
 
 
 class Grows(nn.Module):
