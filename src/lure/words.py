@@ -19,6 +19,16 @@ def percent(share: float | None, digits: int = 1) -> str:
     return MISSING if share is None else f"{100 * share:.{digits}f}"
 
 
+def points(difference: float | None, digits: int = 1) -> str:
+    """Write a difference of two shares in percentage points, with its sign; `MISSING` for None.
+
+    Example:
+        >>> points(0.0214), points(-0.1), points(None)
+        ('+2.1', '-10.0', '-')
+    """
+    return MISSING if difference is None else f"{100 * difference:+.{digits}f}"
+
+
 def count(number: int, noun: str, nouns: str | None = None) -> str:
     """Write a number with its noun in the singular or plural.
 

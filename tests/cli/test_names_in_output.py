@@ -4,13 +4,17 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from lure.cli import main
 from lure.report.console import empty_table, report_console
+from lure.report.progress import StageProgress
+from lure.training.fit import Progress
 
 CLASSES = ("=cmd|' C'!A0", "+1;@SUM(A1)", "-2", "cat \x1b]0;mine\x07", "dog \x9b2J", "gnu \u202e:cat: [red]")
 FILE = "@\x1b[2J.png"
@@ -97,3 +101,15 @@ def test_a_terminal_gets_the_styles_of_tables_and_no_others(monkeypatch: pytest.
     assert "\x1b[1m" in stream.getvalue(), "headings are bold"
     assert "\x1b[2J" not in stream.getvalue()
     assert "\\u001b[2J" in stream.getvalue()
+
+
+def test_a_policys_name_does_not_act_through_the_lines_of_progress() -> None:
+    stream = io.StringIO()
+    stage = SimpleNamespace(stage=1, train_examples=3, accuracy=0.5, unlearn_seconds=0.0, train_seconds=1.0)
+    with StageProgress(Console(file=stream)) as progress:
+        progress.stage_done("mine \x1b[2J [red]", stage)  # type: ignore[arg-type]
+    assert stream.getvalue() == "mine \\x1b[2J [red], stage 1: 3 examples, test accuracy 50.0 %, 1.0 seconds\n"
+    terminal = io.StringIO()
+    with StageProgress(Console(file=terminal, force_terminal=True, width=200, color_system=None)) as progress:
+        progress.show("mine \x1b[2J [red]", Progress(1, 1, 2, 1, 2, None))
+    assert "mine \\x1b[2J [red], stage 1" in terminal.getvalue()

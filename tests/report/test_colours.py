@@ -1,4 +1,4 @@
-from lure.report.colours import FIXED, OTHERS, colour, line_styles
+from lure.report.colours import FIXED, OTHER_COLOURS, OTHER_MARKS, colour, line_styles
 from lure.unlearners import UNLEARNERS
 
 
@@ -15,7 +15,8 @@ def luminance(shade):
 
 
 def test_colours_stand_out_from_white_paper():
-    assert all(1.05 / (luminance(shade) + 0.05) > 2 for shade, _ in FIXED.values())
+    shades = [*OTHER_COLOURS, *(shade for shade, _ in FIXED.values())]
+    assert all(1.05 / (luminance(shade) + 0.05) > 2 for shade in shades)
 
 
 def test_options_do_not_change_the_colour_but_the_line():
@@ -26,4 +27,15 @@ def test_options_do_not_change_the_colour_but_the_line():
 
 
 def test_a_policy_of_a_user_keeps_its_colour():
-    assert [OTHERS.index(colour(name)) for name in ("mine", "yours", "my_package.reset")] == [3, 2, 2]
+    pairs = [colour(name) for name in ("mine", "yours", "my_package.reset")]
+    assert pairs == [colour(f"{name}, budget 0.1") for name in ("mine", "yours", "my_package.reset")]
+    assert [(OTHER_COLOURS.index(shade), OTHER_MARKS.index(mark)) for shade, mark in pairs] == [(7, 3), (6, 2), (2, 4)]
+
+
+def test_no_policy_of_a_user_has_the_colour_of_a_method():
+    assert len({*OTHER_COLOURS} | {shade for shade, _ in FIXED.values()}) == len(OTHER_COLOURS) + len(FIXED)
+
+
+def test_budgets_do_not_change_colour():
+    assert colour("lure, budget 0.1") == FIXED["lure"]
+    assert line_styles(["lure, budget 0.1", "lure:sample=all"]) == {"lure, budget 0.1": "-", "lure:sample=all": "--"}

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from lure.errors import InputError
-from lure.report.comparison import group_runs, paired_differences, totals
+from lure.report.comparison import group_runs, paired_differences, setting_names, totals
 from lure.report.records import read_run
 
 
@@ -69,6 +69,18 @@ def test_a_field_that_an_older_run_lacks_has_its_default(make):
 def test_equal_recipes_are_one_group_without_a_label(make):
     groups = group_runs([make("lure", 0, [0.5]), make("scratch", 3, [0.5])])
     assert [group.label for group in groups] == [""]
+
+
+def test_a_setting_is_named_by_no_more_fields_than_tell_it_apart(make):
+    recipes = [{"augment": "none", "lr": 0.1}, {"augment": "crop", "lr": 0.2}, {"dataset": "cifar10", "lr": 0.3}]
+    groups = group_runs([make("lure", 0, [0.5], recipe=recipe) for recipe in recipes])
+    assert len(groups[0].distinct) == 3
+    assert setting_names(groups) == [
+        "dataset = fashion-mnist-sample, augment = none",
+        "dataset = fashion-mnist-sample, augment = crop",
+        "dataset = cifar10, augment = none",
+    ]
+    assert setting_names(groups[:1]) == [""]
 
 
 def test_differences_are_taken_seed_by_seed(make):

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from lure.errors import InputError
 from lure.metrics.hits import pack_hits
 from lure.report.numbers import page_data
-from lure.report.page import write_page
+from lure.report.page import TERMS, write_page
+from lure.report.price import price_sentence
 from lure.report.records import read_run
 from lure.report.verdict import verdict
 
@@ -90,10 +92,14 @@ class Reader(HTMLParser):
     def __init__(self):
         super().__init__()
         self.words, self.loads, self.open, self.hidden = [], [], [], False
+        self.links, self.anchors = set(), set()
 
     def handle_starttag(self, tag, attributes):
         values = dict(attributes)
-        self.loads += [values[key] for key in ("src", "href", "srcset") if key in values]
+        named = [values[key] for key in ("src", "href", "srcset") if key in values]
+        self.links |= {name[1:] for name in named if name.startswith("#")}  # a place on this page
+        self.loads += [name for name in named if not name.startswith("#")]
+        self.anchors |= {values["id"]} if "id" in values else set()
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
@@ -110,6 +116,7 @@ def read_page(runs, file):
     reader = Reader()
     reader.feed(file.read_text(encoding="utf-8"))
     assert reader.open == []
+    assert reader.links <= reader.anchors
     return re.sub(r"\s+", " ", " ".join(reader.words)), reader.loads
 
 
@@ -237,6 +244,87 @@ def test_without_a_test_set_the_costs_are_shown(write_run, tmp_path):
     text, loads = read_page([read_run(write_run("lure", 0, [None]))], tmp_path / "page.html")
     assert loads == []
     assert "1T" in text
+
+
+@pytest.fixture
+def priced(write_run):
+    """Return make(recipe) -> two policies at two budgets, over three seeds."""
+
+    def make(recipe=None):
+        return [
+            read_run(
+                write_run(
+                    policy,
+                    seed,
+                    [0.5, value + 0.01 * seed],
+                    recipe={"budget": budget} | (recipe or {}),
+                    train_flops=1000 * budget,
+                    unlearn_flops=0,
+                    forgotten={"head.weight": 0.2},
+                )
+            )
+            for policy, values in (("scratch", (0.6, 0.7)), ("lure", (0.7, 0.6)))
+            for budget, value in zip((0.1, 1.0), values, strict=True)
+            for seed in range(3)
+        ]
+
+    return make
+
+
+def test_the_answer_comes_first_then_its_table_and_picture(priced, tmp_path):
+    text, loads = read_page(priced(), tmp_path / "page.html")
+    places = [
+        text.index(words)
+        for words in (
+            "What it costs to stay current",
+            price_sentence(priced()),
+            "points from retraining",
+            "In the shaded region",
+            "The whole recipe stands at the end",
+            verdict(priced()),
+            "lure, budget 0.1",
+            "What follows shows each policy at the budget of its price",
+            "Accuracy on the test set after each stage",
+            "Terms",
+        )
+    ]
+    assert places == sorted(places)
+    assert "lure 10 % 0.1 10 +0.0 -0.2 to +0.2 yes" in text
+    assert "cheaper and not worse" in base64.b64decode(loads[0].partition(",")[2]).decode()
+    assert len(loads) == 2
+
+
+def test_details_are_those_of_one_budget_each(priced, tmp_path):
+    text, _ = read_page(priced(), tmp_path / "page.html")
+    details = text.partition("What was forgotten where")[2].partition("What was run")[0]
+    assert "lure, budget 0.1" in details
+    assert "scratch" in details
+    assert "scratch, budget 0.1" not in details
+    assert "lure, budget 0.1 , seed 2" in text.partition("What was run")[2]
+
+
+def test_terms_are_those_of_the_glossary(priced, tmp_path):
+    text, _ = read_page(priced(), tmp_path / "page.html")
+    glossary = Path("docs/glossary.md").read_text(encoding="utf-8")
+    assert {"price", "retraining", "budget", "regret"} <= TERMS.keys()
+    for name, meaning in TERMS.items():
+        assert f"{name} {meaning}" in text
+        assert f"| **{name}** | {meaning} |" in glossary
+
+
+def test_settings_are_compared_before_all_else(priced, tmp_path):
+    runs = [*priced(), *priced({"epochs": 3})]
+    text, _ = read_page(runs, tmp_path / "page.html")
+    assert "Price and regret in each setting policy epochs = 20 epochs = 3 scratch 100 % / 0.0 100 % / 0.0 lure" in text
+    assert text.index("Price and regret") < text.index("is the cheapest that is not worse than retraining")
+
+
+def test_what_has_no_price_says_what_to_add(runs, tmp_path):
+    text, _ = read_page(runs, tmp_path / "page.html")
+    assert "Nothing was tried that is cheaper than retraining: add smaller budgets (--budgets 0.1,0.3,1)." in text
+    text, _ = read_page([run for run in runs if run.policy != "scratch"], tmp_path / "page.html")
+    assert "add scratch at budget 1" in text
+    assert "points from retraining" not in text
 
 
 def test_recipes_stand_apart(runs, write_run, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from lure.errors import InputError
 from lure.report.comparison import group_runs, pareto_front
-from lure.report.plots import draw_cost, paint, plot_accuracy_over_stages, spread_apart
+from lure.report.plots import draw_cost, paint, plot_accuracy_over_stages, plot_price, spread_apart
 from lure.report.records import read_run
 
 
@@ -15,7 +15,8 @@ def plot_accuracy_against_cost(runs, file):
     paint([(group.label, partial(draw_cost, group)) for group in group_runs(runs)], file)
 
 
-PLOTS = [plot_accuracy_over_stages, plot_accuracy_against_cost]
+WITHOUT_RETRAINING = [plot_accuracy_over_stages, plot_accuracy_against_cost]
+PLOTS = [*WITHOUT_RETRAINING, plot_price]
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_the_same_runs_give_the_same_file(plot, runs, tmp_path):
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
-@pytest.mark.parametrize("plot", PLOTS)
+@pytest.mark.parametrize("plot", WITHOUT_RETRAINING)
 def test_recipes_have_panels_of_their_own(plot, runs, write_run, tmp_path):
     plot(runs, tmp_path / "one.png")
     plot([*runs, read_run(write_run("lure", 0, [0.4, 0.5], recipe={"epochs": 3}))], tmp_path / "two.png")
@@ -62,7 +63,7 @@ def test_recipes_have_panels_of_their_own(plot, runs, write_run, tmp_path):
     assert two.shape[1] == 2 * one.shape[1]
 
 
-@pytest.mark.parametrize("plot", PLOTS)
+@pytest.mark.parametrize("plot", WITHOUT_RETRAINING)
 def test_one_run_of_one_stage_can_be_drawn(plot, write_run, tmp_path):
     plot([read_run(write_run("lure", 0, [0.5], train_flops=0, unlearn_flops=0))], tmp_path / "plot.svg")
     assert ">lure</text>" in (tmp_path / "plot.svg").read_text()
@@ -75,7 +76,7 @@ def test_without_flops_the_cost_is_seconds(write_run, tmp_path):
     assert "seconds of all stages" in (tmp_path / "plot.svg").read_text()
 
 
-@pytest.mark.parametrize("plot", PLOTS)
+@pytest.mark.parametrize("plot", WITHOUT_RETRAINING)
 def test_without_a_test_set_there_is_nothing_to_draw(plot, write_run, tmp_path):
     with pytest.raises(InputError, match="no test set"):
         plot([read_run(write_run("lure", 0, [None]))], tmp_path / "plot.png")
@@ -139,3 +140,67 @@ def test_many_lines_have_no_bars(write_run, tmp_path):
 
     assert bars(8) == (8, True)
     assert bars(9) == (0, False)
+
+
+@pytest.fixture
+def budgets(write_run):
+    return [
+        read_run(
+            write_run(
+                policy,
+                seed,
+                [0.5, value + 0.01 * seed],
+                recipe={"budget": budget},
+                train_flops=1000 * budget,
+                unlearn_flops=0,
+            )
+        )
+        for policy, values in (("scratch", (0.6, 0.7)), ("lure", (0.7, 0.6)), ("mine", (0.62, 0.65)))
+        for budget, value in zip((0.1, 1.0), values, strict=True)
+        for seed in range(3)
+    ]
+
+
+def test_the_price_is_drawn_with_its_region_and_retraining(budgets, tmp_path):
+    assert plot_price(budgets, tmp_path / "price.png")
+    assert {"#DDF0E4", "#0072B2", "#4D4D4D"} <= colours(tmp_path / "price.png")
+    plot_price(budgets, tmp_path / "price.svg")
+    text = (tmp_path / "price.svg").read_text()
+    for words in ("cheaper and not worse", "retraining", "scratch", "lure", "mine", "% of retraining's FLOPs", "100"):
+        assert words in text, words
+    assert text.count(">lure</text>") == 1  # one line over its budgets
+
+
+def test_the_price_on_a_phone_has_no_name_cut_off(budgets, tmp_path):
+    plot_price(budgets, tmp_path / "price.png")
+    pixels = matplotlib.image.imread(tmp_path / "price.png")[..., :3]
+    assert pixels.shape[1] == 840  # so letters of ten points are nearly ten pixels high where it is shown 390 wide
+    assert not (pixels[:, -2:] < 0.9).any()
+
+
+def test_prices_in_several_settings_have_a_panel_and_a_scale_each(budgets, write_run, tmp_path):
+    others = [
+        read_run(write_run(policy, seed, [0.1, 0.2 + 0.01 * seed], recipe={"epochs": 3}))
+        for policy in ("scratch", "lure")
+        for seed in range(3)
+    ]
+    plot_price([*budgets, *others], tmp_path / "price.png")
+    pixels = np.rint(255 * matplotlib.image.imread(tmp_path / "price.png")[..., :3]).astype(int)
+    green = (pixels == (0xDD, 0xF0, 0xE4)).all(axis=2)
+    assert pixels.shape[1] == 2 * 840
+    assert green[:, :840].sum() > 9000
+    assert green[:, 840:].sum() > 9000
+
+
+def test_without_retraining_no_price_is_drawn(budgets, tmp_path):
+    assert not plot_price([run for run in budgets if run.policy != "scratch"], tmp_path / "price.png")
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_over_stages_each_policy_is_drawn_at_the_budget_of_its_price(budgets, tmp_path):
+    plot_accuracy_over_stages(budgets, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert ">lure, budget 0.1</text>" in text
+    assert ">scratch</text>" in text
+    assert ">mine</text>" in text
+    assert text.count("budget") == 1

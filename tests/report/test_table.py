@@ -6,7 +6,7 @@ from rich.table import Table
 
 from lure.report.console import report_console
 from lure.report.records import read_run
-from lure.report.table import comparison_table, run_table, short_number
+from lure.report.table import comparison_table, price_table, run_table, settings_tables, short_number
 
 
 def show(table, width):
@@ -84,6 +84,77 @@ def test_recipes_are_not_averaged_and_unfinished_runs_are_named(runs, write_run)
     assert "90.0" in text
     assert "2 different recipes" in text
     assert f"{short.directory} is left out: it has 1 of 2 stages." in " ".join(text.split())
+
+
+@pytest.fixture
+def budgets(write_run):
+    """Return make(recipe) -> three policies at two budgets, over three seeds."""
+
+    def make(recipe=None):
+        return [
+            read_run(
+                write_run(
+                    policy,
+                    seed,
+                    [0.5, value + 0.01 * seed],
+                    recipe={"budget": budget} | (recipe or {}),
+                    train_flops=1000 * budget,
+                    unlearn_flops=0,
+                )
+            )
+            for policy, values in (
+                ("scratch", (0.60, 0.70)),
+                ("dash:shrink_floor=0.05", (0.70, 0.60)),
+                ("shrink-perturb:shrink=0.2:perturb=0.8", (0.60, 0.60)),
+            )
+            for budget, value in zip((0.1, 1.0), values, strict=True)
+            for seed in range(3)
+        ]
+
+    return make
+
+
+def test_each_budget_has_a_row_and_stands_under_the_name_where_it_is_narrow(budgets):
+    wide = [line for line in show(comparison_table(budgets(), 140), 140).splitlines() if "budget" in line]
+    assert [" ".join(line.split()[:3]) for line in wide[:2]] == ["scratch, budget 0.1", "scratch, budget 1"]
+    narrow = show(comparison_table(budgets(), 80), 80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert [line.strip().split("±")[0].strip() for line in narrow.splitlines() if "budget" in line][:2] == [
+        "budget 0.1",
+        "budget 1",
+    ]
+
+
+def test_the_price_table(budgets):
+    text = show(price_table(budgets(), 80), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert row(text, "scratch") == ["scratch", "0.1", "10", "-10.0", "-10.2", "to", "-9.8", "no", "100", "%"]
+    assert row(text, "dash")[1:] == ["0.1", "10", "+0.0", "-0.2", "to", "+0.2", "yes", "10", "%"]
+    assert "dearer than retraining" in " ".join(text.split())
+    assert "5 tests at 5 %" in " ".join(text.split())
+    assert "Nothing cheaper" not in text
+    wide = show(price_table(budgets()), 140)
+    assert row(wide, "shrink-perturb")[-3:] == ["dearer", "than", "retraining"]
+    assert "dearer:" not in wide
+
+
+def test_a_price_table_needs_retraining_and_says_where_nothing_cheaper_was_tried(budgets, runs):
+    assert price_table([run for run in budgets() if run.policy != "scratch"]) is None
+    text = " ".join(show(price_table(runs, 80), 80).split())
+    assert "Nothing cheaper than retraining was tried: add --budgets 0.1,0.3,1." in text
+    assert "open: not decided by these seeds" in text
+
+
+def test_settings_stand_side_by_side_and_break_where_it_is_narrow(budgets):
+    assert settings_tables(budgets()) == []
+    runs = [run for epochs in (2, 5, 9, 20) for run in budgets({"epochs": epochs})]
+    (table,) = settings_tables(runs, 100)
+    assert row(show(table, 100), "dash") == ["dash:shrink_floor=0.05", *["10", "%", "/", "0.0"] * 4]
+    assert row(show(table, 100), "scratch") == ["scratch", *["100", "%", "/", "0.0"] * 4]
+    tables = settings_tables(runs, 80)
+    assert [len(table.columns) for table in tables] == [4, 2]
+    assert all(len(line) <= 80 for table in tables for line in show(table, 80).splitlines())
 
 
 def test_missing_numbers_are_a_dash(write_run):

@@ -94,18 +94,15 @@ def compare_command(arguments: argparse.Namespace) -> None:
 
 
 def _print_comparison(directories: Sequence[Path], out: Path) -> None:
-    from lure.report.console import report_console
-    from lure.report.plots import plot_accuracy_over_stages
+    from lure.cli.report import print_comparison
+    from lure.report.plots import plot_accuracy_over_stages, plot_price
     from lure.report.records import read_runs
-    from lure.report.table import comparison_table
-    from lure.report.verdict import verdict
 
-    runs, console = read_runs(directories), report_console()
-    console.print(comparison_table(runs, console.width))
-    print(f"\n{verdict(runs)}")
-    plot = out / "accuracy_over_stages.png"
-    plot_accuracy_over_stages(runs, plot)
-    print(f"\nplot: {plot}")
+    runs = read_runs(directories)
+    for name, plot in (("accuracy_over_stages.png", plot_accuracy_over_stages), ("price.png", plot_price)):
+        if runs[0].tested and plot(runs, out / name) is not False:
+            print(f"plot: {out / name}")
+    print_comparison(runs)
 
 
 def _policies(arguments: argparse.Namespace) -> list[Policy]:

@@ -3,9 +3,14 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lure.cli.parser import Command, Parser
+
+if TYPE_CHECKING:
+    from lure.report.records import RunRecord
 
 
 def add_flags(parser: Parser) -> None:
@@ -13,6 +18,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("directories", metavar="DIR", nargs="+", help="run directories, or folders that hold them")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write one self-contained page, with plots")
     parser.add_argument("--json", action="store_true", help="print every number of that page as JSON instead of tables")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write one row for each run and stage, for pandas")
 
 
 def report_command(arguments: argparse.Namespace) -> None:
@@ -25,22 +31,42 @@ def report_command(arguments: argparse.Namespace) -> None:
 
         write_page(runs, arguments.html)
         print(f"page: {arguments.html}", file=sys.stderr)
+    if arguments.csv:
+        from lure.report.stage_rows import write_csv
+
+        write_csv(runs, arguments.csv)
+        print(f"table: {arguments.csv}", file=sys.stderr)
     if arguments.json:
         from lure.report.numbers import page_data
 
         print(json.dumps(page_data(runs), indent=2))
         return
-    from lure.report.console import report_console
-    from lure.report.table import comparison_table, run_table
-
-    console = report_console()
     if len(runs) == 1:
-        console.print(run_table(runs[0]))
-        return
+        from lure.report.console import report_console
+        from lure.report.table import run_table
+
+        report_console().print(run_table(runs[0]))
+    else:
+        print_comparison(runs)
+
+
+def print_comparison(runs: "Sequence[RunRecord]") -> None:
+    """Print the tables of a comparison, and at the end its price; where nothing asks for one, its verdict."""
+    from lure.report.comparison import group_runs
+    from lure.report.console import report_console
+    from lure.report.price import asks_for_price, price_sentence
+    from lure.report.table import comparison_table, price_table, settings_tables
     from lure.report.verdict import verdict
 
-    console.print(comparison_table(runs, console.width))
-    print(f"\n{verdict(runs)}")
+    console = report_console()
+    for table in (
+        comparison_table(runs, console.width),
+        price_table(runs, console.width),
+        *settings_tables(runs, console.width),
+    ):
+        if table is not None:
+            console.print(table)
+    print(f"\n{price_sentence(runs) if asks_for_price(group_runs(runs)) else verdict(runs)}")
 
 
 COMMAND = Command(

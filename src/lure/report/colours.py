@@ -1,8 +1,8 @@
 """One colour and one mark for each policy, the same in every picture.
 
 The colours are those of Okabe and Ito, and of Paul Tol, which people with any of the usual forms of colour blindness
-can tell apart; the marks help where two colours are close, and in print. Options do not change a policy's colour: two
-settings of one method differ by their line style.
+can tell apart; the marks help where two colours are close, and in print. Neither options nor the budget change a
+policy's colour: two settings of one method differ by their line style.
 """
 
 import hashlib
@@ -27,23 +27,31 @@ FIXED: dict[str, tuple[str, str]] = {
     "fire": ("#AA4499", "*"),
     "redo": ("#44AA99", "d"),
 }
-OTHERS = (("#117733", "8"), ("#661100", "H"), ("#888888", "."), ("#DDCC77", "D"))
+# For the policies that users name; a colour and a mark are drawn apart from one another, so that few share both.
+OTHER_COLOURS = ("#117733", "#661100", "#888888", "#B0752B", "#2A9DC4", "#7A4B94", "#B22222", "#D14D9B")
+OTHER_MARKS = ("8", "H", "D", "s", "o", "^", "P", "X")
 LINE_STYLES = ("-", "--", ":", "-.")
 
 
 def colour(policy: str) -> tuple[str, str]:
-    """Return (colour as #RRGGBB, matplotlib mark) of a policy, whatever its options.
+    """Return (colour as #RRGGBB, matplotlib mark) of a policy, whatever its options and budget.
 
-    A policy that is not in the table gets one of four other pairs by a hash of its name, so it too keeps its colour.
+    A policy that is not in the table, such as a named one, gets another colour and mark by a hash of its name, so it
+    keeps them, too.
 
     Example:
-        >>> colour("lure:forget_fraction=0.3") == colour("lure")
+        >>> colour("lure:forget_fraction=0.3") == colour("lure, budget 0.1") == colour("lure")
         True
     """
-    name = split_choice(policy)[0]
+    name = _method(policy)
     if name in FIXED:
         return FIXED[name]
-    return OTHERS[hashlib.sha256(name.encode()).digest()[0] % len(OTHERS)]
+    first, second = hashlib.sha256(name.encode()).digest()[:2]
+    return OTHER_COLOURS[first % len(OTHER_COLOURS)], OTHER_MARKS[second % len(OTHER_MARKS)]
+
+
+def _method(policy: str) -> str:
+    return split_choice(policy.partition(", budget ")[0])[0]
 
 
 def line_styles(policies: Iterable[str]) -> dict[str, str]:
@@ -56,7 +64,7 @@ def line_styles(policies: Iterable[str]) -> dict[str, str]:
     seen: dict[str, int] = {}
     styles = {}
     for policy in policies:
-        name = split_choice(policy)[0]
+        name = _method(policy)
         styles[policy] = LINE_STYLES[seen.get(name, 0) % len(LINE_STYLES)]
         seen[name] = seen.get(name, 0) + 1
     return styles

@@ -9,7 +9,7 @@ the same order, so that most of the noise cancels.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,12 +54,30 @@ class RunGroup:
     @property
     def label(self) -> str:
         """How this group differs from the others: "augment = none, epochs = 20"; empty if it is the only one."""
-        return ", ".join(f"{name} = {'unset' if value is None else value}" for name, value in self.distinct.items())
+        return _fields_text(self.distinct)
 
     @property
     def runs(self) -> list[RunRecord]:
         """All runs that are counted, policy by policy."""
         return [run for runs in self.policies.values() for run in runs]
+
+
+def _fields_text(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {'unset' if value is None else value}" for name, value in fields.items())
+
+
+def setting_names(groups: Sequence[RunGroup]) -> list[str]:
+    """Return a short name of each group: its label, with no more fields than tell the groups apart.
+
+    Data set and network go before other fields.
+    """
+    chosen: list[str] = []
+    apart = 1
+    for name in sorted(groups[0].distinct, key=lambda name: (name not in ("dataset", "model"), name)):
+        found = len({repr([group.distinct[field] for field in (*chosen, name)]) for group in groups})
+        if found > apart:
+            chosen, apart = [*chosen, name], found
+    return [_fields_text({name: group.distinct[name] for name in chosen}) for group in groups]
 
 
 def stage_cost(stage: Stage, measure: str) -> float:
@@ -164,26 +182,46 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
     """
+    runs = list(runs)
+    if not runs:
+        raise InputError("there is no run to report")
     by_recipe: dict[str, list[RunRecord]] = {}
     recipes: dict[str, dict[str, Any]] = {}
-    runs = list(runs)
-    shared = [shared_recipe(run.recipe) for run in runs]
-    written = {name for values in shared for name in values}
-    for run, stated in zip(runs, shared, strict=True):
-        # A run that is older than a field had what is now its default, so it equals a run that states the default.
-        defaults = _defaults(Experiment if "dataset" in run.recipe else Recipe)
-        values = {name: value for name, value in defaults.items() if name in written} | stated
-        recipe = dict(sorted(values.items()))
+    for run, recipe in zip(runs, shared_recipes(runs), strict=True):
         by_recipe.setdefault(repr(recipe), []).append(run)
         recipes[repr(recipe)] = recipe
-    if not recipes:
-        raise InputError("there is no run to report")
-    names = sorted({name for recipe in recipes.values() for name in recipe})
-    differing = [name for name in names if len({repr(recipe.get(name)) for recipe in recipes.values()}) > 1]
+    differing = differing_fields(recipes.values())
     return [
         _build_group(recipes[key], {name: recipes[key].get(name) for name in differing}, members)
         for key, members in by_recipe.items()
     ]
+
+
+def shared_recipes(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Return for each run what it shares with the others of its comparison, fields sorted by name.
+
+    A run that is older than a field had what is now its default, so it equals a run that states the default.
+    """
+    stated = [shared_recipe(run.recipe) for run in runs]
+    written = {name for values in stated for name in values}
+    recipes = []
+    for run, values in zip(runs, stated, strict=True):
+        defaults = _defaults(Experiment if "dataset" in run.recipe else Recipe)
+        known = {name: value for name, value in defaults.items() if name in written}
+        recipes.append(dict(sorted((known | values).items())))
+    return recipes
+
+
+def differing_fields(recipes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the fields that are not the same in all recipes, sorted.
+
+    Example:
+        >>> differing_fields([{"epochs": 5, "lr": 0.1}, {"epochs": 9, "lr": 0.1}])
+        ['epochs']
+    """
+    recipes = list(recipes)
+    names = sorted({name for recipe in recipes for name in recipe})
+    return [name for name in names if len({repr(recipe.get(name)) for recipe in recipes}) > 1]
 
 
 def _defaults(record: type[Recipe]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lure.report.comparison import (
     stage_cost,
     totals,
 )
+from lure.report.price import cost_measure, price_answers, price_sentence, prices
 from lure.report.records import RunRecord
 from lure.report.verdict import verdict
 
@@ -45,14 +46,22 @@ def page_data(runs: Iterable[RunRecord]) -> Data:
 
     Returns:
         `groups`, one for each recipe, each with `label` and `differing_fields` (empty for a single recipe), `recipe`,
-        `left_out`, `notes` (on refused versions), `verdict`,
-        `policies` and `paired_tests`. A spread is `mean`, `standard_deviation` (None with one
-        seed) and `seeds`. A policy has `seeds`; `measures`: name -> spread; `difference_from_scratch` (see
-        `paired_seeds`; None for scratch itself, or without it); `on_pareto_front`; `over_stages`: for each stage the
-        spreads of `accuracy`, `cumulative_flops` and `cumulative_seconds`; `evaluation`: the spreads of all that
-        `evaluate` measured on the last version, with one pooled `reliability` diagram, None where nothing was
-        evaluated; and `runs`: directory, seed, result, stages and evaluations as stored. `paired_tests` compares the
-        last versions of two policies on one seed by exact McNemar, where both were evaluated on the same test set.
+        `left_out`, `notes` (on refused versions), `verdict`, `price`, `price_answers`, `price_sentence`,
+        `price_measure`, `policies` and `paired_tests`. A spread is `mean`, `standard_deviation` (None with one seed)
+        and `seeds`.
+
+        `price` lists, for each policy and budget, `policy`, `budget`, `cost` (share of retraining's "flops" or
+        "seconds" of stages 2 and later; `price_measure` says which), `mean`, `low` and `high` (final accuracy minus
+        that of retraining, as shares, with its 90 % interval) and `not_worse`; it is empty where there is no price.
+        `price_answers` lists for each policy `policy`, `answer`, `budget`, `cost`, `at_most` and `regret`; see
+        `lure.report.price`.
+
+        A policy has `seeds`; `measures`: name -> spread; `difference_from_scratch` (see `paired_seeds`; None for
+        scratch itself, or without it); `on_pareto_front`; `over_stages`: for each stage the spreads of `accuracy`,
+        `cumulative_flops` and `cumulative_seconds`; `evaluation`: the spreads of all that `evaluate` measured on the
+        last version, with one pooled `reliability` diagram, None where nothing was evaluated; and `runs`: directory,
+        seed, result, stages and evaluations as stored. `paired_tests` compares the last versions of two policies on one
+        seed by exact McNemar, where both were evaluated on the same test set.
 
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
@@ -75,6 +84,10 @@ def group_data(group: RunGroup) -> Data:
         "left_out": group.left_out,
         "notes": [run.note for run in group.runs if run.note],
         "verdict": verdict(group.runs),
+        "price": [row.as_dict() for row in prices(group)],
+        "price_answers": [answer.as_dict() for answer in price_answers(group)],
+        "price_sentence": price_sentence(group.runs),
+        "price_measure": cost_measure(group),
         "policies": policies,
         "paired_tests": paired_tests(group.runs),
     }

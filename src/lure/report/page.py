@@ -18,14 +18,36 @@ from matplotlib.axes import Axes
 from lure.errors import InputError
 from lure.metrics.statistics import Spread
 from lure.report.colours import colour
-from lure.report.comparison import MEASURES, RunGroup, group_runs
+from lure.report.comparison import MEASURES, RunGroup, group_runs, setting_names
 from lure.report.numbers import Data, group_data
-from lure.report.plots import MANY, Points, draw_cost, draw_curve, draw_reliability, draw_stages, paint
+from lure.report.plots import MANY, Points, draw_cost, draw_curve, draw_price, draw_reliability, draw_stages, paint
+from lure.report.price import asks_for_price, cost_percent, one_budget_each, price_answers, prices
 from lure.report.records import RunRecord
-from lure.report.table import COLUMNS, format_spread
-from lure.words import MISSING, count, percent
+from lure.report.table import (
+    COLUMNS,
+    budget_label,
+    format_spread,
+    interval_text,
+    not_worse_text,
+    price_and_regret,
+    price_legend,
+    price_text,
+)
+from lure.words import MISSING, count, percent, points
 
 FIGURE = (5.6, 3.7)  # in inches; narrow, so that letters stay readable on a phone
+# Words that the page explains, as docs/glossary.md does.
+TERMS = {
+    "retraining": "scratch at budget 1: training a new network on everything at each stage; what accuracy and cost are "
+    "measured by",
+    "budget": "share of the epochs that stages 2 and later get; the schedule is scaled with it",
+    "price": "the least cost among a policy's budgets at which it is not worse than retraining, as a share of what "
+    "retraining's stages 2 and later cost",
+    "not worse": "the 90 % interval of the difference in final accuracy, seed by seed, begins at one point below "
+    "retraining or above; with at least three seeds",
+    "open": "the seeds decide neither that it is not worse nor that it is worse by more than a point",
+    "regret": "how many points of final accuracy a policy, at its best budget, is behind the best of the setting",
+}
 NAMES = {"linf": "L-infinity", "l2": "L2", "pgd": "PGD", "fgsm": "FGSM"}
 
 
@@ -88,7 +110,12 @@ def write_page(runs: Iterable[RunRecord], file: Path | str) -> None:
         keep_trailing_newline=True,
     )
     text = environment.get_template("page.html.jinja").render(
-        overview=_overview(groups), distinct=list(groups[0].distinct), groups=[_group_values(group) for group in groups]
+        overview=_overview(groups),
+        distinct=list(groups[0].distinct),
+        settings=_settings_table(groups),
+        settings_legend=price_legend(answer for group in groups for answer in price_answers(group)),
+        groups=[_group_values(group) for group in groups],
+        terms=TERMS,
     )
     try:
         Path(file).write_text(text, encoding="utf-8", errors="backslashreplace")  # a folder's name may be no text
@@ -104,26 +131,35 @@ def _overview(groups: Sequence[RunGroup]) -> str:
 
 
 def _group_values(group: RunGroup) -> dict[str, Any]:
-    data = group_data(group)
+    data, priced = group_data(group), asks_for_price([group])
+    shown = one_budget_each(group)
+    several = len(shown.policies) < len(group.policies)
+    details = group_data(shown) if several else data
     return {
-        "title": group.label or "Which policy",
+        "title": group.label or ("What it costs to stay current" if priced else "Which policy"),
         "summary": _summary(group),
-        "verdict": data["verdict"],
+        "answer": data["price_sentence" if priced else "verdict"],
+        "second": f"At any cost: {data['verdict']}" if priced else data["price_sentence"],
+        "prices": _price_table(group),
+        "price_legend": price_legend(price_answers(group)),
+        "price_unit": {"flops": "FLOPs", "seconds": "seconds"}[data["price_measure"]],
+        "price_figure": _price_figure(group) if priced and data["price"] else None,
         "notes": data["left_out"] + data["notes"],
-        "policies": _policy_table(data),
+        "policies": _policy_table(group, data),
         "from_scratch": any(item["difference_from_scratch"] for item in data["policies"].values()),
-        "figures": _accuracy_figures(group),
-        "paired": _paired_table(data),
-        "calibration": _calibration(data),
-        "corruptions": _corruptions(data),
-        "attacks": _attacks(data),
-        "forgotten": _forgotten_table(group),
-        "moved": _moved_table(group),
-        "classes": _classes(group),
+        "figures": _accuracy_figures(group, beside_cost=not (priced and data["price"])),
+        "several_budgets": several,
+        "paired": _paired_table(details),
+        "calibration": _calibration(details),
+        "corruptions": _corruptions(details),
+        "attacks": _attacks(details),
+        "forgotten": _forgotten_table(shown),
+        "moved": _moved_table(shown),
+        "classes": _classes(shown),
         "recipe": list(data["recipe"].items()),
         "versions": _versions(group),
         "commands": list(dict.fromkeys(run.result["command"] for run in group.runs if run.result.get("command"))),
-        "runs": [{"policy": _policy(run.policy), "seed": run.seed, "directory": run.directory} for run in group.runs],
+        "runs": [{"policy": _policy(run.label), "seed": run.seed, "directory": run.directory} for run in group.runs],
     }
 
 
@@ -136,15 +172,55 @@ def _summary(group: RunGroup) -> str:
     return f"{stages}: {', '.join(words)}. The whole recipe stands at the end."
 
 
-def _accuracy_figures(group: RunGroup) -> list[Figure]:
+def _settings_table(groups: Sequence[RunGroup]) -> Table | None:
+    """Set price and regret of each policy (rows) in each setting (columns) side by side, where there are several."""
+    if len(groups) == 1 or not any(prices(group) for group in groups):
+        return None
+    answers = [{answer.policy: answer for answer in price_answers(group)} for group in groups]
+    names = dict.fromkeys(run.policy for group in groups for run in group.runs)
+    rows: list[list[Content]] = [
+        [_policy(name), *(price_and_regret(answer.get(name)) for answer in answers)] for name in names
+    ]
+    return Table(["policy", *setting_names(groups)], rows)
+
+
+def _price_table(group: RunGroup) -> Table | None:
+    answers = {answer.policy: answer for answer in price_answers(group)}
+    rows: list[list[Content]] = []
+    named = set()
+    for row in prices(group):
+        answer = answers[row.policy]
+        cells = f"{row.budget:g}", cost_percent(row.cost), points(row.mean), interval_text(row), not_worse_text(row)
+        first: list[Content] = ["", ""] if row.policy in named else [_policy(row.policy), Cell(price_text(answer), "b")]
+        named.add(row.policy)
+        paid = row.budget == answer.budget  # what the price is paid for stands out
+        rows.append([*first, *(Cell(cell, "b") if paid else cell for cell in cells)])
+    headings = ["policy", "price", "budget", "cost %", "points from retraining", "90 % interval", "not worse"]
+    return Table(headings, rows) if rows else None
+
+
+def _price_figure(group: RunGroup) -> Figure:
+    return _figure(
+        partial(draw_price, group),
+        "Final accuracy against cost as a share of retraining's",
+        "Final accuracy against the cost of stages 2 and later, training and unlearning together; a line for each "
+        "policy, over its budgets. In the shaded region a policy is cheaper than retraining (the ring) and at most one "
+        "point below it. Marks are filled where the seeds show that it is not worse.",
+    )
+
+
+def _accuracy_figures(group: RunGroup, beside_cost: bool) -> list[Figure]:
     if not all(run.tested for run in group.runs):
         return []
+    over_stages = _figure(
+        partial(draw_stages, group),
+        "Test accuracy after each stage",
+        "Accuracy on the test set after each stage" + _bars(one_budget_each(group)),
+    )
+    if not beside_cost:
+        return [over_stages]
     return [
-        _figure(
-            partial(draw_stages, group),
-            "Test accuracy after each stage",
-            "Accuracy on the test set after each stage" + _bars(group),
-        ),
+        over_stages,
         _figure(
             partial(draw_cost, group),
             "Final accuracy against cost",
@@ -160,7 +236,7 @@ def _bars(group: RunGroup) -> str:
     return f": mean over seeds{', bars of one standard deviation' if len(group.policies) <= MANY else ''}."
 
 
-def _policy_table(data: Data) -> Table:
+def _policy_table(group: RunGroup, data: Data) -> Table:
     rows: list[list[Content]] = []
     for policy, item in data["policies"].items():
         difference = item["difference_from_scratch"]
@@ -170,7 +246,7 @@ def _policy_table(data: Data) -> Table:
             away = format_spread(points, percent, sign=True)
             p_value = _p_value(difference["p_value"])
         cells = [_number(item["measures"][name], COLUMNS[name][1]) for name in MEASURES]
-        rows.append([_policy(policy), str(len(item["seeds"])), *cells, away, p_value])
+        rows.append([_policy(budget_label(group, policy)), str(len(item["seeds"])), *cells, away, p_value])
     headings = ["policy", "seeds", *(COLUMNS[name][0].replace("\n", " ") for name in MEASURES)]
     return Table([*headings, "points from scratch", "p"], rows)
 

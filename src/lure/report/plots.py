@@ -1,4 +1,4 @@
-"""Pictures of a comparison: accuracy over stages, and accuracy against what it cost.
+"""Pictures of a comparison: accuracy over stages, and accuracy against what it cost, in FLOPs or beside retraining.
 
 Drawn without pyplot, so no global state is touched and no display is needed. Names are written beside the lines instead
 of in a legend. The kind of file follows from its ending: .png, .svg or .pdf.
@@ -18,19 +18,21 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from lure.errors import InputError
 from lure.metrics.statistics import Spread, spread
 from lure.report.colours import colour, line_styles
-from lure.report.comparison import RunGroup, group_runs, pareto_front, totals
+from lure.report.comparison import RunGroup, group_runs, pareto_front, setting_names, totals
+from lure.report.price import Price, cost_measure, one_budget_each, prices, retraining
 from lure.report.records import RunRecord
 from lure.report.table import short_number
+from lure.report.verdict import MARGIN
 from lure.store.durable import replace_file
 
 Points = Mapping[str, tuple[float, float]]  # policy -> where its name belongs, in the units of the axes
 
-INK, FAINT = "#222222", "#D9D9D9"
+INK, FAINT, GOOD = "#222222", "#D9D9D9", "#DDF0E4"
 LETTERS = 10.0  # height of the letters, in points
 SETTINGS: Any = {
     # Without DejaVu, the reader of an SVG uses its own sans-serif font, which is hardly ever wider.
@@ -55,10 +57,12 @@ SETTINGS: Any = {
     "svg.hashsalt": "lure",
 }
 SIZE = (6.8, 4.2)  # of one panel, in inches
+PRICE_SIZE = (5.6, 3.9)  # narrower, because it is sent around and read on phones
 LABEL_GAP = 1.35  # from one line of a label to the next, in heights of their letters
 LABEL_LENGTH = 24  # letters of a line of a label
 MANY = 8  # with more lines than this, bars of deviation would hide what they belong to
 APART = 0.06  # how far the lines are shifted apart over stages, all together, as a share of the width
+WIDE_RANGE = 4  # costs that differ by more than this factor stand on a logarithmic scale
 NEAR = 0.3  # points closer than this share of the width have their names in one column
 
 
@@ -75,20 +79,46 @@ def plot_accuracy_over_stages(runs: Iterable[RunRecord], file: Path | str) -> No
         InputError: if there is no run or no test set, or the file cannot be written.
     """
     groups = group_runs(runs)
-    paint([(group.label, partial(draw_stages, group)) for group in groups], file)
+    named = zip(setting_names(groups), groups, strict=True)
+    paint([(name, partial(draw_stages, group)) for name, group in named], file)
+
+
+def plot_price(runs: Iterable[RunRecord], file: Path | str) -> bool:
+    """Draw final accuracy against cost as a share of retraining's: see `draw_price`.
+
+    Runs of several recipes get a panel each.
+
+    Args:
+        runs: what `read_runs` returns.
+        file: where to write; .png, .svg or .pdf.
+
+    Returns:
+        Whether there was something to draw: nothing is written where no comparison has retraining.
+
+    Raises:
+        InputError: if there is no run, or the file cannot be written.
+    """
+    groups = [group for group in group_runs(runs) if prices(group)]
+    if groups:
+        named = zip(setting_names(groups), groups, strict=True)
+        panels = [(name, partial(draw_price, group)) for name, group in named]
+        paint(panels, file, PRICE_SIZE, common_scale=False)  # retraining is elsewhere in each
+    return bool(groups)
 
 
 def paint(
     panels: Sequence[tuple[str, Callable[[Axes], Points]]],
     file: Path | str | BinaryIO,
     size: tuple[float, float] = SIZE,
+    common_scale: bool = True,
 ) -> None:
-    """Draw panels side by side, on one vertical scale, and write them.
+    """Draw panels side by side, and write them.
 
     Args:
         panels: for each its title, and what draws it and returns where its names belong.
         file: where to write; a stream gets SVG.
         size: of one panel, in inches.
+        common_scale: whether all have one vertical scale.
 
     Raises:
         InputError: if the file cannot be written.
@@ -96,7 +126,7 @@ def paint(
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(size[0] * len(panels), size[1]), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        row = figure.subplots(1, len(panels), sharey=common_scale, squeeze=False)[0]
         named = []
         for (title, draw), axes in zip(panels, row, strict=True):
             axes.set_title(title)
@@ -157,15 +187,19 @@ def draw_lines(axes: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[S
 
 
 def draw_stages(group: RunGroup, axes: Axes) -> Points:
-    """Draw test accuracy after each stage; return the lines' ends."""
+    """Draw test accuracy after each stage; return the lines' ends.
+
+    Of several budgets of a policy, that of its price is drawn; where it has none, the largest.
+    """
     axes.set_ylabel("test accuracy, %")
     seeds = {len(runs) for runs in group.policies.values()}
-    shown = "mean ± standard deviation" if len(group.policies) <= MANY else "mean"
+    drawn = len({run.policy for run in group.runs})
+    shown = "mean ± standard deviation" if drawn <= MANY else "mean"
     over = f" ({shown} of {seeds.pop()} seeds)" if len(seeds) == 1 and seeds != {1} else ""
     axes.set_xlabel(f"stage{over}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     lines = {}
-    for policy, runs in group.policies.items():
+    for policy, runs in one_budget_each(group).policies.items():
         stages = range(1, len(runs[0].stages) + 1)
         lines[policy] = stages, [_known(spread(run.stages[stage - 1].accuracy for run in runs)) for stage in stages]
     return draw_lines(axes, lines, APART)
@@ -259,6 +293,80 @@ def draw_cost(group: RunGroup, axes: Axes) -> Points:
     axes.set_xlabel("FLOPs of all stages, unlearning included" if measure == "flops" else "seconds of all stages")
     axes.set_ylabel("final test accuracy, %")
     return {policy: (cost.mean, 100 * accuracy.mean) for policy, (cost, accuracy) in points.items()}
+
+
+def draw_price(group: RunGroup, axes: Axes) -> Points:
+    """Draw final accuracy against cost as a share of retraining's, a line for each policy over its budgets.
+
+    Heights are the mean final accuracy of retraining plus the mean difference from it, seed by seed; bars are the 90 %
+    interval of that difference. So a policy is not worse where its whole bar lies above the lower edge of the shaded
+    region, which is one point below retraining: its mark is filled there, and hollow elsewhere. With many policies
+    there are no bars. Costs that differ much stand on a logarithmic scale.
+
+    Returns:
+        the lines' ends.
+    """
+    rows, base = prices(group), _known(spread(run.final.accuracy for run in retraining(group))).mean
+    lines: dict[str, list[Price]] = {}
+    for row in rows:
+        if row.mean is not None:
+            lines.setdefault(row.policy, []).append(row)
+    costs = [row.cost for row in rows if row.mean is not None]
+    low, high = min(costs), max(*costs, 1.0)
+    logarithmic = high > WIDE_RANGE * low
+    left, right = (low / 1.25, high * 1.1) if logarithmic else (0.0, high * 1.08)
+    floor = 100 * (base - MARGIN)
+    means = [100 * (base + row.mean) for row in rows if row.mean is not None]
+    reach = max(max(means) - min(*means, floor), 1.0)
+    bottom, top = min(*means, floor) - 0.12 * reach, max(means) + 0.2 * reach
+    axes.set_xscale("log" if logarithmic else "linear")
+    axes.fill_between([left, 1], floor, top, color=GOOD, linewidth=0, zorder=0)
+    note: Any = {"textcoords": "offset points", "fontsize": 9}
+    axes.annotate("cheaper and not worse", (left, top), (4, -4), va="top", color="#2E6B45", **note)
+    below = 100 * base < (bottom + 2 * top) / 3  # then there is room above
+    axes.plot([1, 1], [bottom, top], color="#808080", linewidth=0.9, linestyle=":", zorder=1)
+    axes.annotate(
+        "retraining",
+        (1, top if below else bottom),
+        (-3, -4 if below else 3),
+        color="#606060",
+        ha="right",
+        va="top" if below else "bottom",
+        rotation=90,
+        **note,
+    )
+    axes.plot(1, 100 * base, marker="o", markersize=15, markerfacecolor="none", markeredgecolor=INK, zorder=4)
+    styles, ends = line_styles(lines), {}
+    for number, (policy, points) in enumerate(lines.items()):
+        shade, mark = colour(policy)
+        points = sorted(points, key=lambda row: row.cost)
+        # A little aside, so that bars at one cost do not hide one another; to the right, so that none looks cheaper.
+        aside = number / len(lines) * (0.09 if logarithmic else 0.03) if len(lines) <= MANY else 0.0
+        places = [row.cost * (1 + aside * (not row.is_retraining)) for row in points]
+        heights = [100 * (base + (row.mean or 0)) for row in points]
+        axes.plot(places, heights, color=shade, linestyle=styles[policy], linewidth=1.5)
+        for place, height, row in zip(places, heights, points, strict=True):
+            face = shade if row.not_worse else "white"
+            axes.plot(place, height, color=shade, marker=mark, markersize=6, markerfacecolor=face, clip_on=False)
+            if row.low is not None and row.high is not None and not row.is_retraining and len(lines) <= MANY:
+                bar = [max(100 * (base + row.low), bottom), min(100 * (base + row.high), top)]
+                axes.plot([place, place], bar, color=shade, linewidth=0.9, alpha=0.7)
+        ends[policy] = places[-1], heights[-1]
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    _percent_ticks(axes, logarithmic)
+    unit = {"flops": "FLOPs", "seconds": "seconds"}[cost_measure(group)]
+    bars = "; bars: 90 % interval of the difference" if len(lines) <= MANY else ""
+    axes.set_xlabel(f"cost of stages 2 and later, % of retraining's {unit}\nfilled: not worse than retraining{bars}")
+    axes.set_ylabel("final test accuracy, %")
+    return ends
+
+
+def _percent_ticks(axes: Axes, logarithmic: bool) -> None:
+    if logarithmic:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
 
 
 def spread_apart(positions: Sequence[float], heights: Sequence[float], floor: float = -math.inf) -> list[float]:

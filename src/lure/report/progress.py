@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from rich import progress as rich_progress
 from rich.console import Console
 
+from lure.errors import printable
 from lure.words import count, percent
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class StageProgress:
         """Print the result of a stage on one line, where there is no bar; `label` names the run ("lure, seed 0")."""
         if self._progress is not None:
             return
-        words = [f"{label}, stage {stage.stage}: {count(stage.train_examples, 'example')}"]
+        words = [f"{printable(label)}, stage {stage.stage}: {count(stage.train_examples, 'example')}"]
         if stage.accuracy is not None:
             words.append(f"test accuracy {percent(stage.accuracy)} %")
         words.append(f"{stage.unlearn_seconds + stage.train_seconds:.1f} seconds")
@@ -65,7 +66,7 @@ class StageProgress:
             for task in list(self._progress.task_ids):
                 self._progress.remove_task(task)
             self._progress.add_task(
-                f"{label}, stage {moment.stage}",
+                f"{printable(label)}, stage {moment.stage}",
                 total=moment.epochs * moment.steps,
                 epoch=moment.epoch,
                 epochs=moment.epochs,

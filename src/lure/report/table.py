@@ -1,6 +1,6 @@
-"""Tables for a terminal: policies side by side, and one run stage by stage.
+"""Tables for a terminal: policies side by side, their prices, and one run stage by stage.
 
-Both are readable at 80 columns. A pipe has no width, so `report_console` uses 80 there.
+All are readable at 80 columns. A pipe has no width, so `report_console` uses 80 there.
 """
 
 import math
@@ -16,15 +16,35 @@ from lure.report.comparison import (
     finite,
     group_runs,
     paired_differences,
+    setting_names,
     stage_cost,
     totals,
 )
 from lure.report.console import empty_table
+from lure.report.price import (
+    FEWEST_SEEDS,
+    SMALLER_BUDGETS,
+    Price,
+    PriceAnswer,
+    cost_measure,
+    cost_percent,
+    price_answers,
+    prices,
+)
 from lure.report.records import RunRecord
-from lure.words import MISSING, count, percent
+from lure.report.verdict import MARGIN
+from lure.words import MISSING, count, percent, points
 
 WIDE = 100
 FLIPS_SHOWN = 3  # so many classes are named
+NEW_LINE = "\n"
+SETTING_WIDTH = 15  # columns of a setting in the table over settings
+NAME_WIDTH = 26  # and of the policies there
+SHORT = {
+    "dearer than retraining": "dearer",
+    "not decided by these seeds": "open",
+    "worse at every budget tried": "worse",
+}
 
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "final_accuracy": ("final\naccuracy\n%", percent),
@@ -94,12 +114,20 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
         if group.label:
             table.add_row(group.label, style="bold")
         for policy, members in group.policies.items():
-            label = policy if len(counts) == 1 else f"{policy} ({len(members)})"
+            label = budget_label(group, policy, width) + ("" if len(counts) == 1 else f" ({len(members)})")
             cells = _policy_cells(group, policy, columns)[: len(columns) + from_scratch]
             table.add_row(label, *(cell if width >= WIDE else cell.replace("±", "\n±") for cell in cells))
         table.add_section()
     table.caption = _caption(groups, counts)
     return table
+
+
+def budget_label(group: RunGroup, policy: str, width: int = WIDE) -> str:
+    """Write a policy and its budget, if the group has several; where it is narrow, the budget is under the name."""
+    run = group.policies[policy][0]
+    if len({run.budget for run in group.runs}) == 1:
+        return policy
+    return f"{run.policy}{', ' if width >= WIDE else NEW_LINE}budget {run.budget:g}"
 
 
 def _policy_cells(group: RunGroup, policy: str, measures: Iterable[str]) -> list[str]:
@@ -143,6 +171,130 @@ def _flip_rates(group: RunGroup) -> str:
     return (
         f"Negative flips a stage, in %{label}: " + ", ".join(f"{policy} {rate}" for policy, rate in rates.items()) + "."
     )
+
+
+def price_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table | None:
+    """Return the table of prices, a row for each policy and budget; None where no comparison has retraining.
+
+    Each row has the cost as a share of retraining's, final accuracy minus that of retraining in percentage points with
+    its 90 % interval, and whether that is not worse ("open": the seeds do not decide); the first row of a policy has
+    its answer. Runs of several recipes have sections of their own.
+
+    Args:
+        runs: what `read_runs` returns.
+        width: columns of the terminal; below 100 the answers are short, and explained below the table.
+
+    Raises:
+        InputError: if there is no run, or two runs of one recipe and seed saw different data.
+    """
+    groups = [group for group in group_runs(runs) if prices(group)]
+    if not groups:
+        return None
+    table = empty_table()
+    table.add_column("policy", overflow="fold")
+    for heading in ("budget", "cost\n%", "points\nfrom re-\ntraining", "90 %\ninterval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("not\nworse", no_wrap=True)
+    table.add_column("price", no_wrap=True)
+    for group in groups:
+        if group.label:
+            table.add_row(group.label, style="bold")
+        answers = {
+            answer.policy: answer.text if width >= WIDE else price_text(answer) for answer in price_answers(group)
+        }
+        for row in prices(group):
+            cells = f"{row.budget:g}", cost_percent(row.cost), points(row.mean), interval_text(row), not_worse_text(row)
+            # Its policy's first row alone has the name and the answer.
+            answer = answers.pop(row.policy, None)
+            table.add_row(row.policy if answer else "", *cells, answer or "")
+        table.add_section()
+    legend = price_legend(answer for group in groups for answer in price_answers(group))
+    table.caption = _price_caption(groups, "" if width >= WIDE else legend)
+    return table
+
+
+def interval_text(row: Price) -> str:
+    """Write the 90 % interval of a difference from retraining in points: "-0.5 to +1.2"."""
+    if row.is_retraining or row.low is None:
+        return MISSING
+    return f"{points(row.low)} to {points(row.high)}"
+
+
+def not_worse_text(row: Price) -> str:
+    """Write whether a policy at a budget is not worse than retraining: yes, no, or open."""
+    return "yes" if row.not_worse else "no" if row.worse else "open"
+
+
+def _price_caption(groups: list[RunGroup], legend: str) -> str:
+    units = {"flops": "FLOPs", "seconds": "seconds"}
+    measures = dict.fromkeys(units[cost_measure(group)] for group in groups)
+    tests = sum(not row.is_retraining for group in groups for row in prices(group))
+    cheaper = any(row.is_cheaper for group in groups for row in prices(group))
+    return (
+        f"Cost: share of retraining's {' or '.join(measures)} of stages 2 and later. Not worse: the interval of the "
+        f"difference from retraining, seed by seed, begins at -{percent(MARGIN, 0)} point or above, with at least "
+        f"{FEWEST_SEEDS} seeds; {count(tests, 'test')} at 5 %. Price: the least cost that is not worse{legend}."
+        + ("" if cheaper else f" Nothing cheaper than retraining was tried: add {SMALLER_BUDGETS}.")
+    )
+
+
+def price_legend(answers: Iterable[PriceAnswer]) -> str:
+    """Explain the short answers of `price_text` that occur: "; open: not decided by these seeds"."""
+    answers = list(answers)
+    words = ["; ≤: a cheaper budget is open"] if any(answer.at_most for answer in answers) else []
+    words += [f"; {short}: {long}" for long, short in SHORT.items() if any(answer.answer == long for answer in answers)]
+    return "".join(words)
+
+
+def settings_tables(runs: Iterable[RunRecord], width: int = WIDE) -> list[Table]:
+    """Return price and regret of each policy (rows) in each setting (columns); [] for a single setting.
+
+    Where not all settings fit beside one another, the others are in further tables.
+
+    Args:
+        runs: what `read_runs` returns; each recipe is a setting.
+        width: columns of the terminal.
+
+    Raises:
+        InputError: if there is no run, or two runs of one recipe and seed saw different data.
+    """
+    groups = group_runs(runs)
+    if len(groups) == 1 or not any(prices(group) for group in groups):
+        return []
+    policies = dict.fromkeys(run.policy for group in groups for run in group.runs)
+    names = setting_names(groups)
+    fitting = max(1, (width - NAME_WIDTH) // SETTING_WIDTH)
+    tables = []
+    for start in range(0, len(groups), fitting):
+        table = empty_table()
+        table.add_column("policy", overflow="fold")
+        shown = groups[start : start + fitting]
+        for name in names[start : start + fitting]:
+            table.add_column(name.replace(", ", NEW_LINE), justify="right", max_width=SETTING_WIDTH - 1)
+        answers = [{answer.policy: answer for answer in price_answers(group)} for group in shown]
+        for policy in policies:
+            table.add_row(policy, *(price_and_regret(answer.get(policy)) for answer in answers))
+        tables.append(table)
+    legend = price_legend(answer for group in groups for answer in price_answers(group))
+    tables[0].caption = (
+        f"Price / regret. Price: the least share of retraining's cost that is not worse than retraining{legend}. "
+        "Regret: points of final accuracy behind the best of the setting, each policy at its best budget."
+    )
+    return tables
+
+
+def price_and_regret(answer: PriceAnswer | None) -> str:
+    """Write a policy's price and regret in one setting: "10 % / 0.0"; `MISSING` where it was not tried."""
+    if answer is None:
+        return MISSING
+    return f"{price_text(answer)} / {percent(answer.regret)}"
+
+
+def price_text(answer: PriceAnswer) -> str:
+    """Write an answer shortly: "10 %", "≤ 30 %", "dearer", "open", "worse"."""
+    if answer.cost is None:
+        return SHORT[answer.answer]
+    return f"{'≤ ' if answer.at_most else ''}{cost_percent(answer.cost)} %"
 
 
 def format_spread(value: Spread | None, write: Callable[[float], str], sign: bool = False) -> str:
