@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
         Unlearner,
         WarmStart,
     )
+    from lure.weights.growth import grow_head_
     from lure.weights.reinit import reinitialize_
     from lure.weights.saliency import snip_saliency
     from lure.weights.selection import lowest_fraction
@@ -100,6 +101,7 @@ __all__ = [
     "cumulative_error",
     "evaluate",
     "expected_calibration_error",
+    "grow_head_",
     "lowest_fraction",
     "mega_batches",
     "reinitialize_",
@@ -150,6 +152,7 @@ _HOME = {
         "Unlearner",
         "WarmStart",
     ),
+    "weights.growth": ("grow_head_",),
     "weights.reinit": ("reinitialize_",),
     "weights.saliency": ("snip_saliency",),
     "weights.selection": ("lowest_fraction",),

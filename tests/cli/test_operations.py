@@ -55,6 +55,13 @@ def _with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save("tuesday.npz", 9, 600, shift=1)
     for seed, name in enumerate(("customers", "april", "leads")):
         save_table(f"{name}.csv", seed, 400)
+    for seed, name, every in ((20, "thursday", 4), (21, "more", 1)):  # a fourth class arrives
+        save(f"{name}.npz", seed, 400)
+        with np.load(f"{name}.npz") as arrays:
+            inputs, labels = arrays["inputs"], arrays["labels"]
+        inputs[::every] = 9 * np.eye(4)[3] + np.random.default_rng(seed).normal(size=(len(inputs[::every]), 4))
+        labels[::every] = 3
+        np.savez(f"{name}.npz", inputs=inputs, labels=labels)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.export warns of its own parts

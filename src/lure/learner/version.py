@@ -104,7 +104,7 @@ class Version:
         Raises:
             InputError: if the inputs do not fit.
         """
-        self.task.check(examples)
+        self.task.check_inputs(examples)
         pieces = stream_outputs(self.model, examples, self.device, suits_channels_last(self.model))
         while True:
             # Entered for each piece, and not left open while the caller works on it.

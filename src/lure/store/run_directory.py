@@ -216,6 +216,31 @@ class RunDirectory:
             return None
         return Agreement.from_bytes(read_file(path) if expected is None else read_checked(path, expected), path)
 
+    def class_names(self) -> list[str]:
+        """Return the classes in order of labels: those that `lure init` fixed, and those that stages brought since.
+
+        A class that a refused version brought keeps its place, so a label means one class for ever. [] without names.
+
+        Raises:
+            InputError: if ledger or record is damaged.
+        """
+        agreement = self.agreement()
+        names = list(agreement.class_names) if agreement is not None else []
+        for stage in self.stages if names else ():
+            if (known := stage.num_classes or 0) > len(names):
+                names += stage.new_classes[len(names) - known :]
+        return names
+
+    def holdout(self) -> tuple[str, ...]:
+        """Return the fingerprints of the holdout's parts: what `lure init` stored, and what stages added, in order.
+
+        Raises:
+            InputError: if ledger or record is damaged.
+        """
+        agreement = self.agreement()
+        added = [stage.holdout_added for stage in self.stages if stage.holdout_added is not None]
+        return () if agreement is None else (agreement.holdout, *added)
+
     def named_chunks(self) -> list[str]:
         """Return the fingerprints of all chunks that the ledger, or what `lure init` fixed, says are stored here.
 
@@ -223,7 +248,7 @@ class RunDirectory:
             InputError: if ledger or record is damaged.
         """
         agreement = self.agreement()
-        sets = () if agreement is None else (agreement.holdout, agreement.independent)
+        sets = () if agreement is None else (*self.holdout(), agreement.independent)
         chunks = [stage.data_fingerprint for stage in self.stages if stage.data_stored]
         return list(dict.fromkeys([*chunks, *filter(None, sets)]))
 
