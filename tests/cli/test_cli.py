@@ -51,8 +51,8 @@ def test_run_writes_a_run_directory_and_a_table(capsys: pytest.CaptureFixture[st
     captured = capsys.readouterr()
     assert "saved in here" in captured.out
     assert re.fullmatch(  # no bar on a pipe: a line for each stage
-        r"lure, seed 0, stage 1: 40 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n"
-        r"lure, seed 0, stage 2: 80 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n",
+        r"lure, seed 0, stage 1: 36 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n"
+        r"lure, seed 0, stage 2: 72 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n",
         captured.err,
     )
     ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
@@ -89,7 +89,7 @@ def test_compare_runs_every_pair_once(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(words) == 0
     out, said = capsys.readouterr()
     assert len(said.splitlines()) == 3 * 2 * 2  # on a pipe, a line for each stage
-    assert said.startswith("run 1 of 6: warm-start, seed 0, stage 1: 40 examples, test accuracy ")
+    assert said.startswith("run 1 of 6: warm-start, seed 0, stage 1: 36 examples, test accuracy ")
     runs = sorted(str(path.parent) for path in Path("all").rglob("result.json"))
     assert runs == sorted(
         f"all/{policy}/seed-{seed}"
