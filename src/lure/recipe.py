@@ -124,7 +124,9 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = setting("fp32", "arithmetic: fp32, or automatic mixed precision with bf16")
     tf32: bool = setting(False, "allow TF32 in fp32 matrix products on GPUs")
     compile: bool = setting(False, "compile the model with torch.compile")
-    threads: int = setting(0, "CPU threads; 0 takes what torch would, and records it", 0)
+    threads: int = setting(
+        0, "CPU threads; 0 takes one for a small network (lure run, compare), else what torch would; recorded", 0
+    )
     seed: int = setting(0, "decides every random choice", 0)
 
     def __post_init__(self) -> None:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 def add_flags(parser: Parser) -> None:
     """Add the flags of `lure update`."""
     add_directory(parser)
-    parser.add_argument("data", metavar="DATA", type=Path, help=".npz, .parquet, or a folder of images for each class")
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help=".npz, .csv, .parquet, or a folder of images for each class"
+    )
     parser.add_argument(
         "--again",
         action="store_true",

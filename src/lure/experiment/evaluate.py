@@ -122,9 +122,18 @@ def evaluate_finished(directories: Iterable[Path], placement: Placement, model: 
         InputError: as `evaluate_version`.
     """
     for directory in directories:
-        last = RunDirectory(directory).standing.current
-        if not (directory / EVALUATIONS / f"{last}.json").exists():
-            evaluate_version(directory, last, placement=placement, model=model)
+        if not is_evaluated(directory):
+            evaluate_version(directory, placement=placement, model=model)
+
+
+def is_evaluated(directory: Path) -> bool:
+    """Tell whether the version in use was evaluated.
+
+    Raises:
+        InputError: if the ledger is damaged.
+    """
+    last = RunDirectory(directory).standing.current
+    return (directory / EVALUATIONS / f"{last}.json").exists()
 
 
 def _kept(target: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -146,14 +155,7 @@ def _examples(
     """Return what to measure on, and the validation examples where there are any."""
     if file is not None:
         task = version.task
-        test = load_examples(
-            file,
-            version.class_names or None,
-            task.input_shape,
-            columns=task.columns,
-            column_kinds=task.column_kinds,
-            hints=hints,
-        )
+        test = load_examples(file, version.class_names or None, task.input_shape, form=task.form, hints=hints)
         return test, _held_out(path, version) if path.is_dir() else None
     recipe = version.recipe
     if path.is_dir() and (agreement := (directory := RunDirectory(path)).agreement()) is not None:

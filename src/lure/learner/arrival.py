@@ -94,6 +94,7 @@ def examine(
     correct: Tensor | None,
     holdout_correct: Tensor | None,
     name: str | None = None,
+    more_warnings: Iterable[str] = (),
     num_known: int | None = None,
 ) -> Arrival:
     """Inspect a chunk.
@@ -108,6 +109,7 @@ def examine(
         correct: which examples of the chunk the version in use gets right, bool (N,); None before the first version.
         holdout_correct: the same for the holdout.
         name: of the file or folder that the chunk came from.
+        more_warnings: what else departs from the holdout.
         num_known: how many of the classes, the first ones, the version in use knows; None for all.
     """
     num_known = len(class_names) if num_known is None else num_known
@@ -155,6 +157,6 @@ def examine(
         in_earlier_chunks=repeats.in_earlier_chunks,
         repeated=repeats.repeated,
         prequential_accuracy=accuracy,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *more_warnings),
         name=name,
     )

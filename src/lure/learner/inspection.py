@@ -3,6 +3,7 @@
 import numpy as np
 
 from lure.learner.arrival import Arrival, KnownRows, Repeats, examine
+from lure.learner.constant_columns import constant_columns
 from lure.learner.mega_batch import MegaBatch
 from lure.learner.opening import Opened
 from lure.learner.state import WorkingState
@@ -45,7 +46,8 @@ class Inspection:
         names = wider.names(range(wider.num_classes))
         known = wider.num_classes if state.num_known is None else state.num_known
         repeats = Repeats.of(rows, holdout, self._known)
-        return examine(arrived.whole, test, repeats, names, correct, hits, arrived.name, known)
+        constant = constant_columns(arrived.whole, test, task.form)
+        return examine(arrived.whole, test, repeats, names, correct, hits, arrived.name, constant, known)
 
     def add_inspected(self) -> None:
         """Add the mega-batch that was inspected last, which is committed now, to what is known."""

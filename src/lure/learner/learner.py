@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lure.data.examples import Examples, Split
+from lure.data.sources.columns import TableForm
 from lure.errors import InputError, require_within
 from lure.learner.arrival import Arrival
 from lure.learner.checkpoints import Attempt, Checkpoints
@@ -90,6 +91,7 @@ class Learner:
         class_names: Sequence[str] = (),
         columns: Sequence[str] = (),
         column_kinds: Sequence[str] = (),
+        form: TableForm | None = None,
         normalization: Normalization | None = None,
         stream: Sequence[Examples | Split] | None = None,
         device: str = "auto",
@@ -119,6 +121,7 @@ class Learner:
             class_names: the classes in the order of their labels; fixes their number.
             columns: names of the features in their order, where the data are a table; go on record.
             column_kinds: what each of them holds, such as "numbers"; go on record.
+            form: what becomes of the columns of a table (`lure.data.sources.files.read_form`); stands in for both.
             normalization: (mean, std) per channel or feature. When not given, taken from the holdout where there is a
                 gate, else from the first mega-batch's training examples.
             stream: all mega-batches, those that the run has seen first, where data need not be stored in the directory
@@ -146,8 +149,7 @@ class Learner:
                 gate=gate,
                 independent=independent,
                 class_names=tuple(class_names),
-                columns=tuple(columns),
-                column_kinds=tuple(column_kinds),
+                form=form or TableForm.of_names(columns, column_kinds),
                 normalization=normalization,
                 stream=stream,
                 device=chosen,

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lure.data.examples import Examples, Split, as_stored
+from lure.data.sources.columns import TableForm
 from lure.errors import InputError
 from lure.learner.gate import Gate
 from lure.learner.mega_batch import join
@@ -36,8 +37,7 @@ class Opened:
         gate: decides whether a version takes the place of the one in use; None accepts every version.
         independent: with a gate, examples that are measured on, too, and decide nothing.
         class_names: the classes in the order of their labels; () where they have no names.
-        columns: names of the features in their order, where the data are a table.
-        column_kinds: what each of them holds; () where that is not on record.
+        form: what becomes of columns, where the data are a table.
         normalization: (mean, std) per channel or feature; None takes them from the first mega-batch. A directory that
             is begun with a gate takes them from the holdout: the first chunk may be small, or constant in a column.
         stream: the mega-batches, where the caller can give them again; None stores each in the directory.
@@ -55,8 +55,7 @@ class Opened:
     gate: Gate | None
     independent: Examples | None
     class_names: tuple[str, ...]
-    columns: tuple[str, ...]
-    column_kinds: tuple[str, ...]
+    form: TableForm | None
     normalization: Normalization | None
     stream: Sequence[Examples | Split] | None
     device: torch.device
@@ -86,6 +85,10 @@ class Opened:
             raise InputError(f"{path} is kept current by lure update: choose another directory")
         with parsing(path / AGREEMENT):
             gate = Gate(**agreement.gate)
+            form = TableForm.of_names(agreement.columns, agreement.column_kinds)
+            if agreement.table is not None:
+                form = TableForm.from_dict(agreement.table)
+                self._require_same_form(form)
         self._require_stored(agreement.holdout, self.test, "holdout")
         self._require_stored(agreement.independent, self.independent, "independent")
         if self.gate not in (None, gate):
@@ -101,8 +104,7 @@ class Opened:
             gate=gate,
             independent=chunks.read(agreement.independent) if agreement.independent else None,
             class_names=tuple(self.directory.class_names()),
-            columns=tuple(agreement.columns),
-            column_kinds=tuple(agreement.column_kinds),
+            form=form,
             normalization=None if mean_and_std is None else (mean_and_std[0], mean_and_std[1]),
         )
 
@@ -120,7 +122,7 @@ class Opened:
                 [],
                 names[: int(max(part.labels.max() for part in (split.train, split.validation) if len(part))) + 1],
             )
-        return fix_task(split, labels, names, self.columns, self.column_kinds, self.normalization)
+        return fix_task(split, labels, names, self.form, self.normalization)
 
     def with_holdout(self, added: Examples) -> Self:
         """Return the same with more examples in the holdout, stored; those that are there already change nothing.
@@ -134,7 +136,7 @@ class Opened:
             return self
         if not len(added):
             raise InputError("the holdout to add holds no examples")
-        check_values(added, self.columns, "the holdout to add")
+        check_values(added, () if self.form is None else self.form.inputs, "the holdout to add")
         if shown := sorted({*added.labels.tolist()} & {*self.test.labels.tolist()}):
             name = self.class_names[shown[0]] if self.class_names else shown[0]
             raise InputError(
@@ -183,8 +185,9 @@ class Opened:
             holdout=test.fingerprint,
             independent=independent.fingerprint if independent else None,
             class_names=list(self.class_names),
-            columns=list(self.columns),
-            column_kinds=list(self.column_kinds),
+            columns=[] if self.form is None else list(self.form.names),
+            column_kinds=[] if self.form is None else list(self.form.kinds),
+            table=None if self.form is None else self.form.as_dict(),
             normalization=None if self.normalization is None else [list(values) for values in self.normalization],
             gate=dataclasses.asdict(self.gate),
             recipe=dataclasses.asdict(self.recipe),
@@ -217,7 +220,18 @@ class Opened:
         held_out = "the holdout" if self.gate is not None else "the test examples"
         for examples, place in ((self.test, held_out), (self.independent, "the independent set")):
             if examples is not None:
-                check_values(examples, self.columns, place)
+                check_values(examples, () if self.form is None else self.form.inputs, place)
+
+    def _require_same_form(self, form: TableForm) -> None:
+        """Raise if the columns of a table are asked for another use than when the directory was begun."""
+        if self.form is None or self.form.label is None:  # only names, or nothing, were given
+            return
+        for name, value in dataclasses.asdict(form).items():
+            if value != (asked := getattr(self.form, name)) and name != "columns":
+                raise InputError(
+                    f"{self.directory.path} was begun with another use of columns ({name}: {value!r}, not {asked!r}): "
+                    f"choose another directory"
+                )
 
     def _require_stored(self, fingerprint: str | None, given: Examples | None, role: str) -> None:
         """Raise if a holdout or independent set is given again, and is not the one that is stored."""

@@ -41,7 +41,7 @@ def init(
 ) -> str:
     """Begin a directory that is kept current: store holdout, recipe and gate. There is no version yet.
 
-    Return a sentence that says which classes the holdout shows. Done again with the same arguments, it changes nothing.
+    Done again with the same arguments, it changes nothing.
 
     Args:
         path: the directory; new or empty.
@@ -49,13 +49,17 @@ def init(
         independent: data that are measured on, too, and decide nothing.
         recipe: how to train.
         gate: the rules for accepting a version.
-        hints: what the files do not say themselves, such as which column holds the labels.
+        hints: what the files do not say themselves, such as which column holds the labels; it holds for all data that
+            come later.
+
+    Returns:
+        Lines that say which classes the holdout shows, and what becomes of the columns of a table.
 
     Raises:
         InputError: for data or settings that cannot be used, or a directory that holds something else.
     """
     from lure.data.sources.class_names import shown_classes
-    from lure.data.sources.files import load_alike, load_examples, read_class_names, read_columns
+    from lure.data.sources.files import load_alike, load_examples, read_class_names, read_form
     from lure.learner.gate import Gate
     from lure.learner.learner import Learner
 
@@ -65,13 +69,15 @@ def init(
         strangers = [name for name in strangers if not (name.startswith(".") and name.endswith(".tmp"))]
         if strangers:
             raise InputError(f"{path} holds other files ({sorted(strangers)[0]}): choose a new directory")
-    names, columns = read_class_names(holdout, hints), read_columns(holdout, hints)
-    test = load_examples(holdout, names or None, hints=hints)
-    shown = shown_classes(test.labels, names, f"the holdout {holdout}")
-    kinds = list(columns.values())
+    names, form = read_class_names(holdout, hints), read_form(holdout, hints)
+    test = load_examples(holdout, names or None, form=form, hints=hints)
+    lines = [shown_classes(test.labels, names, f"the holdout {holdout}")]
+    if form is not None:
+        lines += ["of its columns, now and in all data to come:", *(f"  {line}" for line in form.describe())]
+    shown = "\n".join(map(printable, lines))
     aside = None
     if independent is not None:
-        aside = load_alike(independent, names, test.input_shape, list(columns), kinds, hints)
+        aside = load_alike(independent, names, test.input_shape, form, hints)
     with Learner.open(
         path,
         recipe=recipe,
@@ -79,8 +85,7 @@ def init(
         gate=gate or Gate(),
         independent=aside,
         class_names=names,
-        columns=list(columns),
-        column_kinds=kinds,
+        form=form,
     ) as learner:
         if learner.directory.exists:
             return shown

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lure.data.examples import Examples, Split
+from lure.data.sources.columns import TableForm
 from lure.errors import InputError
 from lure.models import build_model, counts_classes, ready_to_train, takes_num_classes
 from lure.recipe import Recipe
@@ -27,7 +28,8 @@ class Task:
 
     Only classes may be added later. `columns` names the features in their order, where the data are a table; else it is
     empty. `column_kinds` says what each of them holds; empty where that is not on record. `grown` says of each layer
-    that grew how many outputs it had at first, and how many came each time.
+    that grew how many outputs it had at first, and how many came each time. `table` says what becomes of each column
+    (`TableForm.as_dict`); None where the data are no table, or in a version of lure 0.1.0.
     """
 
     num_classes: int
@@ -38,12 +40,13 @@ class Task:
     std: tuple[float, ...]
     columns: tuple[str, ...] = ()
     column_kinds: tuple[str, ...] = ()
+    table: dict[str, Any] | None = None
     grown: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values; `grown` is left out where nothing grew, as versions of lure before it wrote them."""
+        """Return plain values; `grown` and `table` are left out where there are none, as lure 0.1.0 wrote them."""
         values = dataclasses.asdict(self)
-        return values if self.grown else {name: value for name, value in values.items() if name != "grown"}
+        return {name: value for name, value in values.items() if value or name not in ("grown", "table")}
 
     def names(self, labels: Iterable[int]) -> list[str]:
         """Return the names of classes; their numbers, where they have none."""
@@ -51,9 +54,24 @@ class Task:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the task from the plain values of `dataclasses.asdict`."""
+        """Return the task from the plain values of `as_dict`."""
         plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
         return cls(**plain)
+
+    @property
+    def form(self) -> TableForm | None:
+        """What becomes of the columns of a table; None where the data are none."""
+        return (
+            TableForm.of_names(self.columns, self.column_kinds)
+            if self.table is None
+            else TableForm.from_dict(self.table)
+        )
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What to call the inputs, where the data are a table; else empty."""
+        form = self.form
+        return () if form is None else form.inputs
 
     def check_augmentation(self, augment: str) -> None:
         """Raise if inputs that are not images are to be augmented like images.
@@ -90,27 +108,27 @@ class Task:
                 f"the inputs are {found} of shape {examples.input_shape}, "
                 f"but the model takes {self.input_dtype} of shape {self.input_shape}"
             )
-        check_values(examples, self.columns)
+        check_values(examples, self.input_names)
 
 
-def name_column(number: int, input_shape: Sequence[int], columns: Sequence[str]) -> str:
+def name_column(number: int, input_shape: Sequence[int], names: Sequence[str]) -> str:
     """Return what to call a channel or feature in a message, by its number from 0.
 
     Example:
         >>> name_column(0, (3, 8, 8), ()), name_column(1, (2,), ()), name_column(1, (2,), ("age", "income"))
         ('channel 0', 'feature 1', "column 'income'")
     """
-    if number < len(columns):
-        return f"column {columns[number]!r}"
+    if number < len(names):
+        return f"column {names[number]!r}"
     return f"{'channel' if len(input_shape) > 1 else 'feature'} {number}"
 
 
-def check_values(examples: Examples, columns: Sequence[str], place: str = "") -> None:
+def check_values(examples: Examples, names: Sequence[str], place: str = "") -> None:
     """Raise unless all inputs are finite, and small enough that float32 holds their squares.
 
     Args:
         examples: any; integers are always good.
-        columns: names of the features, where the data are a table.
+        names: of the inputs, where the data are a table.
         place: what holds the examples, for the message.
 
     Raises:
@@ -126,7 +144,7 @@ def check_values(examples: Examples, columns: Sequence[str], place: str = "") ->
             raise InputError(
                 f"{place and f'{place}: '}inputs hold NaN, infinity or a number too large for float32 to square "
                 f"(above {LARGEST_VALUE:.2g}) at example {start + row}, "
-                f"{name_column(column, examples.input_shape, columns)}"
+                f"{name_column(column, examples.input_shape, names)}"
             )
 
 
@@ -134,8 +152,7 @@ def fix_task(
     split: Split,
     other_labels: Sequence[Tensor],
     class_names: Sequence[str],
-    columns: Sequence[str],
-    column_kinds: Sequence[str],
+    form: TableForm | None,
     normalization: tuple[Sequence[float], Sequence[float]] | None,
 ) -> Task:
     """Return the task that the first mega-batch fixes.
@@ -144,8 +161,7 @@ def fix_task(
         split: the first mega-batch.
         other_labels: labels of the test set, and of later mega-batches where they are known.
         class_names: the classes in the order of their labels; () counts them by the largest label.
-        columns: names of the features, where the data are a table.
-        column_kinds: what each of them holds; () where that is not on record.
+        form: what becomes of columns, where the data are a table.
         normalization: (mean, std) per channel or feature; None takes those of the training examples.
     """
     labels = [values for values in (split.train.labels, split.validation.labels, *other_labels) if len(values)]
@@ -157,8 +173,9 @@ def fix_task(
         class_names=tuple(class_names),
         mean=tuple(mean),
         std=tuple(std),
-        columns=tuple(columns),
-        column_kinds=tuple(column_kinds),
+        columns=() if form is None else form.names,
+        column_kinds=() if form is None else form.kinds,
+        table=None if form is None else form.as_dict(),
     )
 
 

@@ -57,6 +57,11 @@ class RunGroup:
         return _fields_text(self.distinct)
 
     @property
+    def counts_examples(self) -> bool:
+        """Whether costs are the examples seen."""
+        return all(run.counts_examples for run in self.runs)
+
+    @property
     def runs(self) -> list[RunRecord]:
         """All runs that are counted, policy by policy."""
         return [run for runs in self.policies.values() for run in runs]
@@ -81,7 +86,9 @@ def setting_names(groups: Sequence[RunGroup]) -> list[str]:
 
 
 def stage_cost(stage: Stage, measure: str) -> float:
-    """Return what one stage cost in "flops" or "seconds": training and unlearning together."""
+    """Return what one stage cost in "flops", "seconds" or "examples_seen": training and unlearning together."""
+    if measure == "examples_seen":
+        return float(stage.examples_seen)
     return float(getattr(stage, f"train_{measure}")) + float(getattr(stage, f"unlearn_{measure}"))
 
 

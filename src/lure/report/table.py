@@ -24,6 +24,7 @@ from lure.report.console import empty_table
 from lure.report.price import (
     FEWEST_SEEDS,
     SMALLER_BUDGETS,
+    UNITS,
     Price,
     PriceAnswer,
     cost_measure,
@@ -226,8 +227,7 @@ def not_worse_text(row: Price) -> str:
 
 
 def _price_caption(groups: list[RunGroup], legend: str) -> str:
-    units = {"flops": "FLOPs", "seconds": "seconds"}
-    measures = dict.fromkeys(units[cost_measure(group)] for group in groups)
+    measures = dict.fromkeys(UNITS[cost_measure(group)] for group in groups)
     tests = sum(not row.is_retraining for group in groups for row in prices(group))
     cheaper = any(row.is_cheaper for group in groups for row in prices(group))
     return (

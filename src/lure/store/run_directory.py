@@ -49,6 +49,10 @@ EVALUATIONS = "evaluations"
 FIXED = (RECIPE, INITIAL, AGREEMENT)  # what a run is begun with; their checksums stand in every line of the ledger
 
 
+class DirectoryInUse(InputError):
+    """Another process holds the run directory: it may be free later."""
+
+
 class RunDirectory:
     """One run on disk, held by one process at a time.
 
@@ -98,7 +102,7 @@ class RunDirectory:
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise InputError(f"{self.path} is in use by another process that is still running") from None
+            raise DirectoryInUse(f"{self.path} is in use by another process that is still running") from None
         except OSError as error:
             raise StorageError(f"cannot write to {self.path}: {error.strerror}") from None
         self._lock = lock
@@ -296,7 +300,8 @@ class RunDirectory:
         """Make the directory and take its lock; `begin` then says that a run is there.
 
         Raises:
-            InputError: if the directory cannot be written to, or another process begins a run there.
+            InputError: if the directory cannot be written to.
+            DirectoryInUse: if another process begins a run there.
         """
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         for folder in reversed(missing):
@@ -309,7 +314,7 @@ class RunDirectory:
         if self._lock is None:
             self._take_lock()
             if self.exists:
-                raise InputError(f"{self.path} was begun by another process just now: run the same command again")
+                raise DirectoryInUse(f"{self.path} was begun by another process just now: run the same command again")
 
     def begin(self, recipe_text: str, agreement: Agreement | None = None) -> None:
         """Begin a run in the directory that `create` made; the recipe comes last, for its presence says "begun".
