@@ -56,7 +56,7 @@ def test_run_writes_a_run_directory_and_a_table(capsys: pytest.CaptureFixture[st
         captured.err,
     )
     ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
-    assert [line["train_examples"] for line in ledger] == [40, 80]
+    assert [line["train_examples"] for line in ledger] == [36, 72]
     result = json.loads(Path("here/result.json").read_text())
     assert result["status"] == "complete"
     assert result["final_accuracy"] == ledger[-1]["accuracy"]
