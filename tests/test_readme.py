@@ -77,10 +77,10 @@ def test_the_demonstration_compares_as_many_policies_as_it_says() -> None:
 
 
 @functools.cache
-def policies(folder: str) -> dict[str, Any]:
-    """What `lure report` finds in a folder of results: policy -> its numbers."""
-    (group,) = page_data(read_runs([ROOT / "results" / folder]))["groups"]
-    return group["policies"]
+def group(folder: str) -> dict[str, Any]:
+    """What `lure report` finds in a folder of results."""
+    (found,) = page_data(read_runs([ROOT / "results" / folder]))["groups"]
+    return found
 
 
 def figure(folder: str, policy: str, measure: str) -> str:
@@ -89,13 +89,12 @@ def figure(folder: str, policy: str, measure: str) -> str:
     "final_accuracy, budget 0.1" is that at a budget.
     """
     if measure == "price":
-        (group,) = page_data(read_runs([ROOT / "results" / folder]))["groups"]
-        (found,) = [answer for answer in group["price_answers"] if answer["policy"] == policy]
+        (found,) = [answer for answer in group(folder)["price_answers"] if answer["policy"] == policy]
         words = {"dearer than retraining": "dearer", "not decided by these seeds": "open"}
         at_most = "≤ " if found["at_most"] else ""
         return words.get(found["answer"]) or f"{at_most}{100 * found['cost']:.0f} %"
     measure, _, budget = measure.partition(", ")
-    data = policies(folder)[f"{policy}, {budget}" if budget else policy]
+    data = group(folder)["policies"][f"{policy}, {budget}" if budget else policy]
     if measure == "flops":
         return f"{data['measures']['flops']['mean'] / 1e9:.0f} G"
     if measure == "difference_from_scratch":

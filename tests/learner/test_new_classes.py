@@ -426,7 +426,7 @@ def test_the_first_chunk_may_show_more_than_the_holdout(tmp_path: Path, monkeypa
 
 def test_a_network_that_cannot_grow_is_refused_at_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("nets.py").write_text(
+    Path("nets_that_cannot_grow.py").write_text(
         "from torch import nn\n"
         "class Convolutions(nn.Module):\n"
         "    def __init__(self):\n"
@@ -439,7 +439,11 @@ def test_a_network_that_cannot_grow_is_refused_at_init(tmp_path: Path, monkeypat
     before = sorted(os.listdir())
     fields = {field: getattr(RECIPE, field) for field in Recipe.__dataclass_fields__}
     with pytest.raises(InputError, match="no Linear layer"):
-        init("run", "holdout.npz", recipe=Recipe(**fields | {"model": "nets:Convolutions", "unlearner": "lure"}))
+        init(
+            "run",
+            "holdout.npz",
+            recipe=Recipe(**fields | {"model": "nets_that_cannot_grow:Convolutions", "unlearner": "lure"}),
+        )
     assert [name for name in sorted(os.listdir()) if name != "__pycache__"] == before
 
 
