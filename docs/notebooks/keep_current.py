@@ -1,0 +1,6 @@
+# %% [markdown]
+# # keep_current
+#
+# words
+# %%
+print(1)

@@ -1,0 +1,6 @@
+# %% [markdown]
+# # own_loop
+#
+# words
+# %%
+print(1)
