@@ -53,7 +53,14 @@ def method_pages() -> dict[str, str]:
         ("Unlearners", "unlearners.md", "--unlearner {name}", UNLEARNERS),
         ("Regularizers", "regularizers.md", "--regularizers {name}", REGULARIZERS),
     ):
-        index += [f"## {title}", "", f"Which one: [{title.lower()}](../{guide}).", "", "| name | what it does |", "|---|---|"]
+        index += [
+            f"## {title}",
+            "",
+            f"Which one: [{title.lower()}](../{guide}).",
+            "",
+            "| name | what it does |",
+            "|---|---|",
+        ]
         for name, method in table.items():
             pages[f"methods/{name}.md"] = method_page(name, method, chosen.format(name=name), guide)
             index.append(f"| [`{name}`]({name}.md) | {first_line(method)} |")
@@ -140,12 +147,12 @@ def executed(notebook: Path) -> tuple[str, dict[str, bytes]]:
     from matplotlib import pyplot as plt
 
     names: dict[str, Any] = {"__name__": "__main__"}
-    parts, figures = [], {}
+    parts, figures, folder = [], {}, Path.cwd()
     for number, (is_code, text) in enumerate(cells(notebook)):
         if not is_code:
             parts.append(text)
             continue
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
             exec(compile(text, f"{notebook.name}, cell {number}", "exec"), names)
         parts.append(f"```python\n{text}\n```")
         if said := printed.getvalue().rstrip():
@@ -156,6 +163,7 @@ def executed(notebook: Path) -> tuple[str, dict[str, bytes]]:
             figures[file] = image.getvalue()
             parts.append(f"![Figure of the cell above]({file})")
         plt.close("all")
+    os.chdir(folder)  # a notebook may work elsewhere
     return "\n\n".join(parts) + "\n", figures
 
 

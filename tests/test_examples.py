@@ -17,6 +17,7 @@ SHOWN = {
     "my_unlearner.py": r"kept   4 of 16 and 1 of 4 units are fresh, nothing else moved",
     "production_cycle.py": r"version 1: \d+\.\d%, accepted; version 2: \d+\.\d%, in use|"
     r"version 1: \d+\.\d%, in use; version 2: \d+\.\d%, accepted\npredictions: \[0, 1, 2, [0-2], 1\] labels",
+    "serve.py": r'^200 {"version": 1, (.|\n)*\n200 {"version": 2, .*\n400 {"error": "the inputs are float32 of shape \(2,\)',
     "compare_policies.py": r"scratch: final accuracy \d+\.\d%, \d+\.\d\d GFLOP, n = 2 seeds",
 }
 
