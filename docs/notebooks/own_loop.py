@@ -91,7 +91,7 @@ def keep_current(prepare, epochs=8) -> list[float]:
 curves = {prepare.__name__: keep_current(prepare) for prepare in (warm_start, scratch, forget_a_fifth)}
 
 # %% [markdown]
-# ## What came of it
+# ## Results
 
 # %%
 for name, accuracies in curves.items():
