@@ -81,7 +81,8 @@ def test_the_server_answers_from_the_version_in_use_and_refuses_what_it_cannot_r
                     learner.learn(part)
             status, second = ask(question)
             assert (status, second["version"], second["classes"]) == (200, 2, ["0", "1", "2"])
-            logits = lure.Learner.open(handler.model).predict(chunk[:3])
+            with lure.Learner.open(handler.model) as learner:
+                logits = learner.predict(chunk[:3])
             assert torch.allclose(torch.tensor(second["probabilities"]), logits.softmax(1))
             rollback(handler.model, 1)
             assert ask(question)[1]["version"] == 1

@@ -103,9 +103,9 @@ for version in status(model)["versions"]:
 # ## Use it
 
 # %%
-learner = lure.Learner.open(model)
 new = load_examples(save("new", seed=9, count=6, drift=0.4))
-print("predicted", learner.predict(new).argmax(1).tolist(), "true", new.labels.tolist())
+with lure.Learner.open(model) as learner:
+    print("predicted", learner.predict(new).argmax(1).tolist(), "true", new.labels.tolist())
 print("damaged files:", list(verify(model)))
 
 # %% [markdown]
