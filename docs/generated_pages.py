@@ -113,7 +113,7 @@ def reference_pages() -> dict[str, str]:
         folder = module.split(".")[1] if (ROOT / "src" / "lure" / module.split(".")[1]).is_dir() else "lure"
         folders.setdefault(folder, []).append(module)
     pages = {}
-    for folder, modules in folders.items():
+    for folder, modules in sorted(folders.items(), key=lambda item: item[0] != "lure"):  # stable: the ground first
         title = "lure" if folder == "lure" else f"lure.{folder}"
         pages[f"reference/{folder}.md"] = f"# {title}\n\n" + "\n".join(map(module_section, modules))
         lines.append(f"- [{title}]({folder}.md)")
