@@ -6,10 +6,13 @@ are named here, so that no block is left out unseen.
 
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ import pytest
 from miniatures import write_cifar10_binary
 
 from lure.cli import main
+from lure.cli.commands import build_parser
 from lure.training.regularizers import REGULARIZERS
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +36,7 @@ ELSEWHERE = {
     ("docs/evaluation.md", "python"): "tests/report/test_evaluation_document.py",
     ("docs/operations.md", "bash"): "tests/cli/test_operations.py",
     ("docs/operations.md", "python"): "tests/cli/test_operations.py",
+    ("docs/scaling.md", "python"): "tests/test_pages_run.py",  # below: it needs Ray and a cluster, or their stand-ins
     ("docs/regularizers.md", "python"): "tests/training/test_regularizer_page.py",
     ("docs/unlearners.md", "python"): "tests/unlearners/test_document.py",
 }
@@ -41,11 +46,17 @@ OTHER_LINES = {
     r"^pip install ": "tests/test_pages_run.py",  # below: that the files exist
     r"^python (LURE_main|ALMA)\.py ": "tests/cli/test_paper_commands.py",
     r"^python benchmarks/": "tests/test_pages_run.py",  # below: that program and flags exist; they take hours
+    r"^(torchrun|accelerate launch) ": "tests/test_distributed.py",
+    r" --engine (slurm|ray) ": "tests/experiment/test_engines.py",
     r" --download$": "tests/data/sources/test_download.py",
 }
 # What makes a command short; later flags win. A page's command is otherwise run as it stands.
 STREAM = "--epochs 1 --threads 1 --train-limit 100 --test-limit 50 --mega-batch-size 25 --num-mega-batches 2"
-SHORT = {"run": STREAM, "compare": f"{STREAM} --seeds 0", "init": "--model mlp --epochs 10 --threads 1"}
+SHORT = {
+    "run": STREAM,
+    "compare": f"{STREAM} --seeds 0 --jobs 1 --device cpu",
+    "init": "--model mlp --epochs 10 --threads 1",
+}
 NARROW = "--model resnet18:width=4"
 # What a page takes for granted: commands that come before one of its own.
 BEFORE = {
@@ -64,7 +75,8 @@ def lines(page: str) -> list[str]:
     """The command lines of a page without their comments."""
     if (page, "bash") in ELSEWHERE:
         return []
-    return [re.split(r"\s+#", line)[0] for block in blocks(page, "bash", "") for line in block.splitlines() if line]
+    programs = [block for block in blocks(page, "bash", "") if not block.startswith("#!")]
+    return [re.split(r"\s+#", line)[0] for block in programs for line in block.splitlines() if line]
 
 
 def commands(page: str) -> list[str]:
@@ -84,6 +96,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "results").symlink_to(ROOT / "results")
     for seed, name in enumerate(("holdout", "chunk", "chunk-2", "chunk-3", "new", "FILE")):
         save(tmp_path / f"{name}.npz", seed)
+    rows = [f"c{n},name {n},2026-01-{n % 28 + 1:02},{n % 7},{('no', 'yes')[n % 2]}" for n in range(60)]
+    (tmp_path / "holdout.csv").write_text("\n".join(["customer,name,joined,visits,left", *rows, ""]))
     yield tmp_path
     for name in [name for name in sys.modules if name.split(".")[0] == "my_package"]:
         del sys.modules[name]
@@ -92,13 +106,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def prepare(page: str, place: Path) -> None:
     """Lay DIR, DATA and the module of the reader's own where the page has them."""
-    if page in ("README.md",):
+    if page == "README.md":
         (place / "DIR").mkdir()
         for seed, name in enumerate(("train", "test")):
             save(place / "DIR" / f"{name}.npz", seed)
         write_cifar10_binary(place / "DATA", 20)
-    elif page in ("docs/data.md", "docs/paper.md", "docs/results.md"):
-        write_cifar10_binary(place / ("DATA" if page == "docs/paper.md" else "DIR"), 20)
+    elif page in ("docs/data.md", "docs/results.md"):
+        write_cifar10_binary(place / "DIR", 20)
+    elif page in ("docs/paper.md", "docs/scaling.md"):
+        write_cifar10_binary(place / "DATA", 20)
     else:
         save(place / "DATA.npz", 7)
     (place / "my_package").mkdir()
@@ -137,6 +153,41 @@ def test_the_programs_of_a_page_run(page: str, place: Path, capsys: pytest.Captu
     assert capsys.readouterr().out
 
 
+def test_the_program_for_ray_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for Ray that calls the worker's function once; the data are small, the folder ours."""
+    trainer = SimpleNamespace(TorchTrainer=lambda train, scaling_config: SimpleNamespace(fit=train))
+    for name, module in (
+        ("ray", SimpleNamespace()),
+        ("ray.train", SimpleNamespace(ScalingConfig=dict)),
+        ("ray.train.torch", trainer),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    write_cifar10_binary(place / "shared" / "data", 20)
+    small = {"model": "resnet18:width=4", "epochs": 1, "threads": 1, "num_mega_batches": 2, "mega_batch_size": 20}
+    (program,) = blocks("docs/scaling.md", "python")
+    for said, here in (('"/shared/', '"shared/'), ('"cifar10"', f'"cifar10", {small}'), ('"auto"', '"cpu"')):
+        assert said in program
+        program = program.replace(said, here)
+    exec(compile(program, "docs/scaling.md", "exec"), {})
+    assert (place / "shared" / "runs" / "big" / "result.json").exists()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "\n```yaml\n" in PAGES[page]])
+def test_commands_in_yaml_parse(page: str) -> None:
+    found = [command for text in blocks(page, "yaml") for command in re.findall(r'"(lure [^"]*)"', text)]
+    assert found
+    for command in found:
+        assert build_parser().parse_all(shlex.split(command)[1:]).command
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_scripts_are_shell() -> None:
+    scripts = [text for page in PAGES for text in blocks(page, "bash") if text.startswith("#!")]
+    assert scripts
+    for script in scripts:
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
 @pytest.mark.parametrize("notebook", sorted((ROOT / "docs" / "notebooks").glob("*.py")), ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib
@@ -157,7 +208,7 @@ def test_a_notebook_runs(notebook: Path, place: Path, monkeypatch: pytest.Monkey
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     for page, text in PAGES.items():
         kinds = {kind for kind, _ in BLOCK.findall(text)}
-        assert kinds <= {"bash", "python", "text", ""}, page
+        assert kinds <= {"bash", "python", "text", "yaml", ""}, page
         assert len(BLOCK.findall(text)) * 2 == len(re.findall(r"^```", text, re.MULTILINE)), page
 
 

@@ -21,7 +21,7 @@ from lure.report.colours import colour
 from lure.report.comparison import MEASURES, RunGroup, group_runs, setting_names
 from lure.report.numbers import Data, group_data
 from lure.report.plots import MANY, Points, draw_cost, draw_curve, draw_price, draw_reliability, draw_stages, paint
-from lure.report.price import asks_for_price, cost_percent, one_budget_each, price_answers, prices
+from lure.report.price import UNITS, asks_for_price, cost_percent, one_budget_each, price_answers, prices
 from lure.report.records import RunRecord
 from lure.report.table import (
     COLUMNS,
@@ -142,7 +142,7 @@ def _group_values(group: RunGroup) -> dict[str, Any]:
         "second": f"At any cost: {data['verdict']}" if priced else data["price_sentence"],
         "prices": _price_table(group),
         "price_legend": price_legend(price_answers(group)),
-        "price_unit": {"flops": "FLOPs", "seconds": "seconds"}[data["price_measure"]],
+        "price_unit": UNITS[data["price_measure"]],
         "price_figure": _price_figure(group) if priced and data["price"] else None,
         "notes": data["left_out"] + data["notes"],
         "policies": _policy_table(group, data),
