@@ -180,6 +180,18 @@ def test_commands_in_yaml_parse(page: str) -> None:
         assert build_parser().parse_all(shlex.split(command)[1:]).command
 
 
+def test_commands_in_sentences_are_commands_with_such_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    known: dict[str, str] = {}
+    for page in PAGES.keys() - {"CHANGELOG.md"}:
+        for name, rest in re.findall(r"`lure ([a-z]+)\b([^`]*)`", BLOCK.sub("", PAGES[page])):
+            if name not in known:
+                with pytest.raises(SystemExit, match="^0$"):
+                    main([name, "--help"])
+                known[name] = capsys.readouterr().out
+            for flag in re.findall(r"(?<=\s)--[a-z-]+", rest):
+                assert re.search(rf"{flag}\b", known[name]), (page, name, flag)
+
+
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 def test_scripts_are_shell() -> None:
     scripts = [text for page in PAGES for text in blocks(page, "bash") if text.startswith("#!")]
