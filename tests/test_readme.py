@@ -107,15 +107,27 @@ def figure(folder: str, policy: str, measure: str) -> str:
     return f"{100 * spread['mean']:.1f} ± {100 * spread['standard_deviation']:.1f}"
 
 
+PRICES = dict(
+    enumerate(
+        (
+            ("demo", "final_accuracy, budget 0.1"),
+            ("demo", "final_accuracy, budget 0.3"),
+            ("demo", "final_accuracy"),
+            ("demo", "price"),
+        ),
+        start=1,
+    )
+)
 # (page, number of columns) -> column -> where its figures come from
 TABLES = {
-    ("README.md", 3): {1: ("demo", "final_accuracy"), 2: ("demo-best-epoch", "final_accuracy")},
+    ("README.md", 5): PRICES,
+    ("docs/results.md", 6): {**PRICES, 5: ("demo", "mean_error_rate, budget 0.1")},
     ("docs/results.md", 7): {
-        1: ("demo", "final_accuracy"),
-        2: ("demo", "mean_error_rate"),
-        3: ("demo", "expected_calibration_error"),
-        4: ("demo", "flops"),
-        5: ("demo", "difference_from_scratch"),
+        1: ("demo-last-epoch", "final_accuracy"),
+        2: ("demo-last-epoch", "mean_error_rate"),
+        3: ("demo-last-epoch", "expected_calibration_error"),
+        4: ("demo-last-epoch", "flops"),
+        5: ("demo-last-epoch", "difference_from_scratch"),
         6: ("demo-best-epoch", "final_accuracy"),
     },
     ("docs/results.md", 4): {3: ("rivals", "final_accuracy")},
