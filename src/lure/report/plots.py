@@ -111,6 +111,7 @@ def paint(
     file: Path | str | BinaryIO,
     size: tuple[float, float] = SIZE,
     common_scale: bool = True,
+    shades: Mapping[str, str] | None = None,
 ) -> None:
     """Draw panels side by side, and write them.
 
@@ -119,6 +120,7 @@ def paint(
         file: where to write; a stream gets SVG.
         size: of one panel, in inches.
         common_scale: whether all have one vertical scale.
+        shades: name -> colour, as #RRGGBB, where the names are not those of policies.
 
     Raises:
         InputError: if the file cannot be written.
@@ -133,7 +135,7 @@ def paint(
             named.append((axes, draw(axes)))
         room = max(sum(len(_broken(name)) for name in points) for _, points in named) * LABEL_GAP * LETTERS / 72
         figure.set_size_inches(figure.get_figwidth(), max(size[1], room + 1))
-        labels = [(axes, points, _name(axes, points)) for axes, points in named]
+        labels = [(axes, points, _name(axes, points, shades)) for axes, points in named]
         # Only now is the common scale known, and with it which names would overlap. The names take room themselves,
         # which moves what they are placed by: so they are placed, and placed again.
         for _ in range(2):
@@ -356,7 +358,7 @@ def draw_price(group: RunGroup, axes: Axes) -> Points:
     axes.set_ylim(bottom, top)
     _percent_ticks(axes, logarithmic)
     unit = {"flops": "FLOPs", "seconds": "seconds"}[cost_measure(group)]
-    bars = "; bars: 90 % interval of the difference" if len(lines) <= MANY else ""
+    bars = "\nbars: 90 % interval of the difference" if len(lines) <= MANY else ""
     axes.set_xlabel(f"cost of stages 2 and later, % of retraining's {unit}\nfilled: not worse than retraining{bars}")
     axes.set_ylabel("final test accuracy, %")
     return ends
@@ -421,11 +423,11 @@ def _broken(name: str) -> list[str]:
     return lines
 
 
-def _name(axes: Axes, points: Points) -> dict[str, Annotation]:
-    """Write each policy's name right of its point."""
+def _name(axes: Axes, points: Points, shades: Mapping[str, str] | None) -> dict[str, Annotation]:
+    """Write each name right of its point."""
     labels = {}
     for name, point in points.items():
-        shade, _ = colour(name)
+        shade = shades[name] if shades else colour(name)[0]
         labels[name] = axes.annotate(
             "\n".join(_broken(name)),
             point,
