@@ -19,7 +19,7 @@ import torch
 
 from lure.cli.entry import exit_code
 from lure.errors import unknown_name
-from lure.experiment.compare import is_complete
+from lure.experiment.job import is_complete
 from lure.experiment.run import Placement, open_dataset, run
 from lure.learner.opening import require_same_recipe
 from lure.recipe import Experiment, load_experiment

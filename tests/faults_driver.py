@@ -49,10 +49,21 @@ RULES = Gate(significance=1e-6, margin=0.3)
 
 
 def save(path: Path, seed: int, count: int, shift: int = 0) -> None:
+    """Write three clouds; a shift makes all labels wrong."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     inputs = 2 * torch.eye(3)[labels] + torch.randn(count, 3, generator=generator)
     np.savez(path, inputs=inputs.numpy(), labels=((labels + shift) % 3).numpy())
+
+
+def save_new_class(chunk: Path, holdout: Path) -> None:
+    """Write a chunk in which a fourth class arrives, and holdout examples of it."""
+    save(chunk, 4, 40)
+    with np.load(chunk) as arrays:
+        inputs, labels = arrays["inputs"], arrays["labels"]
+    labels[:10] = 3
+    np.savez(chunk, inputs=inputs, labels=labels)
+    np.savez(holdout, inputs=inputs[:20] + 0.1, labels=np.full(20, 3))
 
 
 def plain(path: str) -> Examples:
@@ -89,6 +100,8 @@ OPERATIONS: dict[str, tuple[list[str], Callable[[str], Any]]] = {
     "init": ([], lambda run: init(run, "holdout.npz", independent="test.npz", recipe=RECIPE, gate=RULES)),
     "first": (["init"], lambda run: update(run, "one.npz")),
     "second": (["init", "first"], lambda run: update(run, "two.npz")),
+    "grow": (["init", "first"], lambda run: update(run, "new.npz", new_classes="grow", holdout_add="added.npz")),
+    "grown": (["init", "first", "grow"], lambda run: update(run, "two.npz")),
     "refused": (["init", "first"], lambda run: not_accepted(update(run, "bad.npz")[0])),
     "failed": (["init", "first"], fail),
     "accept": (["init", "first", "refused"], lambda run: accept(run, 2, "why")),
@@ -463,6 +476,7 @@ def serve() -> None:
         ("bad", 50, 200, 1),
     ):
         save(Path(f"{name}.npz"), seed, count, shift)
+    save_new_class(Path("new.npz"), Path("added.npz"))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     # A checkpoint after every epoch, so that there is as much as possible to be interrupted.

@@ -52,6 +52,8 @@ STEPS = {
     "init": 35,
     "first": 60,
     "second": 55,
+    "grow": 75,
+    "grown": 60,
     "refused": 55,
     "failed": 25,
     "accept": 8,

@@ -30,6 +30,8 @@ FLOORS = [
     "experiment",
     "report",
     "adapters",
+    "comparison",
+    "in_loop",
     "__init__",
     "cli",
     "__main__",

@@ -84,8 +84,18 @@ def policies(folder: str) -> dict[str, Any]:
 
 
 def figure(folder: str, policy: str, measure: str) -> str:
-    """A number over the seeds, as the tables write it: percent with its deviation, FLOPs, or points from scratch."""
-    data = policies(folder)[policy]
+    """A number over the seeds, as the tables write it: percent with its deviation, FLOPs, points from scratch, a price.
+
+    "final_accuracy, budget 0.1" is that at a budget.
+    """
+    if measure == "price":
+        (group,) = page_data(read_runs([ROOT / "results" / folder]))["groups"]
+        (found,) = [answer for answer in group["price_answers"] if answer["policy"] == policy]
+        words = {"dearer than retraining": "dearer", "not decided by these seeds": "open"}
+        at_most = "≤ " if found["at_most"] else ""
+        return words.get(found["answer"]) or f"{at_most}{100 * found['cost']:.0f} %"
+    measure, _, budget = measure.partition(", ")
+    data = policies(folder)[f"{policy}, {budget}" if budget else policy]
     if measure == "flops":
         return f"{data['measures']['flops']['mean'] / 1e9:.0f} G"
     if measure == "difference_from_scratch":
@@ -114,6 +124,13 @@ TABLES = {
         2: ("cifar10-small/plain", "mean_error_rate"),
         3: ("cifar10-small/augmented", "final_accuracy"),
         4: ("cifar10-small/augmented", "mean_error_rate"),
+    },
+    ("docs/results.md", 9): {
+        column + first: (f"cifar10-budgets/{setting}", measure)
+        for first, setting in ((1, "plain"), (5, "augmented"))
+        for column, measure in enumerate(
+            ("final_accuracy, budget 0.1", "final_accuracy, budget 0.3", "final_accuracy", "price")
+        )
     },
 }
 

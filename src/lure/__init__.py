@@ -10,16 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; a test compares this list with the two below
+    from lure.comparison import Comparison, compare, evaluate, run
     from lure.data.examples import Examples, Split
     from lure.data.replay import BufferReplay, FullReplay, LastReplay, NoReplay
     from lure.data.stream import mega_batches
     from lure.errors import InputError
-    from lure.experiment.compare import compare
-    from lure.experiment.run import run
+    from lure.in_loop import compare_in_loop
     from lure.learner.learner import Learner
     from lure.metrics.anytime import cumulative_error
     from lure.metrics.calibration import expected_calibration_error
-    from lure.metrics.evaluation import evaluate
     from lure.recipe import Experiment, Policy, Recipe
     from lure.store.stage import Stage
     from lure.training.regularizers import (
@@ -51,6 +50,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
         Unlearner,
         WarmStart,
     )
+    from lure.weights.growth import grow_head_
     from lure.weights.reinit import reinitialize_
     from lure.weights.saliency import snip_saliency
     from lure.weights.selection import lowest_fraction
@@ -61,6 +61,7 @@ __all__ = [
     "REGULARIZERS",
     "UNLEARNERS",
     "BufferReplay",
+    "Comparison",
     "Context",
     "Dash",
     "Distill",
@@ -96,9 +97,11 @@ __all__ = [
     "Unlearner",
     "WarmStart",
     "compare",
+    "compare_in_loop",
     "cumulative_error",
     "evaluate",
     "expected_calibration_error",
+    "grow_head_",
     "lowest_fraction",
     "mega_batches",
     "reinitialize_",
@@ -109,16 +112,15 @@ __all__ = [
 
 # Where the names are: module -> names.
 _HOME = {
+    "comparison": ("Comparison", "compare", "evaluate", "run"),
     "data.examples": ("Examples", "Split"),
     "data.replay": ("BufferReplay", "FullReplay", "LastReplay", "NoReplay"),
     "data.stream": ("mega_batches",),
     "errors": ("InputError",),
-    "experiment.compare": ("compare",),
-    "experiment.run": ("run",),
+    "in_loop": ("compare_in_loop",),
     "learner.learner": ("Learner",),
     "metrics.anytime": ("cumulative_error",),
     "metrics.calibration": ("expected_calibration_error",),
-    "metrics.evaluation": ("evaluate",),
     "recipe": ("Experiment", "Policy", "Recipe"),
     "store.stage": ("Stage",),
     "training.regularizers": (
@@ -150,6 +152,7 @@ _HOME = {
         "Unlearner",
         "WarmStart",
     ),
+    "weights.growth": ("grow_head_",),
     "weights.reinit": ("reinitialize_",),
     "weights.saliency": ("snip_saliency",),
     "weights.selection": ("lowest_fraction",),
@@ -158,10 +161,12 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 # `import lure; lure.metrics.accuracy(...)` works without a further import.
 _SUBMODULES = (
+    "comparison",
     "data",
     "distributed",
     "errors",
     "experiment",
+    "in_loop",
     "learner",
     "metrics",
     "models",

@@ -5,7 +5,9 @@ import json
 import math
 import numbers
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+SHOWN = 20  # so many names stand in a message
 
 
 def printable(text: str) -> str:
@@ -73,6 +75,16 @@ def require_within(name: str, value: float, low: float = -math.inf, high: float 
         raise InputError(f"{name} must lie in [{low:g}, {high:g}], got {value}")
 
 
+def some(words: Sequence[str]) -> str:
+    """Write a list with commas; of a long one only the first names, and how many more there are.
+
+    Example:
+        >>> some(["a", "b"]), some([str(number) for number in range(22)])[-17:]
+        ('a, b', '18, 19 and 2 more')
+    """
+    return ", ".join(words[:SHOWN]) + f" and {len(words) - SHOWN} more" * (len(words) > SHOWN)
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """Return the error for an unknown name; its message suggests the closest valid one.
 
@@ -82,7 +94,7 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> InputError:
     """
     names = sorted(valid)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    choice = f"valid: {', '.join(names)}" if names else "there are none"
+    choice = f"valid: {some(names)}" if names else "there are none"
     return InputError(
         f"unknown {kind} {name!r}" + (f": did you mean {nearest[0]!r}? ({choice})" if nearest else f" ({choice})")
     )

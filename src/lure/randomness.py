@@ -18,6 +18,7 @@ Purpose = Literal[
     "split",
     "replay",
     "init",
+    "grow",
     "unlearn",
     "shuffle",
     "augment",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Augmentation = Literal["none", "crop-flip", "crop", "imagenet"]  # see data/augmentation.py
 Schedule = Literal["steps", "constant", "cosine", "cooldown"]  # see training/schedule.py
-Order = Literal["iid", "file", "released"]  # see data/stream.py and data/released.py
+Order = Literal["iid", "file", "class", "released"]  # see data/stream.py and data/released.py
 
 
 MAX_DOTS = 2000  # in a recipe's text: what reading takes grows with the square of the dots in a key
@@ -71,6 +71,9 @@ class Recipe:
     sample: Literal["new", "all"] = setting("new", "what the unlearner reads: the new mega-batch, or all data")
     sample_augmented: bool = setting(False, "augment what the unlearner reads like training images")
     replay: str = setting("full", "full, none, last, or buffer:capacity=N (new mega-batch and a buffer)")
+    new_classes: Literal["refuse", "grow"] = setting(
+        "refuse", "what a class does that the model does not know: refuse, or grow the head before unlearning"
+    )
     validation_fraction: float = setting(0.1, "share of each mega-batch that is held out for validation", 0, 0.9)
     keep: Literal["best", "last"] = setting("best", "epoch kept: best validation accuracy (last without one), or last")
     epochs: int = setting(50, "passes over the training data at each stage", 1)
@@ -121,7 +124,9 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = setting("fp32", "arithmetic: fp32, or automatic mixed precision with bf16")
     tf32: bool = setting(False, "allow TF32 in fp32 matrix products on GPUs")
     compile: bool = setting(False, "compile the model with torch.compile")
-    threads: int = setting(0, "CPU threads; 0 takes what torch would, and records it", 0)
+    threads: int = setting(
+        0, "CPU threads; 0 takes one for a small network (lure run, compare), else what torch would; recorded", 0
+    )
     seed: int = setting(0, "decides every random choice", 0)
 
     def __post_init__(self) -> None:
@@ -225,7 +230,9 @@ class Experiment(Recipe):
     test_limit: int | None = setting(None, "use only the first so many test examples of the file", 1)
     num_mega_batches: int | None = setting(None, "number of mega-batches", 1)
     mega_batch_size: int | None = setting(None, "examples in each mega-batch; the last may be smaller", 1)
-    order: Order = setting("iid", "iid: seeded permutation; file: as stored; released: file order, validation last")
+    order: Order = setting(
+        "iid", "iid: seeded permutation; file: as stored; class: class by class; released: file order, validation last"
+    )
     shots: int | None = setting(None, "keep only the first so many training examples of each class", 1)
     imbalance: tuple[float, ...] = setting((), "largest,smallest,gamma: class counts fall by a power law")
     label_noise: float = setting(0.0, "probability that a training label is replaced by a random class", 0, 1)

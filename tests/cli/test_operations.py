@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 import re
 import shlex
 import shutil
@@ -34,16 +35,38 @@ def save(path: str, seed: int, count: int = 150, shift: int = 0) -> None:
     np.savez(path, inputs=inputs.astype(np.float32), labels=(labels + shift) % 3)
 
 
+def save_table(path: str, seed: int, count: int) -> None:
+    """Customers with a name, an age that is sometimes missing, and a plan."""
+    draw = random.Random(seed)
+    lines = ["customer,name,age,plan,calls,left"]
+    for number in range(count):
+        age, plan = draw.randint(18, 80), draw.choice(["basic", "family", "business"])
+        known = age if draw.random() < 0.9 else ""
+        left = "yes" if age < 50 and plan == "basic" else "no"
+        lines.append(f"{seed}-{number},N. {number},{known},{plan},{draw.random():.6f},{left}")
+    Path(path).write_text("\n".join(lines))
+
+
 @pytest.fixture(autouse=True)
 def _with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("holdout", "test", "monday", "wednesday", "new")):
         save(f"{name}.npz", seed, 300)
     save("tuesday.npz", 9, 600, shift=1)
+    for seed, name in enumerate(("customers", "april", "leads")):
+        save_table(f"{name}.csv", seed, 400)
+    for seed, name, every in ((20, "thursday", 4), (21, "more", 1)):  # a fourth class arrives
+        save(f"{name}.npz", seed, 400)
+        with np.load(f"{name}.npz") as arrays:
+            inputs, labels = arrays["inputs"], arrays["labels"]
+        inputs[::every] = 9 * np.eye(4)[3] + np.random.default_rng(seed).normal(size=(len(inputs[::every]), 4))
+        labels[::every] = 3
+        np.savez(f"{name}.npz", inputs=inputs, labels=labels)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.export warns of its own parts
 def test_the_commands_run_in_their_order_and_end_as_they_say(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("datasets")
     for line in COMMANDS:
         command, _, comment = line.partition("#")
         expected = re.search(r"exit code (\d)", comment)
@@ -65,6 +88,7 @@ def test_the_commands_run_in_their_order_and_end_as_they_say(capsys: pytest.Capt
     (shown,) = re.findall(r"print\(facts.*# (.*)", PAGE)
     assert shown == said[0]
     assert len(Path("predictions.csv").read_text().splitlines()) == 301
+    assert Path("answers.csv").read_text().startswith("row,id,prediction,no,yes\n0,2-0,")
     assert len(Path("predictions.jsonl").read_text().splitlines()) == 300
     assert {event["event"] for event in read_ledger(Path("model"))} >= {"stage", "accept", "rollback"}
 

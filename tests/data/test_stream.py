@@ -37,7 +37,7 @@ def test_a_number_of_mega_batches_deals_every_example_once_and_evenly(total: int
     assert sorted(row for m in stream for row in rows(m)) == list(range(total))
 
 
-@given(total=counts, size=st.integers(1, 70), order=st.sampled_from(["iid", "file"]))
+@given(total=counts, size=st.integers(1, 70), order=st.sampled_from(["iid", "file", "class"]))
 @settings(max_examples=60, deadline=None)
 def test_a_size_alone_takes_everything_and_only_the_last_is_shorter(total: int, size: int, order: str) -> None:
     stream = mega_batches(numbered(total), size=size, order=order)
@@ -140,6 +140,21 @@ def test_noise_strikes_the_asked_share_and_no_input(probability: float, seed: in
         assert float((shares - 1 / 3).abs().max()) < 0.04
 
 
+def test_classes_arrive_over_time_each_mega_batch_in_the_order_of_its_permutation() -> None:
+    stream, permuted = mega_batches(numbered(90), 4, order="class"), mega_batches(numbered(90), 1)[0]
+    assert [m.labels.unique().tolist() for m in stream] == [[0], [0, 1], [1, 2], [2]]
+    place = {row: number for number, row in enumerate(rows(permuted))}
+    for mega_batch in stream:
+        places = [place[row] for row in rows(mega_batch)]
+        assert places == sorted(places)
+    assert rows(mega_batches(numbered(90), 4, order="class", seed=1)[0]) != rows(stream[0])
+
+
+def test_noise_brings_no_class_before_its_time() -> None:
+    stream = mega_batches(numbered(900), 3, order="class", label_noise=0.9)
+    assert [m.labels.unique().tolist() for m in stream] == [[0], [0, 1], [0, 1, 2]]
+
+
 def test_noise_of_one_mega_batch_does_not_depend_on_the_others() -> None:
     whole = mega_batches(numbered(90), size=30, order="file", label_noise=0.5)
     first = mega_batches(numbered(90)[:60], size=30, order="file", label_noise=0.5)
@@ -159,7 +174,10 @@ BAD = {
     "no size": ({"size": 0}, "the size of a mega-batch must be at least 1, got 0"),
     "no shot": ({"count": 1, "shots": 0}, "shots must be at least 1, got 0"),
     "noise": ({"count": 1, "label_noise": 1.5}, r"label_noise must lie in \[0, 1\], got 1.5"),
-    "order": ({"count": 1, "order": "files"}, r"unknown order 'files': did you mean 'file'\? \(valid: file, iid\)"),
+    "order": (
+        {"count": 1, "order": "files"},
+        r"unknown order 'files': did you mean 'file'\? \(valid: class, file, iid\)",
+    ),
     "label": ({"count": 1, "num_classes": 2}, r"label 2 is not one of 2 classes: labels must lie in \[0, 1\]"),
 }
 

@@ -49,7 +49,7 @@ def test_a_policy_of_an_unlearner_alone_is_the_run_of_old() -> None:
 
 def test_runs_of_one_comparison_are_one_group_and_other_recipes_are_not(tmp_path: Path) -> None:
     policies = ["warm-start", Policy(name="hot", fields={"lr": 0.5, "epochs": 2, "milestones": [1]})]
-    compare(TINY, policies, [0], tmp_path / "one", budgets=[0.5, 1])
+    compare(TINY, policies, [0], tmp_path / "one", budgets=[0.5, 1], jobs=1)
     (group,) = group_runs(read_runs([tmp_path / "one"]))
     assert list(group.policies) == ["warm-start, budget 0.5", "warm-start", "hot, budget 0.5", "hot"]
     assert [run.stages[1].epochs_run for runs in group.policies.values() for run in runs] == [2, 4, 1, 2]
@@ -72,7 +72,7 @@ def test_a_recipe_file_holds_policies(tmp_path: Path, capsys: pytest.CaptureFixt
     file = recipe_file(tmp_path, "lr = 0.2\nthreads = 1\n[policies.slow]\nlr = 0.01\n[policies.none]\nbatch_size = 5\n")
     assert [policy.name for policy in load_policies(file)] == ["slow", "none"]
     words = ["compare", file, *SMALL, "--seeds", "0", "--out", str(tmp_path / "out"), "--batch-size", "10"]
-    assert main(words) == 0
+    assert main([*words, "--jobs", "1"]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["none", "slow"]
     runs = {run.policy: run for run in read_runs([tmp_path / "out"])}
     assert (runs["slow"].recipe["lr"], runs["none"].recipe["lr"]) == (0.01, 0.2)

@@ -93,6 +93,34 @@ def test_further_rules_refuse_and_say_why() -> None:
     )
 
 
+def test_negative_flips_are_refused_though_as_many_examples_are_won() -> None:
+    old = hits(500, 500)
+    new = torch.cat([~old[:20], old[20:990], ~old[990:]])  # 20 lost, 10 won
+    assert judge(new, old, significance=0.0, max_negative_flips=0.02).accepted
+    decision = judge(new, old, significance=0.0, max_negative_flips=0.019)
+    assert decision.reasons == (
+        "20 of 1000 examples that version 5 had right are wrong now: negative flips of 0.0200 are above the maximum of "
+        "0.019",
+    )
+
+
+def test_a_version_is_compared_on_what_the_earlier_one_was_judged_on() -> None:
+    """The last 50 examples are of a class that version 5 does not know, and the new version has all of them wrong."""
+    among = torch.arange(150) < 100
+    rival = EarlierVersion(version=5, correct=hits(90, 10), among=among)
+    same = torch.cat([hits(90, 10), hits(0, 50)])
+    rules = Gate(minimum_accuracy=0.85)
+    decision = decide(rules, same, rival, rival, [0.9], 0.0, among)
+    assert decision.accepted
+    assert (decision.comparisons[0].lost, decision.comparisons[0].accuracy) == (0, 0.9)
+    flattered = torch.cat([hits(70, 30), hits(50, 0)])  # better on the whole, and worse on what was there before
+    decision = decide(rules, flattered, rival, rival, [0.7], 0.0, among)
+    assert decision.reasons[1:] == (
+        "accuracy 0.7000 is more than 0.01 below the 0.9000 of version 5, the best of its line",
+        "accuracy 0.7000 is below the minimum of 0.85",
+    )
+
+
 def test_all_reasons_are_given() -> None:
     decision = judge(hits(600, 400), hits(700, 300), minimum_accuracy=0.65, maximum_calibration_error=0.1)
     assert len(decision.reasons) == 4

@@ -351,7 +351,7 @@ def test_rollback_is_a_new_line_and_takes_back_weights_and_memory() -> None:
         (lambda: prune("run", 0), "keep must be at least 1, got 0"),
         (lambda: update("run", "lost.npz"), "there is nothing at lost.npz"),
         (lambda: update("run", "wide.npz"), r"holds inputs of shape \(5,\), the model takes \(4,\)"),
-        (lambda: update("run", "fourth.npz"), "label 3 is not one of the known classes: 0 to 2"),
+        (lambda: update("run", "fourth.npz"), r"'3' \(2 examples\); it knows 0, 1, 2; if they are new, let"),
         (lambda: update("run", "empty.npz"), "inputs"),
         (lambda: update("run", "nan.npz"), "inputs hold NaN"),
         (lambda: Version.load("run", 7), "has no version 7"),

@@ -209,3 +209,19 @@ def test_brackets_in_names_are_no_markup():
     table.add_row("[/a] and [bold]b[/bold]")
     report_console(stream).print(table)
     assert "[/a] and [bold]b[/bold]" in stream.getvalue()
+
+
+def test_negative_flips_stand_below_the_tables_where_they_are_known(write_run):
+    by_class = {"cat": 4, "dog": 16}
+    known = [
+        read_run(write_run("lure", seed, [0.5, 0.6], negative_flips=20 + seed, negative_flips_by_class=by_class))
+        for seed in (0, 10)
+    ]
+    text = show(comparison_table([*known, read_run(write_run("scratch", 0, [0.5, 0.7]))]), 100)
+    assert "Negative flips a stage, in %: scratch -, lure 2.50±0.71." in text
+    assert "Negative flips" not in show(comparison_table([read_run(write_run("scratch", 1, [0.5, 0.7]))]), 100)
+    text = " ".join(show(run_table(known[0]), 80).split())
+    assert (
+        "Negative flips (right before, wrong then): 40 in 2 stages, most in stage 1: 20 of 1000 (dog 16, cat 4)."
+        in text
+    )

@@ -8,6 +8,7 @@ from torch import nn
 
 from lure.errors import InputError
 from lure.training.regularizers.hare_tortoise import HareTortoise
+from lure.weights.growth import grow_head_
 
 
 def network() -> nn.Module:
@@ -119,3 +120,25 @@ def test_mistakes_are_refused() -> None:
         HareTortoise(network(), interval=0)
     with pytest.raises(InputError, match="of another model"):
         HareTortoise(network()).load_state_dict(HareTortoise(nn.Linear(2, 2)).state_dict())
+
+
+def test_an_average_takes_up_the_rows_that_a_head_has_gained() -> None:
+    model = network()
+    tortoise = HareTortoise(model, decay=0.8, interval=3)
+    train(model, range(4), tortoise)
+    before = tortoise.state_dict()
+    grow_head_(model, 3)
+    with pytest.raises(InputError, match=r"the average holds no '2\.weight' of shape"):
+        tortoise.step(model)
+    tortoise.grow_(model)
+    after, fast = tortoise.state_dict(), model.state_dict()
+    assert after["num_steps"] == before["num_steps"] == 4
+    for name, slow in before.items():
+        assert torch.equal(after[name][: len(slow)] if slow.dim() else after[name], slow), name
+    assert torch.equal(after["slow.2.weight"][2:], fast["2.weight"][2:])
+    slow = after["slow.2.weight"].clone()
+    train(model, range(4, 5), tortoise)
+    expected = 0.8 * slow + 0.2 * model.state_dict()["2.weight"]
+    assert torch.allclose(tortoise.state_dict()["slow.2.weight"], expected)
+    with pytest.raises(InputError, match="begin a new one"):
+        tortoise.grow_(nn.Linear(3, 4))

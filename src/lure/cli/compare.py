@@ -4,18 +4,12 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lure.cli.experiment_flags import DEFAULT_RECIPE, add_experiment, experiment_of, placement_of, runs_folder
 from lure.cli.parser import Command, Parser
 from lure.errors import InputError
 from lure.recipe import Policy, Recipe, load_policies
 from lure.settings import parse_value
-
-if TYPE_CHECKING:
-    from lure.experiment.compare import PlannedRun
-    from lure.store.stage import Stage
-    from lure.training.fit import Progress
 
 COMPARED = "warm-start,scratch,lure,shrink-perturb,dash,dash:shrink_floor=0.05"
 
@@ -49,46 +43,70 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--seeds", metavar="0,1,2", default="0,1,2", help="one run per policy, budget and seed (default 0,1,2)"
     )
+    side = parser.add_argument_group("how many runs at once, and by whom (none of this changes a result)")
+    side.add_argument(
+        "--jobs",
+        metavar="N",
+        type=int,
+        help="runs at once, each in a process of its own (default: the cores divided by the threads of a run; on GPUs "
+        "one a device)",
+    )
+    side.add_argument(
+        "--engine",
+        metavar="NAME",
+        default="local",
+        help="local (this machine), slurm or ray (default local)",
+    )
+    side.add_argument(
+        "--engine-option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="such as partition=gpu; repeatable (see docs/scaling.md)",
+    )
     add_experiment(parser, "runs/RECIPE", without=("unlearner", "seed"))
 
 
 def compare_command(arguments: argparse.Namespace) -> None:
     """Run every pair of policy and seed, evaluate the last versions, and print table, verdict and plot."""
     policies, budgets, seeds = _policies(arguments), _budgets(arguments), _seeds(arguments)
+    engine_options = _engine_options(arguments)
     if all("unlearner" in policy.fields for policy in policies):
         # The recipe's own takes no part, so it need not be named again where it is the user's own code.
         arguments.fields = {"unlearner": Recipe.unlearner} | arguments.fields
     experiment = experiment_of(arguments)  # first: what is refused should not wait for the imports
 
     from lure.distributed import process_group, process_rank
-    from lure.experiment.compare import compare, plan
+    from lure.experiment.compare import RunsFailed, compare, plan
     from lure.experiment.evaluate import evaluate_finished
-    from lure.report.progress import StageProgress
+    from lure.report.progress import RunsProgress
 
     placement = placement_of(arguments)
     out = arguments.out or runs_folder(arguments.recipe)
     runs = plan(experiment, policies, seeds, out, budgets)
-    numbers = {run.label: number for number, run in enumerate(runs, start=1)}
-
-    def label(run: "PlannedRun") -> str:
-        return f"run {numbers[run.label]} of {len(runs)}: {run.label}"
-
-    def show(run: "PlannedRun", moment: "Progress") -> None:
-        progress.show(label(run), moment)
-
-    def say(run: "PlannedRun", stage: "Stage") -> None:
-        if not process_rank():
-            progress.stage_done(label(run), stage)
-
     with process_group(arguments.device, out) as (device, mine):
         here = dataclasses.replace(placement, device=device)
-        with StageProgress() as progress:
-            directories = compare(
-                experiment, policies, seeds, mine, budgets=budgets, placement=here, watch=show, on_stage=say
-            )
+        with RunsProgress(runs) as progress:
+            try:
+                directories = compare(
+                    experiment,
+                    policies,
+                    seeds,
+                    mine,
+                    budgets=budgets,
+                    placement=here,
+                    jobs=arguments.jobs,
+                    engine=arguments.engine,
+                    engine_options=engine_options,
+                    watch=progress.show,
+                    on_stage=lambda run, stage: None if process_rank() else progress.stage_done(run, stage),
+                    on_end=progress.run_ended,
+                )
+            except RunsFailed as error:
+                raise InputError(f"{error}; the others are done, and the same command goes on") from None
         if process_rank():
             return
-    for run in runs:
+    for run in runs:  # what several processes trained together
         evaluate_finished([run.directory], placement, run.experiment.model)
     _print_comparison(directories, out)
 
@@ -139,6 +157,18 @@ def _budgets(arguments: argparse.Namespace) -> list[float]:
     if not budgets:
         raise InputError("give at least one budget: --budgets 0.1,0.3,1")
     return budgets
+
+
+def _engine_options(arguments: argparse.Namespace) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for text in arguments.engine_option:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"--engine-option must be KEY=VALUE, got {text!r}")
+        if name in options:
+            raise InputError(f"--engine-option {name} is given twice")
+        options[name.replace("-", "_")] = value
+    return options
 
 
 def _seeds(arguments: argparse.Namespace) -> list[int]:

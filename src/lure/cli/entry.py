@@ -47,10 +47,22 @@ def main(words: Sequence[str] | None = None) -> int:
 
         arguments = build_parser().parse_all(words)
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"warning: {printable(str(message))}", file=sys.stderr)
+            warnings.showwarning = _say_once()
             return COMMANDS[arguments.command].run(arguments)
 
     return exit_code(command, f"lure {shlex.join(words)}")
+
+
+def _say_once() -> Callable[..., None]:
+    """Return what shows each warning once: a comparison opens the same file for every run."""
+    said: set[str] = set()
+
+    def show(message: object, *_: object) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            print(f"warning: {printable(str(message))}", file=sys.stderr)
+
+    return show
 
 
 def exit_code(command: Callable[[], int | None], again: str) -> int:

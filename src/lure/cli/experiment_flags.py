@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lure.cli.parser import Parser, add_device, add_fields, add_hints, add_workers
 from lure.errors import InputError
+from lure.settings import format_value
 
 if TYPE_CHECKING:
     from lure.experiment.run import Placement
@@ -64,8 +65,11 @@ def experiment_of(arguments: argparse.Namespace) -> "Experiment":
             "recipe (lure compare own-data --data DIR), or say --label-noise too"
         )
     experiment = load_experiment(arguments.recipe or DEFAULT_RECIPE, given, consent)
-    hints = {name: getattr(arguments, name) for name in ("label", "image", "layout")}
-    options = "".join(f":{name}={value}" for name, value in hints.items() if value is not None)
+    hints = {name: getattr(arguments, name) for name in ("label", "image", "id", "ignore", "layout")}
+    for name, value in hints.items():
+        if ":" in format_value(value):
+            raise InputError(f"--{name}: a recipe cannot hold a column whose name has a colon: rename it in the tables")
+    options = "".join(f":{name}={format_value(value)}" for name, value in hints.items() if value)
     if not options:
         return experiment
     given["dataset"] = experiment.dataset + options

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from lure.cli.parser import Command, Parser, add_directory, add_fields, add_hints, hints_of
-from lure.errors import printable
 
 
 def add_flags(parser: Parser) -> None:
@@ -40,7 +39,7 @@ def init_command(arguments: argparse.Namespace) -> None:
         gate=Gate(**arguments.gate),
         hints=hints_of(arguments),
     )
-    print(printable(shown))
+    print(shown)
     print(f"{arguments.directory} is ready; give it the first chunk: lure update {arguments.directory} DATA")
 
 

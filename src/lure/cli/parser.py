@@ -223,8 +223,20 @@ def add_methods(parser: Parser) -> None:
 
 
 def add_hints(parser: argparse._ActionsContainer) -> None:
-    """Add --label, --image and --layout, which say of files what they do not say themselves."""
+    """Add --label, --ignore, --id, --image and --layout, which say of files what they do not say themselves."""
     parser.add_argument("--label", metavar="COLUMN", help="the column of a table that holds the labels")
+    parser.add_argument(
+        "--ignore",
+        metavar="COLUMN,COLUMN",
+        type=_names,
+        default=(),
+        help="columns of a table that are left out",
+    )
+    parser.add_argument(
+        "--id",
+        metavar="COLUMN",
+        help="the column of a table that names its rows; no feature, predict carries it through",
+    )
     parser.add_argument("--image", metavar="COLUMN", help="the column of a table that holds images")
     parser.add_argument(
         "--layout",
@@ -237,7 +249,17 @@ def hints_of(arguments: argparse.Namespace) -> "Hints":
     """Return what the arguments say of files."""
     from lure.data.sources.dataset import Hints
 
-    return Hints(label=arguments.label, image=arguments.image, layout=arguments.layout)
+    return Hints(
+        label=arguments.label,
+        image=arguments.image,
+        id=arguments.id,
+        ignore=arguments.ignore,
+        layout=arguments.layout,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def add_json(parser: Parser) -> None:

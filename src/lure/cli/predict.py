@@ -22,21 +22,16 @@ def add_flags(parser: Parser) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """Write one line for each example to standard output."""
-    from lure.data.sources.files import load_examples
+    from lure.data.sources.files import load_examples, read_ids
     from lure.learner.version import Version, write_predictions
 
     version = Version.load(arguments.directory, arguments.number, model=arguments.model, device=arguments.device)
-    task = version.task
+    task, hints = version.task, hints_of(arguments)
+    ids = read_ids(arguments.data, hints, task.form)
     examples = load_examples(
-        arguments.data,
-        task.class_names or None,
-        task.input_shape,
-        labelled=False,
-        columns=task.columns,
-        column_kinds=task.column_kinds,
-        hints=hints_of(arguments),
+        arguments.data, task.class_names or None, task.input_shape, labelled=False, form=task.form, hints=hints
     )
-    write_predictions(version, examples, sys.stdout, arguments.format)
+    write_predictions(version, examples, sys.stdout, arguments.format, ids)
 
 
 COMMAND = Command(

@@ -68,21 +68,13 @@ def _print_kept(model: "KeptModel") -> None:
 
 def print_comparison(runs: "Sequence[RunRecord]") -> None:
     """Print the tables of a comparison, and at the end its price; where nothing asks for one, its verdict."""
-    from lure.report.comparison import group_runs
+    from lure.comparison import answer_sentence, answer_tables
     from lure.report.console import report_console
-    from lure.report.price import asks_for_price, price_sentence
-    from lure.report.table import comparison_table, price_table, settings_tables
-    from lure.report.verdict import verdict
 
     console = report_console()
-    for table in (
-        comparison_table(runs, console.width),
-        price_table(runs, console.width),
-        *settings_tables(runs, console.width),
-    ):
-        if table is not None:
-            console.print(table)
-    print(f"\n{price_sentence(runs) if asks_for_price(group_runs(runs)) else verdict(runs)}")
+    for table in answer_tables(runs, console.width):
+        console.print(table)
+    print(f"\n{answer_sentence(runs)}")
 
 
 COMMAND = Command(

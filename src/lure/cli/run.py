@@ -24,8 +24,9 @@ def run_command(arguments: argparse.Namespace) -> None:
     """Run the experiment, evaluate its last version, and print a table of its stages."""
     experiment = experiment_of(arguments)  # first: a recipe that is refused should not wait for the imports
 
-    from lure.experiment.compare import PlannedRun, run_directory
+    from lure.experiment.compare import run_directory
     from lure.experiment.evaluate import evaluate_finished
+    from lure.experiment.job import PlannedRun
 
     placement = placement_of(arguments)
     out = arguments.out or run_directory(runs_folder(arguments.recipe), experiment)

@@ -8,6 +8,7 @@ from lure.cli.parser import Command, Parser, add_directory, add_json
 from lure.errors import printable
 from lure.words import MISSING, count, percent
 
+SHOWN = 5  # so many classes stand in a line
 WIDE = 100  # from here on there is room for the calibration error
 CHUNK, ECE = "chunk and\nits day", "ECE\n%"
 COLUMNS = ["version", "status", "from", CHUNK, "new", "trained\non", "holdout\n%", "chunk\nbefore\n%", "seconds"]
@@ -77,6 +78,17 @@ def _status_lines(facts: dict[str, Any]) -> list[str]:
     if facts["holdout"]:
         examples, uses = count(facts["holdout"]["examples"], "example"), count(facts["holdout_uses"], "time")
         lines.append(f"holdout: {examples}, used {uses}")
+    for version in facts["versions"]:
+        if version["new_classes"]:
+            lines.append(f"new with version {version['version']} ({_day_of(version)}): {_some(version['new_classes'])}")
+    current = next((each for each in facts["versions"] if each["version"] == facts["current_version"]), None)
+    if current is not None and current["negative_flips"] is not None:
+        by_class = current["negative_flips_by_class"]
+        most = [f"{name} {by_class[name]}" for name in sorted(by_class, key=by_class.__getitem__, reverse=True)]
+        lines.append(
+            f"negative flips of version {current['version']} (right in version {current['parent']}, wrong in it): "
+            f"{current['negative_flips']} of {current['test_examples']}" + (f" ({_some(most)})" if most else "")
+        )
     if facts["running"]:
         epochs = count(facts["running"]["epochs_done"], "epoch")
         lines.append(f"interrupted: stage {facts['running']['stage']}, {epochs} done")
@@ -91,6 +103,10 @@ def _status_lines(facts: dict[str, Any]) -> list[str]:
         reason = f" ({event['reason']})" if event.get("reason") else ""
         lines.append(f"{event.get('committed_at', MISSING)}: {event['event']} {which}{reason}")
     return lines
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")
 
 
 COMMAND = Command(summary="Show versions, data, metrics, cost and decisions.", add_flags=add_flags, run=status_command)

@@ -20,6 +20,8 @@ from lure.cli.parser import (
 from lure.errors import printable
 from lure.words import count, percent
 
+MOST = 5  # so many classes stand in a line
+
 if TYPE_CHECKING:
     from lure.learner.arrival import Arrival
     from lure.store.stage import Stage
@@ -28,11 +30,25 @@ if TYPE_CHECKING:
 def add_flags(parser: Parser) -> None:
     """Add the flags of `lure update`."""
     add_directory(parser)
-    parser.add_argument("data", metavar="DATA", type=Path, help=".npz, .parquet, or a folder of images for each class")
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help=".npz, .csv, .parquet, or a folder of images for each class"
+    )
     parser.add_argument(
         "--again",
         action="store_true",
         help="train even if this chunk was trained on before; given twice in a row, it is done once",
+    )
+    parser.add_argument(
+        "--new-classes",
+        metavar="refuse|grow|NAME,...",
+        help="what a class does that the model does not know: it is refused, its head grows (but not for what looks "
+        "like a slip of a known name), or it grows for the classes named here (default: as at lure init)",
+    )
+    parser.add_argument(
+        "--holdout-add",
+        metavar="FILE",
+        type=Path,
+        help="labelled data of classes that the holdout does not show; they belong to it from now on",
     )
     add_hints(parser)
     add_model(parser)
@@ -68,6 +84,8 @@ def update_command(arguments: argparse.Namespace) -> int:
             watch=lambda moment: progress.show("update", moment),
             on_arrival=tell,
             hints=hints_of(arguments),
+            new_classes=_permission(arguments.new_classes),
+            holdout_add=arguments.holdout_add,
         )
     accepted = stage.accepted or production.is_accepted(arguments.directory, stage.version)
     if arguments.json:
@@ -80,6 +98,10 @@ def update_command(arguments: argparse.Namespace) -> int:
         silence_output()
         print(f"warning: cannot write to standard output: {error.strerror}", file=sys.stderr)
     return 0 if accepted else 3
+
+
+def _permission(text: str | None) -> str | list[str] | None:
+    return text if text in (None, "refuse", "grow") else [name.strip() for name in text.split(",")]
 
 
 def _arrival_line(arrival: "Arrival") -> str:
@@ -108,6 +130,13 @@ def _outcome_lines(stage: "Stage", is_new: bool, accepted: bool, directory: Path
             f"{count(other['won'], 'example')} won, {other['lost']} lost "
             f"(one-sided McNemar test that it is worse: p = {other['p_value']:.2g})"
         )
+    if stage.negative_flips:
+        flips = ", ".join(f"{name} {number}" for name, number in _most(stage.negative_flips_by_class))
+        lines.append(f"  negative flips (right before, wrong now): {stage.negative_flips} ({flips})")
+    for name in stage.new_classes:
+        share = decision.get("new_classes", {}).get(name)
+        right = "the holdout shows none" if share is None else f"{percent(share, 2)} % of the holdout's right"
+        lines.append(f"  new class {name}: {right}")
     lines += [f"  {reason}" for reason in decision["reasons"]]
     lines += [f"  warning: {sentence}" for sentence in decision.get("warnings", ())]
     if not stage.accepted:
@@ -116,6 +145,10 @@ def _outcome_lines(stage: "Stage", is_new: bool, accepted: bool, directory: Path
     if not stage.exact:
         lines.append("not repeatable bit by bit: a budget in seconds, an accelerator, or another torch than before")
     return lines
+
+
+def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])[:MOST]
 
 
 COMMAND = Command(

@@ -1,7 +1,7 @@
 """Mega-batches: a labelled data set cut into the chunks in which it arrives.
 
-The steps have a fixed order: few-shot and imbalance choose rows in file order, a seeded permutation (or file order)
-arranges them, the stream is cut, and label noise is drawn for each mega-batch by itself.
+The steps have a fixed order: few-shot and imbalance choose rows in file order, a seeded permutation (or file order, or
+the order of classes) arranges them, the stream is cut, and label noise is drawn for each mega-batch by itself.
 """
 
 import math
@@ -23,7 +23,7 @@ def mega_batches(
     count: int | None = None,
     size: int | None = None,
     *,
-    order: Literal["iid", "file"] = "iid",
+    order: Literal["iid", "file", "class"] = "iid",
     shots: int | None = None,
     imbalance: Sequence[float] = (),
     label_noise: float = 0.0,
@@ -40,11 +40,14 @@ def mega_batches(
         examples: the whole training set.
         count: number of mega-batches, at least 1.
         size: examples in each, at least 1.
-        order: "iid" permutes the rows with the seed; "file" keeps the order of the file.
+        order: "iid" permutes the rows with the seed; "file" keeps the order of the file. With "class", classes arrive
+            over time, by rising label: the permuted rows are sorted by class and then cut, so that a mega-batch holds
+            a few classes, each row of it in permuted order again; a class may be cut in two.
         shots: keep only the first so many rows of each class.
         imbalance: (largest, smallest, gamma): class c keeps its first a / (b + c^gamma) rows, where a and b make the
             first class `largest` and the last one `smallest`; () keeps all.
-        label_noise: probability in [0, 1] that a label is replaced by a uniformly random class (its own included).
+        label_noise: probability in [0, 1] that a label is replaced by a uniformly random class (its own included); with
+            the order "class", by one that has arrived.
         num_classes: number of classes; the largest label + 1 when not given.
         seed: decides permutation and noise.
 
@@ -61,14 +64,16 @@ def mega_batches(
         ([4, 3, 3], [4, 4, 2])
         >>> mega_batches(data, 2, 3, order="file")[1].inputs.flatten().tolist()
         [3.0, 4.0, 5.0]
+        >>> [m.labels.unique().tolist() for m in mega_batches(data, 2, order="class")]
+        [[0], [1]]
 
     Reference:
         Caccia et al., "On Anytime Learning at Macroscale", 2021, arXiv 2106.09563; the power law of class counts is the
         one the LURE authors use.
     """
     require_within("label_noise", label_noise, 0, 1)
-    if order not in ("iid", "file"):
-        raise unknown_name("order", order, ["iid", "file"])
+    if order not in ("iid", "file", "class"):
+        raise unknown_name("order", order, ["iid", "file", "class"])
     largest = int(examples.labels.max()) if len(examples) else 0
     classes = num_classes or largest + 1
     if largest >= classes:
@@ -76,11 +81,21 @@ def mega_batches(
     rows = torch.arange(len(examples)) if shots is None else few_shot_rows(examples.labels, shots)
     if imbalance:
         rows = rows[first_of_each_class(examples.labels[rows], imbalanced_counts(imbalance, classes))]
-    if order == "iid":
+    if order != "file":
         rows = rows[torch.randperm(len(rows), generator=derive_generator(seed, 0, "stream"))]
-    stream = [examples[piece] for piece in _cut(rows, count, size)]
+    if order == "class":
+        places = examples.labels[rows].argsort(stable=True)  # of the rows by class, in permuted order within each
+        pieces = [rows[piece.sort().values] for piece in _cut(places, count, size)]
+    else:
+        pieces = _cut(rows, count, size)
+    stream = [examples[piece] for piece in pieces]
     if label_noise:
-        stream = [_with_noise(m, label_noise, classes, seed, stage) for stage, m in enumerate(stream, start=1)]
+        arrived = [classes] * len(stream)
+        if order == "class":  # a class that has not come yet is no mistake that anybody could make
+            arrived = [int(piece.labels.max()) + 1 for piece in stream]
+        stream = [
+            _with_noise(m, label_noise, k, seed, t) for t, (m, k) in enumerate(zip(stream, arrived, strict=True), 1)
+        ]
     return stream
 
 

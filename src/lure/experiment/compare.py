@@ -1,32 +1,27 @@
 """Compare policies: the same experiment for several policies, budgets and seeds, each run in a directory of its own."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lure.errors import InputError
+from lure.data.sources import Dataset
+from lure.distributed import are_several
+from lure.errors import InputError, require_within
+from lure.experiment.engines import build_engine
+from lure.experiment.engines.local import Local, number_of_cores, side_by_side
+from lure.experiment.job import Ended, Event, Job, Note, PlannedRun, Report
 from lure.experiment.run import Placement, _open, open_dataset, run
-from lure.learner.opening import require_same_recipe
+from lure.experiment.threads import choose_threads
+from lure.experiment.trackers import require_tracker
+from lure.learner.opening import choose_device, read_recipe, require_same_recipe
 from lure.recipe import Experiment, Policy, policy_name
+from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.training.fit import Progress
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """One run of a comparison: an experiment, and the directory that it runs in."""
-
-    experiment: Experiment
-    directory: Path
-
-    @property
-    def label(self) -> str:
-        """What progress bars call it: "lure, budget 0.1, seed 0"."""
-        experiment = self.experiment
-        budget = "" if experiment.budget == 1 else f", budget {experiment.budget:g}"
-        return f"{experiment.policy or experiment.unlearner}{budget}, seed {experiment.seed}"
+from lure.words import count
 
 
 def plan(
@@ -91,12 +86,17 @@ def compare(
     *,
     budgets: Sequence[float] = (),
     placement: Placement | None = None,
+    jobs: int | None = None,
+    engine: str = "local",
+    engine_options: Mapping[str, Any] | None = None,
     watch: Callable[[PlannedRun, Progress], None] | None = None,
     on_stage: Callable[[PlannedRun, Stage], None] | None = None,
+    on_end: Callable[[PlannedRun, str], None] | None = None,
 ) -> list[Path]:
     """Run an experiment for every policy, budget and seed, each in `out`/POLICY/seed-N.
 
-    All runs are checked before the first one starts, and each policy is tried on two examples.
+    All runs are checked before the first one starts, and each policy is tried on two examples. How many run at once,
+    and where, changes no bit of any. Another comparison may work in the same directory: each run is done once.
 
     Args:
         experiment: what all runs share; its own unlearner and seed do not count.
@@ -105,42 +105,130 @@ def compare(
         out: the directory that holds them all.
         budgets: as for `plan`.
         placement: data path, device, workers and tracker.
+        jobs: how many at once, each in a process of its own; 1 runs them in this process. None: as many as there are
+            cores for their threads or, on GPUs, one a device; an engine that is a cluster decides by itself.
+        engine: "local", "slurm" or "ray".
+        engine_options: the engine's own, such as {"partition": "gpu"}; see `lure.experiment.engines`.
         watch: called now and then while training, with the run.
         on_stage: called with each stage as it is committed, with the run.
+        on_end: called with a run that has ended, and why it is not done; "" where it is.
 
     Returns:
         The run directories.
 
     Raises:
-        InputError: for a policy or a budget as in `plan`, data that cannot be used, or a run's directory that was begun
-            with another recipe.
+        InputError: for a policy or a budget as in `plan`, data that cannot be used, a run's directory that was begun
+            with another recipe, or an engine that cannot work.
+        RunsFailed: if some runs could not be done; all others are. With one job the first failure ends the comparison.
     """
     placement = placement or Placement()
+    if jobs is not None:
+        require_within("jobs", jobs, 1)
+    chosen = build_engine(engine, engine_options)
     runs = plan(experiment, policies, seeds, out, budgets)
+    require_tracker(placement.tracking)
+    dataset = open_dataset(experiment, placement)
+    # Where jobs are handed to a cluster, there need be no GPU.
+    here = placement if isinstance(chosen, Local) else dataclasses.replace(placement, device="cpu")
+    runs = _with_threads(runs, dataset, here)
     for planned in runs:
         _ = planned.experiment.method, planned.experiment.acting  # code of the user's own is imported here
         require_same_recipe(planned.directory, planned.experiment)
-    dataset = open_dataset(experiment, placement)
     for planned in runs:
         if planned.experiment.seed == runs[0].experiment.seed and not planned.directory.exists():
-            with _open(planned.experiment, planned.directory, placement, dataset, ()) as learner:
+            with _open(planned.experiment, planned.directory, here, dataset, ()) as learner:
                 learner.rehearse()
-    for planned in runs:
-        if is_complete(planned.directory):
-            continue
-        run(
-            planned.experiment,
-            planned.directory,
-            placement=placement,
-            dataset=dataset,
-            watch=_about(watch, planned),
-            on_stage=_about(on_stage, planned),
-        )
+    failed: list[str] = []
+
+    def report(planned: PlannedRun, event: Event) -> None:
+        if isinstance(event, Progress) and watch:
+            watch(planned, event)
+        elif isinstance(event, Stage) and on_stage:
+            on_stage(planned, event)
+        elif isinstance(event, Note):
+            warnings.warn(f"{planned.label}: {event.text}", stacklevel=2)
+        elif isinstance(event, Ended):
+            if event.problem:
+                failed.append(f"{planned.label}: {event.problem}")
+            if on_end:
+                on_end(planned, event.problem)
+
+    todo = [Job(planned, placement) for planned in runs if not planned.is_done]
+    number = side_by_side(todo, jobs) if isinstance(chosen, Local) else 0
+    if number > 1:
+        warn_of_too_many_threads(todo, number)
+    if number == 1:
+        for job in todo:
+            _do_here(job, dataset, report)
+    elif todo:
+        chosen.run(todo, jobs, report)
+    if failed:
+        raise RunsFailed(failed, len(runs))
     return [planned.directory for planned in runs]
 
 
-def _about(callback: Callable[[PlannedRun, Any], None] | None, planned: PlannedRun) -> Callable[[Any], None] | None:
-    return None if callback is None else lambda event: callback(planned, event)
+class RunsFailed(InputError):
+    """Some runs of a comparison could not be done. All others are, and the same comparison goes on with these.
+
+    Attributes:
+        problems: one line for each: which run, and how it ended.
+    """
+
+    def __init__(self, problems: Sequence[str], total: int) -> None:
+        self.problems = list(problems)
+        super().__init__(f"{len(problems)} of {count(total, 'run')} could not be done: {'; '.join(problems)}")
+
+
+def warn_of_too_many_threads(todo: Sequence[Job], number: int) -> None:
+    """Warn if runs that go side by side have more threads than there are cores for them."""
+    threads, cores = max(job.run.experiment.threads for job in todo), number_of_cores()
+    if threads > 1 and number * threads > cores and choose_device(todo[0].placement.device).type == "cpu":
+        warnings.warn(
+            f"{number} runs at once with {threads} threads each are more than {cores} cores, and wait for one another: "
+            f"--threads 1 is faster (in a new directory, because the number of threads is part of a run)",
+            stacklevel=3,
+        )
+
+
+def _do_here(job: Job, dataset: Dataset, report: Report) -> None:
+    """Do a job in this process; several processes that train one model each take their part."""
+    if are_several():
+        run(
+            job.run.experiment,
+            job.run.directory,
+            placement=job.placement,
+            dataset=dataset,
+            watch=partial(report, job.run),
+            on_stage=partial(report, job.run),
+        )
+    else:
+        job.do(partial(report, job.run), dataset)
+    report(job.run, Ended())
+
+
+def _with_threads(runs: list[PlannedRun], dataset: Dataset, placement: Placement) -> list[PlannedRun]:
+    """Settle how many threads each run takes where its recipe leaves that open: one that was begun keeps its number.
+
+    New ones take that of those which were begun, or what `choose_threads` says: the same for all.
+    """
+    unsettled = [planned for planned in runs if not planned.experiment.threads]
+    if not unsettled:
+        return runs
+    stored = {
+        planned.directory: read_recipe(directory).threads
+        for planned in unsettled
+        if (directory := RunDirectory(planned.directory)).exists
+    }
+    number = next(iter(stored.values()), 0) or choose_threads(unsettled[0].experiment, dataset, placement.device)
+    settled = []
+    for planned in runs:
+        experiment = planned.experiment
+        threads = experiment.threads or stored.get(planned.directory, number)
+        departs = tuple(f"threads={number}" if text == "threads=0" else text for text in experiment.departs_from)
+        settled.append(
+            PlannedRun(dataclasses.replace(experiment, threads=threads, departs_from=departs), planned.directory)
+        )
+    return settled
 
 
 def run_directory(out: Path | str, experiment: Experiment) -> Path:
@@ -148,8 +236,3 @@ def run_directory(out: Path | str, experiment: Experiment) -> Path:
     budget = "" if experiment.budget == 1 else f"+budget={experiment.budget:g}"
     name = experiment.policy or policy_name(experiment.unlearner)
     return Path(out) / f"{name}{budget}" / f"seed-{experiment.seed}"
-
-
-def is_complete(directory: Path) -> bool:
-    """Tell whether a run reached the end of its stream."""
-    return (directory / "result.json").exists()

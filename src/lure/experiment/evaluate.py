@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lure.data.examples import Examples
 from lure.data.sources import load_examples
 from lure.data.sources.dataset import Hints
@@ -75,6 +77,8 @@ def evaluate_version(
         require_own(target)
     version = Version.load(path, number, model=model, device=placement.device)
     test, validation = _examples(Path(path), version, placement, file, hints)
+    if file is None:  # what came for classes that arrived later is nothing that this version could know
+        test = test[torch.nonzero(test.labels < version.task.num_classes).flatten()]
     version.task.check(test)
     with arithmetic(version.recipe), mixed_precision(version.recipe, version.device):
         result = {
@@ -118,9 +122,18 @@ def evaluate_finished(directories: Iterable[Path], placement: Placement, model: 
         InputError: as `evaluate_version`.
     """
     for directory in directories:
-        last = RunDirectory(directory).standing.current
-        if not (directory / EVALUATIONS / f"{last}.json").exists():
-            evaluate_version(directory, last, placement=placement, model=model)
+        if not is_evaluated(directory):
+            evaluate_version(directory, placement=placement, model=model)
+
+
+def is_evaluated(directory: Path) -> bool:
+    """Tell whether the version in use was evaluated.
+
+    Raises:
+        InputError: if the ledger is damaged.
+    """
+    last = RunDirectory(directory).standing.current
+    return (directory / EVALUATIONS / f"{last}.json").exists()
 
 
 def _kept(target: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -142,18 +155,12 @@ def _examples(
     """Return what to measure on, and the validation examples where there are any."""
     if file is not None:
         task = version.task
-        test = load_examples(
-            file,
-            version.class_names or None,
-            task.input_shape,
-            columns=task.columns,
-            column_kinds=task.column_kinds,
-            hints=hints,
-        )
+        test = load_examples(file, version.class_names or None, task.input_shape, form=task.form, hints=hints)
         return test, _held_out(path, version) if path.is_dir() else None
     recipe = version.recipe
     if path.is_dir() and (agreement := (directory := RunDirectory(path)).agreement()) is not None:
-        return directory.chunks.read(agreement.independent or agreement.holdout), _held_out(path, version)
+        sets = [agreement.independent] if agreement.independent else directory.holdout()
+        return Examples.concatenate([directory.chunks.read(each) for each in sets]), _held_out(path, version)
     if not isinstance(recipe, Experiment):
         raise InputError(f"{path} does not say which data to measure on: give them with --on FILE")
     dataset = open_dataset(recipe, placement)

@@ -1,9 +1,4 @@
-"""Run one experiment; compare many.
-
-An experiment is a stream of mega-batches cut from a named data set, and a learner that takes them in. A comparison is
-the same experiment for several unlearners and seeds, each pair in a run directory of its own; what is done is not done
-again, and what was interrupted goes on.
-"""
+"""Run one experiment: a stream of mega-batches cut from a named data set, and a learner that takes them in."""
 
 import dataclasses
 import shlex
@@ -18,10 +13,12 @@ from lure.data.released import released_order
 from lure.data.sources import Dataset, load_dataset
 from lure.data.stream import few_shot_rows, mega_batches
 from lure.errors import require_within
+from lure.experiment.threads import choose_threads
 from lure.experiment.trackers import Tracker, Tracking, require_tracker
 from lure.learner.learner import Learner
 from lure.metrics import anytime_relative_error, cumulative_error, mean_error_rate
 from lure.recipe import Experiment
+from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.training.fit import Watch
 
@@ -118,6 +115,8 @@ def run(
     placement = placement or Placement()
     require_tracker(placement.tracking)
     dataset = dataset or open_dataset(experiment, placement)
+    if not RunDirectory(out).exists:
+        experiment = dataclasses.replace(experiment, threads=choose_threads(experiment, dataset, placement.device))
     stream = stream_of(experiment, dataset)
     experiment.require_stages(len(stream))
     with _open(experiment, out, placement, dataset, stream) as learner:
@@ -148,6 +147,7 @@ def _open(
         recipe=experiment,
         test=dataset.test,
         class_names=dataset.class_names,
+        form=dataset.form,
         normalization=None if dataset.mean is None or dataset.std is None else (dataset.mean, dataset.std),
         stream=stream,
         device=placement.device,

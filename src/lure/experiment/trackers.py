@@ -37,7 +37,7 @@ class Tracking:
     Attributes:
         name: "wandb", "tensorboard" or "mlflow".
         project: the project (MLflow calls it experiment) that the run belongs to.
-        run: the run's name; None takes its policy and seed.
+        run: the run's name; None takes its policy, budget and seed.
         folder: where TensorBoard and wandb keep their files; None is `tracker` in the run directory. MLflow writes to
             where it is configured to.
 
@@ -158,7 +158,8 @@ def _one_line(error: Exception) -> str:
 def _backend(tracking: Tracking, experiment: Experiment, directory: Path) -> Any:
     accelerated = importlib.import_module("accelerate.tracking")  # only now: importing it takes seconds
     importlib.import_module("accelerate").PartialState()  # the trackers ask it which process is the first
-    run = tracking.run or f"{policy_name(experiment.unlearner)}-seed-{experiment.seed}"
+    budget = "" if experiment.budget == 1 else f"+budget={experiment.budget:g}"
+    run = tracking.run or f"{experiment.policy or policy_name(experiment.unlearner)}{budget}-seed-{experiment.seed}"
     if tracking.name == "mlflow":
         return accelerated.MLflowTracker(tracking.project, run_name=run)
     folder = tracking.folder or directory / "tracker"

@@ -94,8 +94,12 @@ def examine(
     correct: Tensor | None,
     holdout_correct: Tensor | None,
     name: str | None = None,
+    more_warnings: Iterable[str] = (),
+    num_known: int | None = None,
 ) -> Arrival:
     """Inspect a chunk.
+
+    Both comparisons leave out the examples of new classes, which must differ.
 
     Args:
         chunk: the new examples.
@@ -105,9 +109,17 @@ def examine(
         correct: which examples of the chunk the version in use gets right, bool (N,); None before the first version.
         holdout_correct: the same for the holdout.
         name: of the file or folder that the chunk came from.
+        more_warnings: what else departs from the holdout.
+        num_known: how many of the classes, the first ones, the version in use knows; None for all.
     """
+    num_known = len(class_names) if num_known is None else num_known
     counts, expected = (torch.bincount(e.labels, minlength=len(class_names)).tolist() for e in (chunk, holdout))
-    warnings = []
+    warnings = [
+        f"class {class_name} is new, and the holdout shows no example of it: nothing will be known about it "
+        f"(--holdout-add FILE brings some)"
+        for class_name, here, there in list(zip(class_names, counts, expected, strict=False))[num_known:]
+        if here and not there
+    ]
     if repeats.in_holdout:
         warnings.append(
             f"{repeats.in_holdout} of {len(chunk)} examples are in the holdout, too: its accuracy will flatter the new "
@@ -115,23 +127,28 @@ def examine(
         )
     if repeats.in_earlier_chunks:
         warnings.append(f"{repeats.in_earlier_chunks} of {len(chunk)} examples are in earlier chunks, too")
-    p_value = homogeneity(counts, expected)
+    old = counts[:num_known], expected[:num_known]
+    here, there = map(sum, old)
+    p_value = homogeneity(*old)
     if p_value < WARNING_LEVEL:
-        shares = zip(counts, expected, class_names, strict=True)
-        furthest = max(shares, key=lambda item: abs(item[0] / len(chunk) - item[1] / len(holdout)))
+        shares = zip(*old, class_names, strict=False)
+        furthest = max(shares, key=lambda item: abs(item[0] / here - item[1] / there))
         warnings.append(
             f"the class balance departs from the holdout's (p = {p_value:.2g}), most for class {furthest[2]}: "
-            f"{100 * furthest[0] / len(chunk):.1f} % here, {100 * furthest[1] / len(holdout):.1f} % there"
+            f"{100 * furthest[0] / here:.1f} % here, {100 * furthest[1] / there:.1f} % there"
         )
     accuracy = None
     if correct is not None and holdout_correct is not None:
         accuracy = float(correct.double().mean())
-        p_value = homogeneity(*([int(hits.sum()), int((~hits).sum())] for hits in (correct, holdout_correct)))
+        ours = correct[chunk.labels < num_known]
+        theirs = holdout_correct[holdout.labels[: len(holdout_correct)] < num_known]
+        p_value = homogeneity(*([int(hits.sum()), int((~hits).sum())] for hits in (ours, theirs)))
         if p_value < WARNING_LEVEL:
-            there = float(holdout_correct.double().mean())
+            of_known = " of known classes" if len(ours) < len(correct) else ""
+            share, usual = (100 * float(hits.double().mean()) for hits in (ours, theirs))
             warnings.append(
-                f"the version in use gets {100 * accuracy:.1f} % of this chunk right and {100 * there:.1f} % of the "
-                f"holdout (p = {p_value:.2g}): do both come from one distribution?"
+                f"the version in use gets {share:.1f} % of this chunk{of_known} right and {usual:.1f} % of the holdout "
+                f"(p = {p_value:.2g}): do both come from one distribution?"
             )
     return Arrival(
         examples=len(chunk),
@@ -140,6 +157,6 @@ def examine(
         in_earlier_chunks=repeats.in_earlier_chunks,
         repeated=repeats.repeated,
         prequential_accuracy=accuracy,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *more_warnings),
         name=name,
     )

@@ -31,7 +31,7 @@ def blaming_data(examples: Examples, task: Task | None) -> Iterator[None]:
         if task is None or found is None:
             raise
         column, example, distance = found
-        name = name_column(column, task.input_shape, task.columns)
+        name = name_column(column, task.input_shape, task.input_names)
         if distance > FAR_OUT:
             raise InputError(
                 f"{error.found}: {name} is {distance:.3g} standard deviations from its mean at example {example} of "

@@ -4,12 +4,15 @@ All versions are measured on the same holdout, so two of them are compared on th
 exact McNemar test. Were both equally good, each such example would be a fair coin; the gate refuses when so many fell
 against the new version that chance brings it with less than 5 %. Many losses too small for the test could add up, so a
 version may not fall more than one point below the best of its line either.
+
+Where classes are new, an earlier version is compared on the examples that it was judged on and whose class it knows;
+the other rules count the examples of classes that the version in use knows, and the new classes are reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lure.settings import check_settings, setting
@@ -35,6 +38,9 @@ class Gate:
     minimum_accuracy: float | None = setting(None, "refuse below this accuracy on the holdout", 0, 1)
     minimum_class_accuracy: float | None = setting(None, "refuse if the accuracy of any class is below this", 0, 1)
     maximum_calibration_error: float | None = setting(None, "refuse above this expected calibration error", 0, 1)
+    max_negative_flips: float | None = setting(
+        None, "refuse if more than this share of the holdout was right before and is wrong now", 0, 1
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, accept_text=True)
@@ -42,10 +48,25 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierVersion:
-    """An accepted version that a new one is compared with: `correct` says which holdout examples it gets right."""
+    """An accepted version that a new one is compared with.
+
+    Attributes:
+        version: its number.
+        correct: which of the examples that it was judged on it gets right, bool.
+        among: which examples of today's holdout these are, bool (N,); None for all.
+    """
 
     version: int
     correct: Tensor
+    among: Tensor | None = None
+
+    def hits_of(self, correct: Tensor) -> Tensor:
+        """Return what a new version gets right of the examples that this one was judged on."""
+        return correct if self.among is None else correct[self.among]
+
+    def shortfall(self, correct: Tensor) -> float:
+        """Return by how many of these examples, as a share of them, a new version falls below this one."""
+        return (int(self.correct.sum()) - int(self.hits_of(correct).sum())) / max(1, len(self.correct))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,19 +97,21 @@ class Decision:
         reasons: the rules that refused it, as sentences; none if it was accepted.
         comparisons: beside the current version, and the best of its line where that is another.
         warnings: what speaks against using the version and refuses nothing, as sentences.
+        new_classes: accuracy on the holdout's examples of each class that the version in use does not know; None where
+            there are none.
     """
 
     accepted: bool
     reasons: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     warnings: tuple[str, ...] = ()
+    new_classes: Mapping[str, float | None] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for the ledger."""
+        """Return plain values for the ledger; warnings and new classes only where there are some."""
         values = asdict(self)
-        values |= {"reasons": list(self.reasons), "comparisons": list(values["comparisons"])}
-        warnings = list(values.pop("warnings"))
-        return values | {"warnings": warnings} if warnings else values
+        values |= {name: list(values[name]) for name in ("reasons", "comparisons", "warnings")}
+        return {name: value for name, value in values.items() if value or name not in ("warnings", "new_classes")}
 
 
 def warn_of_chance(hits: int, class_counts: Sequence[int], class_names: Sequence[str]) -> tuple[str, ...]:
@@ -117,10 +140,11 @@ def warn_of_chance(hits: int, class_counts: Sequence[int], class_names: Sequence
 
 
 def compare_with(correct: Tensor, earlier: EarlierVersion) -> Comparison:
-    """Set a new version's hits on the holdout beside an earlier version's; both (N,) bool."""
+    """Set a new version's hits on the holdout, (N,) bool, beside an earlier version's."""
     from lure.metrics.statistics import worse_p_value  # `lure init --help` needs the rules alone, and no scipy
 
-    lost, won = int((earlier.correct & ~correct).sum()), int((correct & ~earlier.correct).sum())
+    ours = earlier.hits_of(correct)
+    lost, won = int((earlier.correct & ~ours).sum()), int((ours & ~earlier.correct).sum())
     accuracy = float(earlier.correct.double().mean())
     return Comparison(version=earlier.version, accuracy=accuracy, lost=lost, won=won, p_value=worse_p_value(lost, won))
 
@@ -132,6 +156,7 @@ def decide(
     best: EarlierVersion | None,
     class_accuracies: Sequence[float | None],
     calibration_error: float,
+    judged: Tensor | None = None,
 ) -> Decision:
     """Decide on a new version.
 
@@ -140,8 +165,9 @@ def decide(
         correct: which holdout examples the new version gets right, bool (N,).
         current: the version in use; None before the first, which passes whatever the rules say.
         best: the accepted version with the most hits among those that the new one descends from.
-        class_accuracies: of the new version on the holdout, class by class; None for a class without examples.
-        calibration_error: of the new version on the holdout.
+        class_accuracies: of the new version on the judged examples, class by class; None for a class without any.
+        calibration_error: of the new version on the judged examples.
+        judged: which holdout examples decide, bool (N,): those of classes that the version in use knows; None for all.
 
     Example:
         >>> import torch
@@ -155,20 +181,26 @@ def decide(
         return Decision(accepted=True, reasons=(), comparisons=())
     earlier = [current] + ([best] if best is not None and best.version != current.version else [])
     comparisons = tuple(compare_with(correct, version) for version in earlier)
-    hits, count = int(correct.sum()), len(correct)
-    accuracy = hits / count
+    accuracy = float((correct if judged is None else correct[judged]).double().mean())
     reasons = [
         f"significantly worse than version {c.version} on the holdout: {c.lost} examples lost, {c.won} won "
         f"(p = {c.p_value:.2g}, limit {gate.significance:g})"
         for c in comparisons
         if c.p_value < gate.significance
     ]
-    top = max(earlier, key=lambda version: int(version.correct.sum()))
+    top = max(earlier, key=lambda version: version.shortfall(correct))
+    count, hits, best_hits = len(top.correct), int(top.hits_of(correct).sum()), int(top.correct.sum())
     # In whole examples: 0.01 * 300 is 3 up to rounding, and a fall of exactly 3 passes.
-    if int(top.correct.sum()) - hits > gate.margin * count + 1e-6:
+    if best_hits - hits > gate.margin * count + 1e-6:
         reasons.append(
-            f"accuracy {accuracy:.4f} is more than {gate.margin:g} below the {int(top.correct.sum()) / count:.4f} "
+            f"accuracy {hits / count:.4f} is more than {gate.margin:g} below the {best_hits / count:.4f} "
             f"of version {top.version}, the best of its line"
+        )
+    flips, among = comparisons[0].lost, len(current.correct)
+    if gate.max_negative_flips is not None and flips > gate.max_negative_flips * among + 1e-6:
+        reasons.append(
+            f"{flips} of {among} examples that version {current.version} had right are wrong now: negative flips of "
+            f"{flips / among:.4f} are above the maximum of {gate.max_negative_flips:g}"
         )
     if gate.minimum_accuracy is not None and accuracy < gate.minimum_accuracy:
         reasons.append(f"accuracy {accuracy:.4f} is below the minimum of {gate.minimum_accuracy:g}")

@@ -1,6 +1,9 @@
 """Inspecting a new mega-batch before training on it: what repeats, and how the version in use does on it."""
 
+import numpy as np
+
 from lure.learner.arrival import Arrival, KnownRows, Repeats, examine
+from lure.learner.constant_columns import constant_columns
 from lure.learner.mega_batch import MegaBatch
 from lure.learner.opening import Opened
 from lure.learner.state import WorkingState
@@ -16,7 +19,7 @@ class Inspection:
     """
 
     def __init__(self, opened: Opened) -> None:
-        self._opened, self._chunks = opened, opened.directory.chunks
+        self._chunks = opened.directory.chunks
         earlier = dict.fromkeys(stage.data_fingerprint for stage in opened.directory.stages)
         self._known = KnownRows(map(self._chunks.row_digests, earlier))
         self._inspected: Digests | None = None  # the rows of the mega-batch that was inspected last
@@ -28,18 +31,23 @@ class Inspection:
             arrived: the mega-batch, stored.
             state: holds the version in use, if there is one.
         """
-        test, task, directory = self._opened.test, state.task, self._opened.directory
+        opened, directory = state.opened, state.opened.directory
+        test, task = opened.test, state.task
         if test is None or task is None:
             raise AssertionError("a gate has a holdout, and the task is fixed before a chunk is inspected")
-        rows, holdout = (self._chunks.row_digests(each.fingerprint) for each in (arrived.whole, test))
+        rows = self._chunks.row_digests(arrived.whole.fingerprint)
+        holdout = np.concatenate([self._chunks.row_digests(part) for part in opened.holdout])
         self._inspected = rows
         correct = hits = None
         if current := directory.standing.current:
-            logits, labels = predict(state.trained_model(), state.place(arrived.whole), self._opened.recipe)
+            logits, labels = predict(state.trained_model(), state.place(arrived.whole), opened.recipe)
             correct, hits = logits.argmax(1) == labels, directory.versions.read_hits(directory.stages[current - 1])
-        names = task.class_names or [str(label) for label in range(task.num_classes)]
+        wider = state.task_for(arrived)
+        names = wider.names(range(wider.num_classes))
+        known = wider.num_classes if state.num_known is None else state.num_known
         repeats = Repeats.of(rows, holdout, self._known)
-        return examine(arrived.whole, test, repeats, names, correct, hits, arrived.name)
+        constant = constant_columns(arrived.whole, test, task.form)
+        return examine(arrived.whole, test, repeats, names, correct, hits, arrived.name, constant, known)
 
     def add_inspected(self) -> None:
         """Add the mega-batch that was inspected last, which is committed now, to what is known."""

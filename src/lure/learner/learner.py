@@ -5,16 +5,18 @@ Each `learn` is one stage of the paper's algorithm: replay decides what to train
 checkpoint; a process for each mega-batch gives the same weights, bit for bit, as one process for all.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from lure.data.examples import Examples, Split
+from lure.data.sources.columns import TableForm
 from lure.errors import InputError, require_within
 from lure.learner.arrival import Arrival
 from lure.learner.checkpoints import Attempt, Checkpoints
@@ -89,10 +91,12 @@ class Learner:
         class_names: Sequence[str] = (),
         columns: Sequence[str] = (),
         column_kinds: Sequence[str] = (),
+        form: TableForm | None = None,
         normalization: Normalization | None = None,
         stream: Sequence[Examples | Split] | None = None,
         device: str = "auto",
         workers: int = 0,
+        new_classes: Literal["refuse", "grow"] | None = None,
         checkpoint_share: float = 0.05,
     ) -> Self:
         """Open a run directory, new or old. Nothing is written before the first `learn` (or `begin`).
@@ -117,12 +121,14 @@ class Learner:
             class_names: the classes in the order of their labels; fixes their number.
             columns: names of the features in their order, where the data are a table; go on record.
             column_kinds: what each of them holds, such as "numbers"; go on record.
+            form: what becomes of the columns of a table (`lure.data.sources.files.read_form`); stands in for both.
             normalization: (mean, std) per channel or feature. When not given, taken from the holdout where there is a
                 gate, else from the first mega-batch's training examples.
             stream: all mega-batches, those that the run has seen first, where data need not be stored in the directory
                 because the caller can give them again. Without it each mega-batch is stored under `chunks/`.
             device: "auto", "cpu" or "cuda".
             workers: processes that read data too large for memory.
+            new_classes: what a class does that the version in use does not know; None takes what the recipe says.
             checkpoint_share: at most this share of the training time goes into checkpoints of the running stage;
                 infinity writes one after every epoch.
 
@@ -143,13 +149,13 @@ class Learner:
                 gate=gate,
                 independent=independent,
                 class_names=tuple(class_names),
-                columns=tuple(columns),
-                column_kinds=tuple(column_kinds),
+                form=form or TableForm.of_names(columns, column_kinds),
                 normalization=normalization,
                 stream=stream,
                 device=chosen,
                 workers=workers,
             )
+            opened = dataclasses.replace(opened, new_classes=new_classes or opened.recipe.new_classes)
             return cls(opened.agreed(), checkpoint_share)
         except BaseException as error:
             directory.__exit__(type(error), error, error.__traceback__)
@@ -178,6 +184,11 @@ class Learner:
         return self.state.task
 
     @property
+    def num_known(self) -> int | None:
+        """How many classes the version in use knows; None before the first."""
+        return self.state.num_known
+
+    @property
     def model(self) -> nn.Module | None:
         """The network; None before the first mega-batch."""
         return self.state.model
@@ -189,9 +200,11 @@ class Learner:
         on_epoch: OnEpoch | None = None,
         on_arrival: Callable[[Arrival], None] | None = None,
         name: str | None = None,
+        class_names: Sequence[str] = (),
+        holdout_add: Examples | None = None,
         again: bool = False,
     ) -> Stage:
-        """Take in one mega-batch: split, replay, unlearn, fit, evaluate, decide, commit.
+        """Take in one mega-batch: split, grow, replay, unlearn, fit, evaluate, decide, commit.
 
         Args:
             mega_batch: new examples; cut into training and validation examples here, unless it comes cut.
@@ -199,6 +212,8 @@ class Learner:
             on_epoch: called with the result of each epoch, for experiment trackers.
             on_arrival: called before any training with what the mega-batch looks like, where there is a gate.
             name: of the file that it came from, for the ledger, where there is a gate.
+            class_names: the classes in the order of their labels, where they have names and some are new.
+            holdout_add: examples for the holdout, of classes that it does not show.
             again: that it is to be trained on whether or not it came before, for the ledger.
 
         Returns:
@@ -209,15 +224,20 @@ class Learner:
                 nothing else on disk has changed.
         """
         with self._attempt() as number:
+            self._extend(class_names, holdout_add)
             arrived = self._arrive(mega_batch, number, name, again)
             arrival = self._inspect(arrived, on_arrival)
+            self.state.grow(arrived)
             offered = self.state.admit(arrived)
             running = self._resume(arrived) or unlearn(self.state, arrived, offered)
             with blaming_data(arrived.whole, self.task):
                 fitted = self._fit(offered, running, number, watch, on_epoch)
                 measured = measure(self.state, offered, number, fitted)
-            decision = decide_version(self.opened, measured)
-            return self._commit(Round(arrived, arrival, offered, running, fitted, measured, decision))
+            decision = decide_version(self.state, measured)
+            task, new_classes = self.state.fixed_task(), self.state.new_classes()
+            return self._commit(
+                Round(task, new_classes, arrived, arrival, offered, running, fitted, measured, decision)
+            )
 
     def predict(self, inputs: Tensor | Examples) -> Tensor:
         """Return the logits (N, classes) of the current model, float32 on the CPU.
@@ -234,7 +254,7 @@ class Learner:
             raise InputError(f"{self.directory.path} has no model yet: give it a mega-batch first")
         if isinstance(inputs, Tensor):
             inputs = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64))
-        self.task.check(inputs)
+        self.task.check_inputs(inputs)
         with arithmetic(self.recipe):
             return predict(self.model, self.state.place(inputs), self.recipe)[0]
 
@@ -243,18 +263,17 @@ class Learner:
         """Yield the number of the next stage; if it fails, memory is restored from disk, and the disk is as it was."""
         if self._stale:
             self._restore()
-        self._stale, self._checkpoints = True, None
+        before, self._stale, self._checkpoints = self.opened, True, None
         with arithmetic(self.recipe):
             try:
                 yield len(self.stages) + 1
-            except KeyboardInterrupt:
-                if self._checkpoints is not None:
+            except BaseException as error:
+                self.opened = before
+                if isinstance(error, KeyboardInterrupt) and self._checkpoints is not None:
                     self._checkpoints.flush()
-                raise
-            except StorageError:  # what was saved so far is what a second try goes on from
-                raise
-            except InputError:
-                self.directory.discard()
+                # After a StorageError, what was saved so far is what a second try goes on from.
+                if isinstance(error, InputError) and not isinstance(error, StorageError):
+                    self.directory.discard()
                 raise
 
     def rehearse(self) -> None:
@@ -276,15 +295,30 @@ class Learner:
         self.state.opened = self.opened
         self.directory.begin(to_toml(self.recipe), agreement)
 
+    def _extend(self, class_names: Sequence[str], holdout_add: Examples | None) -> None:
+        """Take in the names of classes, and holdout examples, that come with a mega-batch."""
+        known = self.opened.class_names
+        if class_names:
+            if tuple(class_names[: len(known)]) != known or (self.state.task and not known):
+                raise InputError(f"class_names must begin with the known ones ({', '.join(known) or 'they have none'})")
+            self.opened = dataclasses.replace(self.opened, class_names=tuple(class_names))
+        if holdout_add is not None and not self.directory.exists:
+            raise InputError("the holdout of a new directory is given when it is opened: leave out holdout_add")
+        if holdout_add is not None:
+            self.opened = self.opened.with_holdout(holdout_add)
+        self.state.opened = self.opened
+
     def _arrive(self, given: Examples | Split, number: int, name: str | None, again: bool) -> MegaBatch:
         """Cut a mega-batch, check it, and store it if the caller will not give it again; the first begins the run."""
         arrived = MegaBatch.cut(given, self.recipe, number, name=name, again=again)
-        task = self.state.fix_task(arrived.split)
-        for examples in (arrived.whole, self.opened.test):
-            if examples is not None:
-                task.check(examples)
+        task = self.state.task_for(arrived)
+        task.check(arrived.whole)
+        if self.opened.test is not None:
+            task.check_inputs(self.opened.test)
+        self.opened.check_holdout(task.num_classes)
         task.check_augmentation(self.recipe.augment)
         if self.model is None:
+            self.state.task = task
             model = self.state.new_model()  # first: a network that cannot be built leaves no directory behind
             if not self.directory.exists:
                 self.begin()
@@ -334,11 +368,12 @@ class Learner:
             self._flops_per_example = count_flops(self.state.trained_model(), ended.offered.train)
         stage = record_stage(self.opened, ended, self._flops_per_example)
         test = ended.measured.test
-        files = self.state.to_files(ended.running.optimizer, test.correct if test and self.opened.gate else None)
+        files = self.state.to_files(ended.running.optimizer, test.correct if test else None)
         committed = self.directory.commit(stage, files)
         if self._inspection is not None:
             self._inspection.add_inspected()
         self._checkpoints = None
         # A refused version leaves memory at weights that are not in use.
         self._stale = not stage.accepted
+        self.state.correct, self.state.num_known = files.correct, ended.task.num_classes
         return committed

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
 
 from lure.data.examples import Examples, Split, as_stored
+from lure.data.sources.columns import TableForm
 from lure.errors import InputError
 from lure.learner.gate import Gate
 from lure.learner.mega_batch import join
@@ -36,13 +37,15 @@ class Opened:
         gate: decides whether a version takes the place of the one in use; None accepts every version.
         independent: with a gate, examples that are measured on, too, and decide nothing.
         class_names: the classes in the order of their labels; () where they have no names.
-        columns: names of the features in their order, where the data are a table.
-        column_kinds: what each of them holds; () where that is not on record.
+        form: what becomes of columns, where the data are a table.
         normalization: (mean, std) per channel or feature; None takes them from the first mega-batch. A directory that
             is begun with a gate takes them from the holdout: the first chunk may be small, or constant in a column.
         stream: the mega-batches, where the caller can give them again; None stores each in the directory.
         device: where to compute.
         workers: processes that read data too large for memory.
+        new_classes: what a class does that the version in use does not know.
+        holdout: fingerprints of what the holdout is made of: what `lure init` stored, and what was added for new
+            classes since, in order; () without a gate.
     """
 
     directory: RunDirectory
@@ -52,12 +55,13 @@ class Opened:
     gate: Gate | None
     independent: Examples | None
     class_names: tuple[str, ...]
-    columns: tuple[str, ...]
-    column_kinds: tuple[str, ...]
+    form: TableForm | None
     normalization: Normalization | None
     stream: Sequence[Examples | Split] | None
     device: torch.device
     workers: int
+    new_classes: Literal["refuse", "grow"] = "refuse"
+    holdout: tuple[str, ...] = ()
 
     def agreed(self) -> Self:
         """Return the same with what `lure init` fixed in place of what need not be given again.
@@ -81,28 +85,83 @@ class Opened:
             raise InputError(f"{path} is kept current by lure update: choose another directory")
         with parsing(path / AGREEMENT):
             gate = Gate(**agreement.gate)
-        test = self._stored(agreement.holdout, self.test, "holdout")
-        independent = self._stored(agreement.independent, self.independent, "independent")
+            form = TableForm.of_names(agreement.columns, agreement.column_kinds)
+            if agreement.table is not None:
+                form = TableForm.from_dict(agreement.table)
+                self._require_same_form(form)
+        self._require_stored(agreement.holdout, self.test, "holdout")
+        self._require_stored(agreement.independent, self.independent, "independent")
         if self.gate not in (None, gate):
             raise InputError(f"{path} was begun with another gate: {gate}")
         mean_and_std = agreement.normalization
+        chunks, holdout = self.directory.chunks, self.directory.holdout()
         return dataclasses.replace(
             self,
-            test=test,
+            test=chunks.read(holdout[0])
+            if len(holdout) == 1
+            else Examples.concatenate(list(map(chunks.read, holdout))),
+            holdout=holdout,
             gate=gate,
-            independent=independent,
-            class_names=tuple(agreement.class_names),
-            columns=tuple(agreement.columns),
-            column_kinds=tuple(agreement.column_kinds),
+            independent=chunks.read(agreement.independent) if agreement.independent else None,
+            class_names=tuple(self.directory.class_names()),
+            form=form,
             normalization=None if mean_and_std is None else (mean_and_std[0], mean_and_std[1]),
         )
 
     def fix_task(self, split: Split) -> Task:
-        """Return the task that a first mega-batch fixes."""
-        # A class may be missing from the first mega-batch of a stream that is known to its end.
+        """Return the task that a first mega-batch fixes.
+
+        A class may be missing from the first mega-batch of a stream that is known to its end; where the head grows, it
+        is left out until it arrives.
+        """
         others = [self.test, *map(join, self.stream or ())]
         labels = [examples.labels for examples in others if examples is not None]
-        return fix_task(split, labels, self.class_names, self.columns, self.column_kinds, self.normalization)
+        names = self.class_names
+        if self.new_classes == "grow" and self.gate is None:
+            labels, names = (
+                [],
+                names[: int(max(part.labels.max() for part in (split.train, split.validation) if len(part))) + 1],
+            )
+        return fix_task(split, labels, names, self.form, self.normalization)
+
+    def with_holdout(self, added: Examples) -> Self:
+        """Return the same with more examples in the holdout, stored; those that are there already change nothing.
+
+        Raises:
+            InputError: if there is no gate, or the holdout shows one of their classes already.
+        """
+        if self.gate is None or self.test is None:
+            raise InputError("holdout examples of new classes need a gate, which has a holdout")
+        if added.fingerprint in self.holdout:
+            return self
+        if not len(added):
+            raise InputError("the holdout to add holds no examples")
+        check_values(added, () if self.form is None else self.form.inputs, "the holdout to add")
+        if shown := sorted({*added.labels.tolist()} & {*self.test.labels.tolist()}):
+            name = self.class_names[shown[0]] if self.class_names else shown[0]
+            raise InputError(
+                f"the holdout shows class {name} already: only examples of classes that it does not show may be added"
+            )
+        stored = self.directory.chunks.store(added)
+        whole = Examples.concatenate([self.test, stored])
+        return dataclasses.replace(self, test=whole, holdout=(*self.holdout, stored.fingerprint))
+
+    def check_holdout(self, num_classes: int) -> None:
+        """Raise if examples that come to the holdout now are of a class that nobody knows.
+
+        Args:
+            num_classes: how many classes are known once the new mega-batch is taken in.
+
+        Raises:
+            InputError: naming the label.
+        """
+        if self.gate is None or self.test is None:
+            return
+        largest = int(self.test.labels.max())
+        # What an earlier stage added may be of a class that a version does not know which somebody went back to.
+        if largest >= num_classes and self.holdout[-1:] != self.directory.holdout()[-1:]:
+            name = self.class_names[largest] if self.class_names else largest
+            raise InputError(f"the holdout to add shows class {name}, which neither the model nor the new data know")
 
     def store_sets(self) -> tuple[Self, Agreement | None]:
         """Store the holdout and the independent set of a new directory, where there is a gate.
@@ -126,13 +185,15 @@ class Opened:
             holdout=test.fingerprint,
             independent=independent.fingerprint if independent else None,
             class_names=list(self.class_names),
-            columns=list(self.columns),
-            column_kinds=list(self.column_kinds),
+            columns=[] if self.form is None else list(self.form.names),
+            column_kinds=[] if self.form is None else list(self.form.kinds),
+            table=None if self.form is None else self.form.as_dict(),
             normalization=None if self.normalization is None else [list(values) for values in self.normalization],
             gate=dataclasses.asdict(self.gate),
             recipe=dataclasses.asdict(self.recipe),
         )
-        return dataclasses.replace(self, test=test, independent=independent), agreement
+        stored = dataclasses.replace(self, test=test, independent=independent, holdout=(test.fingerprint,))
+        return stored, agreement
 
     def require_same_data(self) -> None:
         """Raise unless the data that are given again are those of the committed stages, replayed or not.
@@ -159,15 +220,25 @@ class Opened:
         held_out = "the holdout" if self.gate is not None else "the test examples"
         for examples, place in ((self.test, held_out), (self.independent, "the independent set")):
             if examples is not None:
-                check_values(examples, self.columns, place)
+                check_values(examples, () if self.form is None else self.form.inputs, place)
 
-    def _stored(self, fingerprint: str | None, given: Examples | None, role: str) -> Examples | None:
-        """Return a stored holdout or independent set, after comparing it with the one that was given, if any."""
+    def _require_same_form(self, form: TableForm) -> None:
+        """Raise if the columns of a table are asked for another use than when the directory was begun."""
+        if self.form is None or self.form.label is None:  # only names, or nothing, were given
+            return
+        for name, value in dataclasses.asdict(form).items():
+            if value != (asked := getattr(self.form, name)) and name != "columns":
+                raise InputError(
+                    f"{self.directory.path} was begun with another use of columns ({name}: {value!r}, not {asked!r}): "
+                    f"choose another directory"
+                )
+
+    def _require_stored(self, fingerprint: str | None, given: Examples | None, role: str) -> None:
+        """Raise if a holdout or independent set is given again, and is not the one that is stored."""
         if given is not None and as_stored(given).fingerprint != fingerprint:
             raise InputError(
                 f"{self.directory.path} was begun with another {role} set: leave it out, it is stored there"
             )
-        return self.directory.chunks.read(fingerprint) if fingerprint is not None else None
 
 
 def choose_device(name: str) -> torch.device:

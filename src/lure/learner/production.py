@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lure.errors import InputError, printable, require_within
 from lure.recipe import Recipe, parse_toml
@@ -40,7 +40,7 @@ def init(
 ) -> str:
     """Begin a directory that is kept current: store holdout, recipe and gate. There is no version yet.
 
-    Return a sentence that says which classes the holdout shows. Done again with the same arguments, it changes nothing.
+    Done again with the same arguments, it changes nothing.
 
     Args:
         path: the directory; new or empty.
@@ -48,13 +48,17 @@ def init(
         independent: data that are measured on, too, and decide nothing.
         recipe: how to train.
         gate: the rules for accepting a version.
-        hints: what the files do not say themselves, such as which column holds the labels.
+        hints: what the files do not say themselves, such as which column holds the labels; it holds for all data that
+            come later.
+
+    Returns:
+        Lines that say which classes the holdout shows, and what becomes of the columns of a table.
 
     Raises:
         InputError: for data or settings that cannot be used, or a directory that holds something else.
     """
     from lure.data.sources.class_names import shown_classes
-    from lure.data.sources.files import load_alike, load_examples, read_class_names, read_columns
+    from lure.data.sources.files import load_alike, load_examples, read_class_names, read_form
     from lure.learner.gate import Gate
     from lure.learner.learner import Learner
 
@@ -64,13 +68,15 @@ def init(
         strangers = [name for name in strangers if not (name.startswith(".") and name.endswith(".tmp"))]
         if strangers:
             raise InputError(f"{path} holds other files ({sorted(strangers)[0]}): choose a new directory")
-    names, columns = read_class_names(holdout, hints), read_columns(holdout, hints)
-    test = load_examples(holdout, names or None, hints=hints)
-    shown = shown_classes(test.labels, names, f"the holdout {holdout}")
-    kinds = list(columns.values())
+    names, form = read_class_names(holdout, hints), read_form(holdout, hints)
+    test = load_examples(holdout, names or None, form=form, hints=hints)
+    lines = [shown_classes(test.labels, names, f"the holdout {holdout}")]
+    if form is not None:
+        lines += ["of its columns, now and in all data to come:", *(f"  {line}" for line in form.describe())]
+    shown = "\n".join(map(printable, lines))
     aside = None
     if independent is not None:
-        aside = load_alike(independent, names, test.input_shape, list(columns), kinds, hints)
+        aside = load_alike(independent, names, test.input_shape, form, hints)
     with Learner.open(
         path,
         recipe=recipe,
@@ -78,8 +84,7 @@ def init(
         gate=gate or Gate(),
         independent=aside,
         class_names=names,
-        columns=list(columns),
-        column_kinds=kinds,
+        form=form,
     ) as learner:
         if learner.directory.exists:
             return shown
@@ -102,8 +107,10 @@ def update(
     watch: Watch | None = None,
     on_arrival: Callable[[Arrival], None] | None = None,
     hints: Hints | None = None,
+    new_classes: str | Sequence[str] | None = None,
+    holdout_add: Path | str | None = None,
 ) -> tuple[Stage, bool]:
-    """Take in a chunk: examine, store, unlearn, relearn, evaluate, decide, commit.
+    """Take in a chunk: examine, store, grow, unlearn, relearn, evaluate, decide, commit.
 
     A chunk that was committed before changes nothing, so that a job may be tried again.
 
@@ -120,6 +127,9 @@ def update(
         watch: called now and then while training.
         on_arrival: called before any training with what the chunk looks like.
         hints: what the file does not say itself, such as which column holds the labels.
+        new_classes: what a class does that the version in use does not know: "refuse"; "grow", unless its name looks
+            like a slip of a known one; or the names of those for which the head may grow. None takes the recipe's.
+        holdout_add: data of classes that the holdout does not show; they belong to it from now on.
 
     Returns:
         The stage of this chunk, and whether it is new.
@@ -128,25 +138,43 @@ def update(
         InputError: for data that cannot be used; nothing on disk has then changed.
     """
     from lure.data.examples import as_stored
-    from lure.data.sources.files import load_alike
     from lure.learner.learner import Learner
+    from lure.learner.new_classes import load_added, load_labelled
 
     RunDirectory(path).require()
+    growing: Literal["refuse", "grow"] | None = "refuse" if new_classes == "refuse" else "grow"
+    growing = None if new_classes is None else growing
     with Learner.open(
-        path, model=model, unlearner=unlearner, regularizers=regularizers, device=device, workers=workers
+        path,
+        model=model,
+        unlearner=unlearner,
+        regularizers=regularizers,
+        device=device,
+        workers=workers,
+        new_classes=growing,
     ) as learner:
         opened = learner.opened
         if opened.gate is None or opened.test is None:
             raise InputError(f"{path} has no holdout to decide by: begin a directory with lure init")
-        shape = opened.test.input_shape
-        given = load_alike(data, opened.class_names, shape, opened.columns, opened.column_kinds, hints)
-        chunk = as_stored(given)
+        given = load_labelled(Path(data), opened, learner.num_known, hints)
+        chunk = as_stored(given.examples)
         known = [stage for stage in learner.stages if stage.data_fingerprint == chunk.fingerprint]
         if known and not (again and _is_to_do(known, learner.directory.ledger.events)):
             return known[-1], False
+        given.require_allowed(opened.new_classes if new_classes is None else new_classes)
+        added = None if holdout_add is None else load_added(Path(holdout_add), opened, given, hints)
         # Escaped, because a name may hold bytes that no text has: the ledger is UTF-8.
         name = printable(Path(data).absolute().name)
-        return learner.learn(chunk, watch, on_arrival=on_arrival, name=name, again=again), True
+        stage = learner.learn(
+            chunk,
+            watch,
+            on_arrival=on_arrival,
+            name=name,
+            again=again,
+            class_names=given.class_names,
+            holdout_add=added,
+        )
+        return stage, True
 
 
 def _is_to_do(known: Sequence[Stage], events: Sequence[Mapping[str, Any]]) -> bool:
@@ -273,8 +301,9 @@ def status(path: Path | str) -> dict[str, Any]:
     if running is not None and running["stage"] <= len(stages):
         running = None  # committed; only tidying up was interrupted
 
-    def describe(fingerprint: str) -> dict[str, Any]:
-        return {"fingerprint": fingerprint, "examples": directory.chunks.count(fingerprint)}
+    def describe(fingerprint: str, *added: str) -> dict[str, Any]:
+        examples = sum(map(directory.chunks.count, (fingerprint, *added)))
+        return {"fingerprint": fingerprint, "examples": examples} | ({"added": list(added)} if added else {})
 
     return {
         "directory": str(path),
@@ -282,7 +311,7 @@ def status(path: Path | str) -> dict[str, Any]:
         "model": recipe.get("model", Recipe.model),
         "unlearner": recipe.get("unlearner", Recipe.unlearner),
         "gate": agreement and agreement.gate,
-        "holdout": agreement and describe(agreement.holdout),
+        "holdout": agreement and describe(*directory.holdout()),
         "holdout_uses": len(stages) if agreement else 0,
         "independent": agreement and agreement.independent and describe(agreement.independent),
         "waiting_chunks": [stages[number - 1].data_fingerprint for number in standing.waiting],

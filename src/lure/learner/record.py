@@ -1,6 +1,7 @@
 """The records between the steps of a stage, and the ledger's line that they become."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from lure.learner.arrival import Arrival
 from lure.learner.gate import Decision
 from lure.learner.mega_batch import MegaBatch
 from lure.learner.opening import Opened
+from lure.learner.task import Task
 from lure.store.stage import Stage
 from lure.training.loader import Loader
 from lure.training.state import FitState
@@ -67,6 +69,7 @@ class SetMeasures:
 
     Attributes:
         examples: how many there are.
+        known_examples: how many of them are of classes that the network has an output for.
         error_count: how many are wrong.
         expected_calibration_error: in [0, 1].
         negative_log_likelihood: mean, in nats.
@@ -75,6 +78,7 @@ class SetMeasures:
     """
 
     examples: int
+    known_examples: int
     error_count: int
     expected_calibration_error: float
     negative_log_likelihood: float
@@ -85,6 +89,11 @@ class SetMeasures:
     def accuracy(self) -> float:
         """Share that is right, in [0, 1]."""
         return (self.examples - self.error_count) / self.examples
+
+    @property
+    def known_accuracy(self) -> float | None:
+        """Share of the examples of known classes that is right, in [0, 1]; None where there are none."""
+        return (self.examples - self.error_count) / self.known_examples if self.known_examples else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the ledger."""
@@ -99,11 +108,17 @@ class SetMeasures:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a trained version is worth: accuracies on training and validation examples, and all of the held-out sets."""
+    """What a trained version is worth: accuracies on training and validation examples, and all of the held-out sets.
+
+    `judged` is of the test examples whose class the version in use knows, too; `flips` holds the labels of those that
+    it had right and the new version has wrong, None where that is not known.
+    """
 
     train_accuracy: float
     validation_accuracy: float | None
     test: SetMeasures | None
+    judged: SetMeasures | None
+    flips: list[int] | None
     independent: SetMeasures | None
 
     @property
@@ -140,8 +155,10 @@ class Running:
 
 @dataclass(frozen=True)
 class Round:
-    """A stage that was trained and measured, and waits for its commit."""
+    """A stage that was trained and measured, and waits for its commit; `task` is that of its version."""
 
+    task: Task
+    new_classes: list[str]
     arrived: MegaBatch
     arrival: Arrival | None
     offered: Offered
@@ -198,6 +215,12 @@ def record_stage(opened: Opened, ended: Round, flops_per_example: int) -> Stage:
         data_validation=arrived.num_validation,
         data_stored=opened.stream is None,
         test_fingerprint=None if opened.test is None else opened.test.fingerprint,
+        num_classes=ended.task.num_classes,
+        new_classes=ended.new_classes,
+        holdout_added=_added_to_holdout(opened),
+        known_accuracy=None if test is None else test.known_accuracy,
+        negative_flips=None if measured.flips is None else len(measured.flips),
+        negative_flips_by_class=_by_class(ended.task, measured.flips or []),
         taken_in=ended.offered.taken_in,
         stopped_by=fitted.stopped_by,
         exact=_is_exact(opened, stages, unlearned.torch),
@@ -211,6 +234,18 @@ def record_stage(opened: Opened, ended: Round, flops_per_example: int) -> Stage:
         left_out=unlearned.left_out,
         again=arrived.again,
     )
+
+
+def _added_to_holdout(opened: Opened) -> str | None:
+    """Return the fingerprint of what came to the holdout since the last line of the ledger."""
+    known = opened.directory.holdout()
+    return next((part for part in opened.holdout[1:] if part not in known), None)
+
+
+def _by_class(task: Task, labels: list[int]) -> dict[str, int]:
+    """Return name of a class -> how many of these labels are its own, in order of classes."""
+    counts = sorted(Counter(labels).items())
+    return dict(zip(task.names(label for label, _ in counts), (count for _, count in counts), strict=True))
 
 
 def _is_exact(opened: Opened, stages: Sequence[Stage], torch_before: str) -> bool:

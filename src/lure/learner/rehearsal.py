@@ -9,7 +9,7 @@ import torch
 from lure.data.examples import Examples
 from lure.errors import InputError
 from lure.learner.opening import Opened
-from lure.learner.task import Task, build_network
+from lure.learner.task import Task, build_network, builder_by_classes
 from lure.randomness import forked_rng
 from lure.recipe import Recipe, own_code
 from lure.training.loader import Loader
@@ -18,12 +18,13 @@ from lure.training.regularizers import FitContext, Regularizers
 from lure.unlearn import apply_
 from lure.unlearners import Context
 from lure.weights.cross_entropy import read_logits
+from lure.weights.growth import grow_head_
 from lure.weights.layers import snapshot
 from lure.weights.modes import evaluating
 
 
 def rehearse(opened: Opened, task: Task, two: Examples) -> None:
-    """Build the network once, run it on two examples, unlearn, and try the regularizers.
+    """Build the network once, run it on two examples, unlearn, try the regularizers, and let its head grow if it may.
 
     Args:
         opened: recipe and builder count.
@@ -73,6 +74,8 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
             with evaluating(model), forked_rng(None), mixed_precision(recipe, "cpu"):
                 acting.add_terms(torch.zeros(()), inputs, read_logits(model(inputs)), labels)
             acting.after_step()
+        if recipe.new_classes == "grow":
+            grow_head_(model, logits.shape[1] + 1, draw=builder_by_classes(recipe, task, builder))
 
 
 @contextmanager

@@ -5,9 +5,8 @@ and from a disk that is read-only.
 """
 
 import csv
-import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
@@ -105,7 +104,7 @@ class Version:
         Raises:
             InputError: if the inputs do not fit.
         """
-        self.task.check(examples)
+        self.task.check_inputs(examples)
         pieces = stream_outputs(self.model, examples, self.device, suits_channels_last(self.model))
         while True:
             # Entered for each piece, and not left open while the caller works on it.
@@ -116,13 +115,20 @@ class Version:
             yield logits
 
 
-def write_predictions(version: Version, examples: Examples, file: TextIO, form: Literal["csv", "jsonl"]) -> None:
+def write_predictions(
+    version: Version,
+    examples: Examples,
+    file: TextIO,
+    form: Literal["csv", "jsonl"],
+    ids: Sequence[str] | None = None,
+) -> None:
     """Write one line for each example, with the predicted class and the probability of every class.
 
     CSV has a header; a JSON line is {"row": 0, "prediction": "cat", "probabilities": {"cat": 0.9, ...}}. Images in
-    files bring the path in their folder along ("file"). Classes that have no names go by their numbers. Lines are
-    written as they are computed, so the data need not fit into memory. In CSV a name that a spreadsheet would take for
-    a formula (`=cmd`) has an apostrophe before it, which makes it text there; JSON lines have all names as they are.
+    files bring the path in their folder along ("file"), and rows of a table their names ("id"), where `ids` holds them.
+    Classes that have no names go by their numbers. Lines are written as they are computed, so the data need not fit
+    into memory. In CSV a name that a spreadsheet would take for a formula (`=cmd`) has an apostrophe before it, which
+    makes it text there; JSON lines have all names as they are.
 
     Raises:
         InputError: if the inputs do not fit, or the form is unknown.
@@ -135,12 +141,13 @@ def write_predictions(version: Version, examples: Examples, file: TextIO, form: 
     version.task.check(examples)
     files = file_names(examples)
     if form == "csv":
-        table.writerow(["row", *(["file"] if files else []), "prediction", *map(spreadsheet_text, names)])
+        places = [*(["file"] if files else []), *(["id"] if ids else [])]
+        table.writerow(["row", *places, "prediction", *map(spreadsheet_text, names)])
     row = 0
     for logits in version.logits(examples):
         for shares in torch.softmax(logits.double(), dim=1).tolist():
             prediction = answers[max(range(len(shares)), key=shares.__getitem__)]
-            place = {"row": row} | ({"file": files[row]} if files else {})
+            place = {"row": row} | ({"file": files[row]} if files else {}) | ({"id": ids[row]} if ids else {})
             if form == "csv":
                 cells = map(spreadsheet_text, [*place.values(), prediction])
                 table.writerow([*cells, *(f"{share:.9g}" for share in shares)])
@@ -179,7 +186,7 @@ def export(version: Version, file: Path) -> list[Path]:
     content = tensors_to_bytes(version.model.state_dict()) if file.suffix == ".safetensors" else export_program(version)
     recipe = to_toml(version.recipe).encode()
     facts: dict[str, Any] = {
-        "task": dataclasses.asdict(version.task),
+        "task": version.task.as_dict(),
         "program": _describe_program(version.task),
         "stage": version.stage.as_dict(),
     }

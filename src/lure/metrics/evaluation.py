@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lure.data.examples import Examples
@@ -165,6 +166,9 @@ def compare_versions(
 ) -> dict[str, Any]:
     """Return what changed from one version of a model to another, in predictions and weights.
 
+    Where the head has grown, the older version counts as never answering the new classes, and weights are compared in
+    the rows that both have.
+
     Args:
         before: the older version; run in eval mode, and its mode is restored.
         after: the newer version; likewise.
@@ -187,10 +191,15 @@ def compare_versions(
     """
     with evaluating(before), evaluating(after):
         old, new = (compute_logits(model, examples, device).double() for model in (before, after))
+    first, second = snapshot(before), snapshot(after)
+    if (grown := new.shape[1] - old.shape[1]) > 0:
+        old = F.pad(old, (0, grown), value=-math.inf)
+        lengths = {name: len(tensor) for name, tensor in first.items() if tensor.dim()}
+        second = {name: tensor[: lengths[name]] if name in lengths else tensor for name, tensor in second.items()}
     return {
         "paired_test": dict(mcnemar(new, old, examples.labels)),
         "per_class": _listed(class_change(old, new, examples.labels), len(examples)),
-        "weights": [dict(row) for row in weight_change(snapshot(before), snapshot(after))],
+        "weights": [dict(row) for row in weight_change(first, second)],
     }
 
 

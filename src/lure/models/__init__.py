@@ -101,6 +101,30 @@ def build_model(
     return ready_to_train(model, name, tuple(input_shape))
 
 
+def takes_num_classes(builder: Callable[..., nn.Module], *, without_default: bool = False) -> bool:
+    """Tell whether a builder of networks can be told the number of classes, by the name `num_classes`.
+
+    Args:
+        builder: any function or class.
+        without_default: whether it must be told.
+    """
+    try:
+        parameter = inspect.signature(builder).parameters.get("num_classes")
+    except (TypeError, ValueError):  # raised for what has no signature
+        return False
+    return parameter is not None and not (without_default and parameter.default is not parameter.empty)
+
+
+def counts_classes(choice: str) -> bool:
+    """Tell whether the network that a choice names is built for a number of classes: all of `MODELS` are.
+
+    Raises:
+        InputError: as `build_model`, for a builder that cannot be imported.
+    """
+    name, _ = split_choice(choice)
+    return ":" not in name or takes_num_classes(import_own("model builder", name))
+
+
 def ready_to_train(model: nn.Module, name: str, input_shape: tuple[int, ...]) -> nn.Module:
     """Return what a builder of the user's own built; lazy layers get their shapes from one run on zeros.
 

@@ -28,6 +28,7 @@ MEASURES = (
     "mean_error_rate",
     "cumulative_error_count",
     "expected_calibration_error",
+    "negative_flip_rate",
     "seconds",
     "examples_seen",
     "flops",
@@ -56,6 +57,11 @@ class RunGroup:
         return _fields_text(self.distinct)
 
     @property
+    def counts_examples(self) -> bool:
+        """Whether costs are the examples seen."""
+        return all(run.counts_examples for run in self.runs)
+
+    @property
     def runs(self) -> list[RunRecord]:
         """All runs that are counted, policy by policy."""
         return [run for runs in self.policies.values() for run in runs]
@@ -80,23 +86,28 @@ def setting_names(groups: Sequence[RunGroup]) -> list[str]:
 
 
 def stage_cost(stage: Stage, measure: str) -> float:
-    """Return what one stage cost in "flops" or "seconds": training and unlearning together."""
+    """Return what one stage cost in "flops", "seconds" or "examples_seen": training and unlearning together."""
+    if measure == "examples_seen":
+        return float(stage.examples_seen)
     return float(getattr(stage, f"train_{measure}")) + float(getattr(stage, f"unlearn_{measure}"))
 
 
 def totals(run: RunRecord) -> dict[str, float | None]:
     """Return one number for each of `MEASURES`: accuracy and calibration of the version in use, costs of all stages.
 
+    `negative_flip_rate` is the mean share of test examples that turned from right to wrong from a version to the next.
     `seconds` and `flops` are those of training and unlearning together. What the ledger does not know is None, and
     without a test set every error is None.
     """
     last = run.final
     errors = cumulative_errors(run)
+    flips = [stage.negative_flips / stage.test_examples for stage in run.stages if stage.negative_flips is not None]
     return {
         "final_accuracy": last.accuracy,
         "mean_error_rate": None if errors is None else errors[-1] / (len(errors) * last.test_examples),
         "cumulative_error_count": None if errors is None else errors[-1],
         "expected_calibration_error": finite(last.expected_calibration_error),
+        "negative_flip_rate": math.fsum(flips) / len(flips) if flips else None,
         "seconds": math.fsum(stage_cost(stage, "seconds") for stage in run.stages),
         "examples_seen": sum(stage.examples_seen for stage in run.stages),
         "flops": math.fsum(stage_cost(stage, "flops") for stage in run.stages),

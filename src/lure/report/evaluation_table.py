@@ -18,7 +18,7 @@ def evaluation_tables(result: dict[str, Any], reliability: bool = False) -> list
     """Return (title, table) pairs: the whole set, each class, the change since the last version, corruptions, attacks.
 
     Args:
-        result: what `lure.experiment.evaluate.evaluate_version` returned.
+        result: what `lure.metrics.evaluate` or `lure.experiment.evaluate.evaluate_version` returned.
         reliability: a table of the reliability diagram, too.
     """
     tables = [_summary(result), _classes(result)]
@@ -56,7 +56,7 @@ def _summary(result: dict[str, Any]) -> tuple[str, Table]:
         table.add_row(name, percent(result[key], 2))
     for key, name in CALIBRATION.items():
         table.add_row(name, _number(key, result[key]), *([_number(key, scaled[key])] if scaled else []))
-    title = f"version {result['version']}, {result['examples']} examples"
+    title = (f"version {result['version']}, " if "version" in result else "") + f"{result['examples']} examples"
     if scaled:
         title += f"; the temperature is fitted on {scaled['validation_examples']} validation examples"
         if "undetermined" in scaled:

@@ -21,10 +21,8 @@ Fill = Literal["left", "full", "none"]  # of a mark
 HOLDOUT, ARRIVAL, TEST = "holdout", "on arrival", "test set"
 LOST, WON = "right, then wrong", "wrong, then right"
 SHADES = {HOLDOUT: "#0072B2", ARRIVAL: "#B25A00", TEST: "#707070", LOST: "#B25A00", WON: "#0072B2"}
-CLASS_STYLES = [
-    style for name, style in FIXED.items() if name != "scratch"
-]  # (colour, mark), told apart by most people
-MOST_CLASSES = 6  # with more lines than this, none can be followed
+# (colour, mark) of classes: those of policies that are easiest to tell apart. With more lines, none can be followed.
+CLASS_STYLES = [FIXED[name] for name in ("warm-start", "lure", "shrink-perturb", "dash", "head-reset", "random-reset")]
 MOST_TICKS = 5  # readable at the width of a phone
 MANY_VERSIONS = 40  # with more, marks are smaller
 
@@ -120,7 +118,7 @@ def balance_classes(model: KeptModel) -> list[int]:
     """Return the labels of the classes whose share varied most over holdout and chunks, at most six, in order."""
     shares = list(_shares(model).values())
     varied = {label: max(s[label] for s in shares) - min(s[label] for s in shares) for label in range(len(shares[0]))}
-    return sorted(sorted(varied, key=lambda label: -varied[label])[:MOST_CLASSES])
+    return sorted(sorted(varied, key=lambda label: -varied[label])[: len(CLASS_STYLES)])
 
 
 def _shares(model: KeptModel) -> dict[int, list[float]]:
@@ -174,10 +172,10 @@ def draw_flips(model: KeptModel, axes: Axes) -> Points:
                     sign * 2.9 * most,
                     str(counts[place]),
                     ha="center",
-                    va="center",
+                    va="top" if sign > 0 else "bottom",
+                    rotation=90,
                     fontsize=8,
-                    color=INK,
-                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+                    color="white" if model.accepted(version) else INK,
                 )
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -3 * most or low), min(high, 3 * most or high))

@@ -16,6 +16,7 @@ from lure.report.page_details import detail_values, run_values
 from lure.report.page_parts import Cell, Content, Figure, Table, figure, number_text, p_value_text, policy_cell
 from lure.report.plots import MANY, draw_cost, draw_price, draw_stages
 from lure.report.price import (
+    UNITS,
     asks_for_price,
     cost_percent,
     one_budget_each,
@@ -91,7 +92,7 @@ def _group_values(group: RunGroup) -> dict[str, Any]:
         "second": second,
         "prices": _price_table(group, order, _winner(group)) if several_policies else None,
         "price_legend": price_legend(price_answers(group)),
-        "price_unit": {"flops": "FLOPs", "seconds": "seconds"}[data["price_measure"]],
+        "price_unit": UNITS[data["price_measure"]],
         "price_figure": _price_figure(group) if priced and data["price"] else None,
         "notes": data["left_out"] + data["notes"],
         "policies": _policy_table(group, data, _winner(group)),

@@ -24,7 +24,7 @@ from lure.errors import InputError
 from lure.metrics.statistics import Spread, spread
 from lure.report.colours import colour, line_styles
 from lure.report.comparison import RunGroup, group_runs, pareto_front, setting_names, totals
-from lure.report.price import Price, cost_measure, one_budget_each, prices, retraining
+from lure.report.price import UNITS, Price, cost_measure, one_budget_each, prices, retraining
 from lure.report.records import RunRecord
 from lure.report.table import short_number
 from lure.report.verdict import MARGIN
@@ -357,7 +357,7 @@ def draw_price(group: RunGroup, axes: Axes) -> Points:
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     _percent_ticks(axes, logarithmic)
-    unit = {"flops": "FLOPs", "seconds": "seconds"}[cost_measure(group)]
+    unit = UNITS[cost_measure(group)]
     bars = "\nbars: 90 % interval of the difference" if len(lines) <= MANY else ""
     axes.set_xlabel(f"cost of stages 2 and later, % of retraining's {unit}\nfilled: not worse than retraining{bars}")
     axes.set_ylabel("final test accuracy, %")

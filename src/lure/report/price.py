@@ -5,7 +5,8 @@ with no other field changed by a policy. It is the reference for accuracy and fo
 the first counts, which is the one that is called `scratch`, if any is.
 
 **Cost** is what the stages from the second on took, training and unlearning together, over the same of retraining: the
-first stage is the same for all. It is taken in FLOPs, or in seconds if any run did not count its FLOPs.
+first stage is the same for all. It is taken in FLOPs, or in seconds if any run did not count its FLOPs; a loop of the
+user's own (`lure.compare_in_loop`) may count examples instead.
 
 **How one budget of one policy is judged.** Its final accuracy minus that of retraining is taken seed by seed, over the
 seeds that both have, and Student's t gives the 90 % interval of the mean difference (5 % on either side):
@@ -59,6 +60,9 @@ from lure.words import count, percent, points
 FEWEST_SEEDS = 3
 ROUNDING = 1e-9  # costs are quotients of means
 SMALLER_BUDGETS = "--budgets 0.1,0.3,1"
+
+Measure = Literal["flops", "examples_seen", "seconds"]
+UNITS: dict[Measure, str] = {"flops": "FLOPs", "seconds": "seconds", "examples_seen": "examples"}
 
 Answer = Literal["price", "dearer than retraining", "not decided by these seeds", "worse at every budget tried"]
 
@@ -167,8 +171,10 @@ def _retrains(run: RunRecord) -> bool:
     return split_choice(run.stages[-1].unlearner)[0] == "scratch" and run.budget == 1 and not departs
 
 
-def cost_measure(group: RunGroup) -> Literal["flops", "seconds"]:
-    """Return what costs are taken in: FLOPs if every run counted them, else seconds."""
+def cost_measure(group: RunGroup) -> Measure:
+    """Return what costs are taken in: FLOPs if every run counted them, else seconds; or examples."""
+    if group.counts_examples:
+        return "examples_seen"
     return "flops" if all(_later_cost(run, "flops") for run in group.runs) else "seconds"
 
 
@@ -321,7 +327,7 @@ def price_sentence(runs: Iterable[RunRecord]) -> str:
 def _group_sentence(group: RunGroup) -> str:
     if obstacle := _obstacle(group):
         return obstacle
-    unit = {"flops": "FLOPs", "seconds": "seconds"}[cost_measure(group)]
+    unit = UNITS[cost_measure(group)]
     cheaper = [row for row in prices(group) if row.is_cheaper]
     if not cheaper:
         return f"Nothing was tried that is cheaper than retraining: add smaller budgets ({SMALLER_BUDGETS})."

@@ -33,6 +33,7 @@ class RunRecord:
         recipe: the resolved recipe, field -> value.
         current: the version in use.
         result: what `result.json` holds; empty while the run is not complete.
+        counts_examples: whether costs are the examples seen, because nobody counted FLOPs: a loop of the user's own.
         evaluations: version -> what `lure.metrics.evaluate` returned for it, from `evaluations/VERSION.json`; it may
             also hold `change`, what `compare_versions` returned for it and the version before.
     """
@@ -46,6 +47,7 @@ class RunRecord:
     current: int
     result: dict[str, Any]
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    counts_examples: bool = False
 
     @property
     def budget(self) -> float:

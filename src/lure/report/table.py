@@ -24,6 +24,7 @@ from lure.report.console import empty_table
 from lure.report.price import (
     FEWEST_SEEDS,
     SMALLER_BUDGETS,
+    UNITS,
     Price,
     PriceAnswer,
     cost_measure,
@@ -36,6 +37,7 @@ from lure.report.verdict import MARGIN
 from lure.words import MISSING, count, percent, points
 
 WIDE = 100
+FLIPS_SHOWN = 3  # so many classes are named
 NEW_LINE = "\n"
 SETTING_WIDTH = 15  # columns of a setting in the table over settings
 NAME_WIDTH = 26  # and of the policies there
@@ -50,6 +52,7 @@ COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mean_error_rate": ("mean\nerror\nrate %", percent),
     "cumulative_error_count": ("CER", lambda value: f"{value:.0f}"),
     "expected_calibration_error": ("ECE\n%", percent),
+    "negative_flip_rate": ("negative\nflips\n%", percent),
     "seconds": ("training\nseconds", lambda value: f"{value:.1f}" if value < 100 else f"{value:.0f}"),
     "examples_seen": ("examples\nseen", lambda value: short_number(value)),
     "flops": ("FLOPs", lambda value: short_number(value)),
@@ -101,7 +104,8 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     groups = group_runs(runs)
     table = empty_table()
     table.add_column("policy", overflow="fold")
-    for heading, _ in COLUMNS.values():
+    columns = {name: heading for name, (heading, _) in COLUMNS.items() if name != "negative_flip_rate"}  # below it
+    for heading in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     from_scratch = any("scratch" in group.policies for group in groups)
     if from_scratch:
@@ -112,7 +116,7 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
             table.add_row(group.label, style="bold")
         for policy, members in group.policies.items():
             label = budget_label(group, policy, width) + ("" if len(counts) == 1 else f" ({len(members)})")
-            cells = _policy_cells(group, policy)[: len(COLUMNS) + from_scratch]
+            cells = _policy_cells(group, policy, columns)[: len(columns) + from_scratch]
             table.add_row(label, *(cell if width >= WIDE else cell.replace("±", "\n±") for cell in cells))
         table.add_section()
     table.caption = _caption(groups, counts)
@@ -127,12 +131,10 @@ def budget_label(group: RunGroup, policy: str, width: int = WIDE) -> str:
     return f"{run.policy}{', ' if width >= WIDE else NEW_LINE}budget {run.budget:g}"
 
 
-def _policy_cells(group: RunGroup, policy: str) -> list[str]:
+def _policy_cells(group: RunGroup, policy: str, measures: Iterable[str]) -> list[str]:
     members = group.policies[policy]
     numbers = [totals(run) for run in members]
-    cells = [
-        format_spread(spread(number[measure] for number in numbers), write) for measure, (_, write) in COLUMNS.items()
-    ]
+    cells = [format_spread(spread(number[name] for number in numbers), COLUMNS[name][1]) for name in measures]
     if policy == "scratch" or "scratch" not in group.policies:
         return [*cells, MISSING]
     differences = paired_differences(members, group.policies["scratch"])
@@ -146,11 +148,30 @@ def _caption(groups: list[RunGroup], counts: set[int]) -> str:
         first = f"Mean ± standard deviation over {counts.pop()} seeds."
     else:
         first = "Mean ± standard deviation over seeds; the number of seeds follows the policy's name."
-    notes = [note for group in groups for note in group.left_out]
+    notes = [
+        _flip_rates(group)
+        for group in groups
+        if any(totals(run)["negative_flip_rate"] is not None for run in group.runs)
+    ]
+    notes += [note for group in groups for note in group.left_out]
     notes += [run.note for group in groups for run in group.runs if run.note]
     if len(groups) > 1:
         notes.insert(0, f"The runs follow {len(groups)} different recipes and are not averaged over them.")
     return "\n".join([first, *notes])
+
+
+def _flip_rates(group: RunGroup) -> str:
+    """Return a line on the test examples that turn from right to wrong from one version to the next, in percent."""
+    rates = {
+        policy: format_spread(
+            spread(totals(run)["negative_flip_rate"] for run in runs), lambda share: percent(share, 2)
+        )
+        for policy, runs in group.policies.items()
+    }
+    label = f" ({group.label})" if group.label else ""
+    return (
+        f"Negative flips a stage, in %{label}: " + ", ".join(f"{policy} {rate}" for policy, rate in rates.items()) + "."
+    )
 
 
 def price_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table | None:
@@ -206,8 +227,7 @@ def not_worse_text(row: Price) -> str:
 
 
 def _price_caption(groups: list[RunGroup], legend: str) -> str:
-    units = {"flops": "FLOPs", "seconds": "seconds"}
-    measures = dict.fromkeys(units[cost_measure(group)] for group in groups)
+    measures = dict.fromkeys(UNITS[cost_measure(group)] for group in groups)
     tests = sum(not row.is_retraining for group in groups for row in prices(group))
     cheaper = any(row.is_cheaper for group in groups for row in prices(group))
     return (
@@ -319,8 +339,22 @@ def run_table(run: RunRecord) -> Table:
         if refused:
             cells.append("yes" if stage.accepted else "no")
         table.add_row(*cells)
-    table.caption = run.note or None
+    table.caption = "\n".join(filter(None, [_flips_note(run), run.note])) or None
     return table
+
+
+def _flips_note(run: RunRecord) -> str:
+    """Return a sentence on what turned from right to wrong with each stage; empty where that is not known."""
+    flips = {stage.stage: stage.negative_flips for stage in run.stages if stage.negative_flips is not None}
+    if not flips:
+        return ""
+    worst = run.stages[max(flips, key=flips.__getitem__) - 1]
+    by_class = sorted(worst.negative_flips_by_class.items(), key=lambda item: -item[1])[:FLIPS_SHOWN]
+    classes = f" ({', '.join(f'{name} {number}' for name, number in by_class)})" if by_class else ""
+    return (
+        f"Negative flips (right before, wrong then): {sum(flips.values())} in {count(len(flips), 'stage')}, most in "
+        f"stage {worst.stage}: {worst.negative_flips} of {worst.test_examples}{classes}."
+    )
 
 
 def _cell(value: Any, write: Callable[[float], str]) -> str:

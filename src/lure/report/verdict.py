@@ -89,6 +89,8 @@ def _judge(group: RunGroup) -> tuple[str, str | None]:
     paired = {policy: [run for run in runs if run.seed in seeds] for policy, runs in group.policies.items()}
     means = {policy: statistics.fmean(run.final.accuracy or 0.0 for run in runs) for policy, runs in paired.items()}
     measure = "flops" if any(totals(run)["flops"] for run in group.runs) else "seconds"
+    if group.counts_examples:
+        measure = "examples_seen"
     costs = {p: statistics.fmean(totals(run)[measure] or 0.0 for run in runs) for p, runs in paired.items()}
     best = max(policies, key=lambda policy: means[policy])
     by_accuracy = sorted(policies, key=lambda policy: -means[policy])
@@ -104,7 +106,7 @@ def _judge(group: RunGroup) -> tuple[str, str | None]:
         test = _example_by_example(paired, best, by_accuracy[1] if ordered[0] == best else ordered[0])
         ends += f"; {test}" if test else ""
         return f"One seed does not decide which policy to take: {ends}; compare at least three seeds.", None
-    unit = {"flops": "FLOPs", "seconds": "seconds"}[measure]
+    unit = {"flops": "FLOPs", "seconds": "seconds", "examples_seen": "examples"}[measure]
     shares = {policy: f"{percent(costs[policy] / (costs[best] or 1), 0)} % of its {unit}" for policy in policies}
     sentence, rival, decided = _walk(paired, means, ordered, over, shares)
     test = _example_by_example(paired, best, by_accuracy[1] if rival == best else rival)

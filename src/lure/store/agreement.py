@@ -19,6 +19,7 @@ class Agreement:
         class_names: the classes in the order of their labels.
         columns: the features in their order, where the data are a table.
         column_kinds: what each of them holds, such as "numbers"; [] where that was not recorded.
+        table: what becomes of each column, where the data are a table; lure 0.1.0 did not record it.
         normalization: (mean, std) per channel or feature; None where the first chunk decides.
         gate: the fields of the gate.
         recipe: the fields of the recipe.
@@ -32,6 +33,7 @@ class Agreement:
     gate: dict[str, Any]
     recipe: dict[str, Any]
     column_kinds: list[str] = dataclasses.field(default_factory=list)
+    table: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
         """Return the content of `production.json`, its checksum included."""

@@ -49,6 +49,10 @@ EVALUATIONS = "evaluations"
 FIXED = (RECIPE, INITIAL, AGREEMENT)  # what a run is begun with; their checksums stand in every line of the ledger
 
 
+class DirectoryInUse(InputError):
+    """Another process holds the run directory: it may be free later."""
+
+
 class RunDirectory:
     """One run on disk, held by one process at a time.
 
@@ -98,7 +102,7 @@ class RunDirectory:
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise InputError(f"{self.path} is in use by another process that is still running") from None
+            raise DirectoryInUse(f"{self.path} is in use by another process that is still running") from None
         except OSError as error:
             raise StorageError(f"cannot write to {self.path}: {error.strerror}") from None
         self._lock = lock
@@ -212,6 +216,31 @@ class RunDirectory:
             return None
         return Agreement.from_bytes(read_file(path) if expected is None else read_checked(path, expected), path)
 
+    def class_names(self) -> list[str]:
+        """Return the classes in order of labels: those that `lure init` fixed, and those that stages brought since.
+
+        A class that a refused version brought keeps its place, so a label means one class for ever. [] without names.
+
+        Raises:
+            InputError: if ledger or record is damaged.
+        """
+        agreement = self.agreement()
+        names = list(agreement.class_names) if agreement is not None else []
+        for stage in self.stages if names else ():
+            if (known := stage.num_classes or 0) > len(names):
+                names += stage.new_classes[len(names) - known :]
+        return names
+
+    def holdout(self) -> tuple[str, ...]:
+        """Return the fingerprints of the holdout's parts: what `lure init` stored, and what stages added, in order.
+
+        Raises:
+            InputError: if ledger or record is damaged.
+        """
+        agreement = self.agreement()
+        added = [stage.holdout_added for stage in self.stages if stage.holdout_added is not None]
+        return () if agreement is None else (agreement.holdout, *added)
+
     def named_chunks(self) -> list[str]:
         """Return the fingerprints of all chunks that the ledger, or what `lure init` fixed, says are stored here.
 
@@ -219,7 +248,7 @@ class RunDirectory:
             InputError: if ledger or record is damaged.
         """
         agreement = self.agreement()
-        sets = () if agreement is None else (agreement.holdout, agreement.independent)
+        sets = () if agreement is None else (*self.holdout(), agreement.independent)
         chunks = [stage.data_fingerprint for stage in self.stages if stage.data_stored]
         return list(dict.fromkeys([*chunks, *filter(None, sets)]))
 
@@ -271,7 +300,8 @@ class RunDirectory:
         """Make the directory and take its lock; `begin` then says that a run is there.
 
         Raises:
-            InputError: if the directory cannot be written to, or another process begins a run there.
+            InputError: if the directory cannot be written to.
+            DirectoryInUse: if another process begins a run there.
         """
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         for folder in reversed(missing):
@@ -284,7 +314,7 @@ class RunDirectory:
         if self._lock is None:
             self._take_lock()
             if self.exists:
-                raise InputError(f"{self.path} was begun by another process just now: run the same command again")
+                raise DirectoryInUse(f"{self.path} was begun by another process just now: run the same command again")
 
     def begin(self, recipe_text: str, agreement: Agreement | None = None) -> None:
         """Begin a run in the directory that `create` made; the recipe comes last, for its presence says "begun".

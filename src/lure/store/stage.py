@@ -40,6 +40,12 @@ class Stage:
     entries the unlearner changed; it is empty where there was nothing to unlearn. FLOPs count a multiply-add as two;
     those of unlearning are its gradient passes over the sample.
 
+    `num_classes` is how many classes the version knows, `new_classes` names those that its parent did not, the last
+    ones. Test examples of a class that it does not know count as errors; `known_accuracy` leaves them out.
+    `holdout_added` is the fingerprint of the holdout examples that came with the stage. `negative_flips` counts the
+    test examples that the version in use had right and this one has wrong, `negative_flips_by_class` those of each
+    class that has some; None and {} where there is no version before.
+
     `parent` is the version that training started from (0: none), `taken_in` the stages whose chunks were added to the
     replay memory: its own, and those accepted by hand since. `stopped_by` says which limit ended the training. `exact`
     is False where the same command need not give the same bits: after a budget in seconds, on an accelerator, or once
@@ -79,6 +85,12 @@ class Stage:
     data_validation: int | None
     data_stored: bool
     test_fingerprint: str | None = None  # of the test set or holdout; earlier ledgers lack it
+    num_classes: int | None = None  # what earlier ledgers lack has a default
+    new_classes: list[str] = dataclasses.field(default_factory=list)
+    holdout_added: str | None = None
+    known_accuracy: float | None = None
+    negative_flips: int | None = None
+    negative_flips_by_class: dict[str, int] = dataclasses.field(default_factory=dict)
     taken_in: list[int]
     stopped_by: str
     exact: bool

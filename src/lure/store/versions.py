@@ -28,7 +28,7 @@ class VersionFiles:
         state: tensors of optimiser and replay memory.
         task: the task's fields.
         replay: what else the replay memory needs, as plain values.
-        correct: which holdout examples the version gets right, bool (N,); None without a gate.
+        correct: which test or holdout examples the version gets right, bool (N,); None without any.
     """
 
     model: Mapping[str, Tensor]
@@ -99,13 +99,16 @@ class Versions:
         files = self.read_model(stage)
         return replace(files, state=bytes_to_tensors(self._read(stage, STATE), path))
 
-    def read_hits(self, stage: Stage) -> Tensor:
-        """Return which holdout examples a version gets right, bool (N,).
+    def read_hits(self, stage: Stage) -> Tensor | None:
+        """Return which test examples a version gets right, bool (N,); None where the version never noted it.
 
         Raises:
             InputError: naming the file, if it is missing or damaged.
         """
         from lure.store.tensors import bytes_to_tensors
+
+        if f"{version_folder(stage.version)}/{HOLDOUT}" not in stage.files:
+            return None
 
         path = self._path / version_folder(stage.version) / HOLDOUT
         with parsing(path):

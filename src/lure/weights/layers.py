@@ -456,6 +456,41 @@ def find_head(model: nn.Module, name: str | None = None) -> str:
     return found
 
 
+def growing_head(model: nn.Module, name: str | None = None) -> tuple[str, int]:
+    """Return the name of the layer that gives the classes, as `find_head`, and how many outputs it has.
+
+    Where no name is given, a last Linear that is tied or frozen is an error: the one before it hardly is the head.
+
+    Raises:
+        InputError: as `find_head`, for a shared weight, and for a layer that has no rows to add to.
+
+    Example:
+        >>> growing_head(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
+        ('2', 2)
+    """
+    inner, found = unwrap(model), find_head(model, name)
+    linear = [each for each, layer in inner.named_modules() if isinstance(layer, nn.Linear)]
+    last = found if name is not None else linear[-1]
+    shared = shared_parameters(model)
+    if any(id(parameter) in shared for parameter in inner.get_submodule(last).parameters()):
+        raise InputError(f"layer {last!r} shares its weight with another layer: a tied head cannot grow")
+    if last != found:
+        raise InputError(f"layer {last!r} has no trainable weight of its own: name the head that is to grow")
+    layer = inner.get_submodule(found)
+    if isinstance(layer, nn.Linear):
+        return found, layer.out_features
+    if isinstance(layer, _ConvNd) and not isinstance(layer, _ConvTransposeNd) and layer.groups == 1:
+        return found, layer.out_channels
+    raise InputError(
+        f"layer {found!r} ({type(layer).__name__}) cannot grow: the head must be a Linear or an ungrouped convolution"
+    )
+
+
+def shared_parameters(model: nn.Module) -> set[int]:
+    """Return the identities of the parameters that several layers hold."""
+    return {key for key, count in _holders(unwrap(model)).items() if count > 1}
+
+
 def _holders(model: nn.Module) -> dict[int, int]:
     """Return for each parameter, by identity, how many layers hold it."""
     counts: dict[int, int] = {}

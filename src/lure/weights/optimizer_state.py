@@ -1,9 +1,10 @@
 """The optimiser's state, cleared entry by entry where weights were replaced.
 
-`clear_optimizer_state_` clears it; `require_clearable` says beforehand whether it can be cleared.
+`clear_optimizer_state_` clears it; `require_clearable` says beforehand whether it can be cleared. Where a parameter
+gained rows, `grow_optimizer_state_` gives it longer state.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -136,6 +137,43 @@ def clear_optimizer_state_(optimizer: torch.optim.Optimizer, changed: Mapping[nn
             elif key == "ax":
                 initial = parameter.to(value.dtype)
             value.copy_(torch.where(mask.to(value.device), initial, value))
+
+
+@torch.no_grad()
+def grow_optimizer_state_(optimizer: torch.optim.Optimizer, grown: Iterable[tuple[Tensor, nn.Parameter]]) -> None:
+    """Put parameters that gained rows in the place of the old ones; their new rows begin with the initial state.
+
+    Args:
+        optimizer: one that `require_clearable` accepts.
+        grown: pairs of an old parameter and the longer one that replaces it; the old rows come first.
+
+    Example:
+        >>> weight, longer = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+        >>> sgd = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+        >>> weight.grad = torch.ones(2)
+        >>> sgd.step()
+        >>> grow_optimizer_state_(sgd, [(weight, longer)])
+        >>> sgd.state[longer]["momentum_buffer"].tolist(), sgd.param_groups[0]["params"][0] is longer
+        ([1.0, 1.0, 0.0], True)
+    """
+    pairs = list(grown)
+    replaced = {id(old): new for old, new in pairs}
+    for group in optimizer.param_groups:
+        group["params"] = [replaced.get(id(parameter), parameter) for parameter in group["params"]]
+    fresh = {}
+    for old, new in pairs:
+        if old not in optimizer.state:
+            continue
+        state = optimizer.state.pop(old)
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == old.shape:
+                longer = torch.zeros_like(new, dtype=value.dtype)
+                longer[: len(old)] = value
+                state[key] = longer
+        optimizer.state[new] = state
+        fresh[new] = torch.ones_like(new, dtype=torch.bool)
+        fresh[new][: len(old)] = False
+    clear_optimizer_state_(optimizer, fresh)
 
 
 def _is_known(key: Any) -> bool:

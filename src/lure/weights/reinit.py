@@ -69,7 +69,7 @@ def fresh_parameters(
     if not wanted:
         return {}
     with forked_rng(generator):
-        source = _built_parameters(model, draw) if draw else _reset_copy(unwrap(model), wanted)
+        source = dict(_built(model, draw).named_parameters()) if draw else _reset_copy(unwrap(model), wanted)
     fresh, pruned = {}, pruning_masks(model)
     for name in wanted:
         target, value = parameters[name], source.get(name)
@@ -103,18 +103,27 @@ def _warn_of_spreads(parameters: Mapping[str, Tensor], fresh: Mapping[str, Tenso
         )
 
 
-def _built_parameters(model: nn.Module, draw: Callable[[], nn.Module]) -> dict[str, nn.Parameter]:
+def build_fresh(model: nn.Module, draw: Callable[[], nn.Module], generator: torch.Generator | None = None) -> nn.Module:
+    """Return the inner module of what a builder builds, under a forked global random state.
+
+    Raises:
+        InputError: if it is no builder, or what it built is no new model.
+    """
+    with forked_rng(generator):
+        return _built(model, draw)
+
+
+def _built(model: nn.Module, draw: Callable[[], nn.Module]) -> nn.Module:
     if isinstance(draw, nn.Module):
         raise InputError("draw must be a function that builds a new model, but it is a model")
     built = draw()
     if not isinstance(built, nn.Module):
         raise InputError(f"draw must build a model, but it returned {type(built).__name__}")
     refuse_unmaterialized(built)
-    parameters = dict(unwrap(built).named_parameters())
     own = {id(parameter) for parameter in model.parameters()}
-    if any(id(parameter) in own for parameter in parameters.values()):
+    if any(id(parameter) in own for parameter in built.parameters()):
         raise InputError("draw must build a new model at each call, but it returned the model's own parameters")
-    return parameters
+    return unwrap(built)
 
 
 def _copy_on_cpu(model: nn.Module) -> nn.Module:

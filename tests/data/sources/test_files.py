@@ -94,7 +94,7 @@ def test_an_error_of_the_system_is_one_line_that_names_the_file(tmp_path, monkey
 
 def test_a_missing_path_and_an_unknown_format_are_named(tmp_path):
     assert f"there is nothing at {tmp_path / 'new.npz'}" in refusal(load_examples, tmp_path / "new.npz")
-    (tmp_path / "new.csv").write_text("1,2")
-    assert f"cannot tell what {tmp_path / 'new.csv'} holds" in refusal(load_examples, tmp_path / "new.csv")
+    (tmp_path / "new.txt").write_text("1,2")
+    assert f"cannot tell what {tmp_path / 'new.txt'} holds" in refusal(load_examples, tmp_path / "new.txt")
     (tmp_path / "new.npz").write_text("1,2")
     assert f"cannot read {tmp_path / 'new.npz'}" in refusal(load_examples, tmp_path / "new.npz")

@@ -11,8 +11,9 @@ from PIL import Image
 
 from lure.cli import main
 from lure.data.sources import load_dataset, load_examples
+from lure.data.sources.columns import TableForm
 from lure.data.sources.dataset import Hints
-from lure.data.sources.files import read_class_names, read_columns
+from lure.data.sources.files import read_class_names, read_form
 from lure.errors import InputError
 from lure.store.agreement import Agreement
 from lure.store.durable import seal
@@ -51,7 +52,7 @@ def test_the_index_of_pandas_is_no_feature(tmp_path, name):
     assert len(told) == 1
     assert examples.inputs.tolist() == [[0.5], [1.5], [2.5]]
     with pytest.warns(UserWarning, match="left out"):
-        assert list(read_columns(file)) == ["a"]
+        assert read_form(file).names == ("a",)
 
 
 def test_an_index_that_came_through_a_csv_file_or_a_saved_table_is_no_feature(tmp_path):
@@ -71,7 +72,7 @@ def test_labels_that_are_the_index_stay_labels(tmp_path):
 
 def test_a_model_that_was_begun_with_the_index_as_a_feature_still_gets_it(tmp_path):
     file = write(tmp_path / "a.parquet", frame().set_index(pandas.Index([7, 3, 5])), index=True)
-    examples = load_examples(file, columns=["__index_level_0__", "a"])
+    examples = load_examples(file, form=TableForm.of_names(["__index_level_0__", "a"]))
     assert examples.inputs.tolist() == [[7, 0.5], [3, 1.5], [5, 2.5]]
 
 
@@ -111,7 +112,7 @@ def test_numbers_truth_values_and_declared_categories_are_features(tmp_path):
     datasets.Dataset.from_dict(table, features=features).to_parquet(tmp_path / "a.parquet")
     assert load_examples(tmp_path / "a.parquet").inputs.tolist() == [[3, 1, 1, 1, 2], [4, 0, 0, 3, 4]]
     kinds = ["numbers", "truth values", "categories: x, y", "lists of numbers"]
-    assert list(read_columns(tmp_path / "a.parquet").values()) == kinds
+    assert list(read_form(tmp_path / "a.parquet").kinds) == kinds
 
 
 def test_columns_of_another_kind_are_refused_in_the_test_set(tmp_path):
@@ -158,7 +159,7 @@ def test_what_was_agreed_before_kinds_were_recorded_is_read(tmp_path):
     old = Agreement(
         holdout="0", independent=None, class_names=[], columns=["a"], normalization=None, gate={}, recipe={}
     )
-    record = {name: value for name, value in dataclasses.asdict(old).items() if name != "column_kinds"}
+    record = {name: value for name, value in dataclasses.asdict(old).items() if name not in ("column_kinds", "table")}
     assert Agreement.from_bytes(seal(record), tmp_path) == old
 
 
@@ -203,7 +204,7 @@ def test_the_columns_of_labels_and_images_can_be_named(tmp_path):
         assert torch.equal(
             load_examples(file, hints=Hints(label="species", image="left")).inputs[2], examples.inputs[0]
         )
-    told = refusal(load_examples, file, hints=Hints(label="species", image="species"))
+    told = refusal(load_examples, file, labelled=False, hints=Hints(image="species"))
     assert f"{file}: column 'species' holds text, no images" in told
     assert "unknown column 'rihgt': did you mean 'right'" in refusal(
         load_examples, file, hints=Hints(label="species", image="rihgt")
@@ -236,6 +237,19 @@ def test_a_partition_without_a_label_is_named(tmp_path):
     assert "the label of row" in refusal(load_examples, tmp_path / "parts")
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_columns_of_images_and_labels_are_remembered(tmp_path, capsys):
+    table = pandas.DataFrame({"left": PICTURES, "right": PICTURES[::-1], "species": ["x", "y", "x"], "key": [7, 8, 9]})
+    file, model = str(write(tmp_path / "a.parquet", table)), str(tmp_path / "model")
+    named = ["--label", "species", "--image", "right", "--id", "key", "--ignore", "left"]
+    words = ["--model", "mlp:width=4", "--epochs", "1", "--threads", "1"]
+    assert main(["init", model, "--holdout", file, *named, *words]) == 0
+    assert main(["update", model, file]) == 0
+    assert "left out" not in capsys.readouterr().err
+    assert main(["predict", model, file]) == 0
+    assert [line.split(",")[1] for line in capsys.readouterr().out.splitlines()] == ["id", "7", "8", "9"]
+
+
 def test_columns_can_be_named_in_every_command(tmp_path, capsys):
     table = frame(b=[1, 2, 3]).rename(columns={"label": "species"})
     for name in ("train", "test"):
@@ -254,3 +268,19 @@ def test_columns_can_be_named_in_every_command(tmp_path, capsys):
     assert 'dataset = "file:label=species"' in (tmp_path / "run" / "recipe.toml").read_text()
     out[1] = str(tmp_path / "compared")
     assert main(["compare", "own-data", *out, *label, "--unlearners", "scratch", "--seeds", "0"]) == 0
+
+
+def test_messages_about_many_columns_stay_short(tmp_path):
+    many = pandas.DataFrame({f"measurement_number_{number}": [0.5, 1.5] for number in range(500)})
+    write(tmp_path / "all" / "0.parquet", frame())
+    write(tmp_path / "all" / "1.parquet", many)
+    told = refusal(load_examples, tmp_path / "all")
+    assert "lacks the columns a, label and has the unknown columns measurement_number_0, " in told
+    assert told.count("measurement") == 20
+    assert "and 480 more" in told
+    for action in (
+        lambda: load_examples(tmp_path / "all" / "1.parquet"),
+        lambda: load_examples(tmp_path / "all" / "1.parquet", hints=Hints(label="labell")),
+        lambda: load_examples(write(tmp_path / "a.parquet", many.assign(label=0).astype(str))),
+    ):
+        assert refusal(action).count("measurement") <= 20

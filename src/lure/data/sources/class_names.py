@@ -8,9 +8,7 @@ from torch import Tensor
 
 from lure.data.sources.arrays import MAX_CLASSES
 from lure.data.sources.dataset import tell
-from lure.errors import InputError
-
-SHOWN = 20  # so many names stand in a message
+from lure.errors import InputError, some
 
 
 def same_name(name: str) -> str:
@@ -89,10 +87,10 @@ def shown_classes(labels: Tensor, class_names: Sequence[str], where: str) -> str
         require_dense(labels, where)
     if missing:
         tell(
-            f"{where} shows no example of {len(missing)} of {len(names)} classes ({_some(missing)}): nothing will be "
+            f"{where} shows no example of {len(missing)} of {len(names)} classes ({some(missing)}): nothing will be "
             f"known about them; it should show every class that will ever arrive"
         )
-    return f"{where} shows {len(shown)} of {len(names)} classes: {_some(shown)}"
+    return f"{where} shows {len(shown)} of {len(names)} classes: {some(shown)}"
 
 
 def require_dense(labels: Tensor, where: str) -> None:
@@ -104,10 +102,6 @@ def require_dense(labels: Tensor, where: str) -> None:
     found = torch.unique(labels).tolist()
     if found and len(found) < (found[-1] + 1) / 2:
         raise InputError(
-            f"{where}: the labels {_some([str(label) for label in found])} would make {found[-1] + 1} classes, and "
+            f"{where}: the labels {some([str(label) for label in found])} would make {found[-1] + 1} classes, and "
             f"{found[-1] + 1 - len(found)} of them have no example: number the classes from 0 on, or name them"
         )
-
-
-def _some(words: Sequence[str]) -> str:
-    return ", ".join(words[:SHOWN]) + f" and {len(words) - SHOWN} more" * (len(words) > SHOWN)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lure.data.examples import Examples
+from lure.data.sources.columns import TableForm
 from lure.errors import InputError, printable
 
 Layout = Literal["channels-first", "channels-last"]
@@ -23,6 +24,7 @@ class Dataset:
         class_names: one name per label, in the order of labels.
         mean: per channel, of training images in [0, 1]; None if inputs are usually not normalised.
         std: standard deviation; as `mean`.
+        form: what becomes of columns, where both parts are tables of files.
     """
 
     train: Examples
@@ -30,6 +32,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    form: TableForm | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +42,25 @@ class Hints:
     Attributes:
         label: the column of a table that holds the labels; None finds it by its usual names.
         image: the column of a table that holds images; None finds it.
+        id: the column of a table that names its rows, and is no feature.
+        ignore: columns of a table that are left out.
         layout: where the channels of arrays (N, ?, ?, ?) are; None takes the place that holds 1, 3 or 4, or that fits
             the model.
+
+    Raises:
+        InputError: if one column is named for two things.
     """
 
     label: str | None = None
     image: str | None = None
+    id: str | None = None
+    ignore: tuple[str, ...] = ()
     layout: Layout | None = None
+
+    def __post_init__(self) -> None:
+        named = [*filter(None, (self.label, self.image, self.id)), *self.ignore]
+        if twice := [name for name in named if named.count(name) > 1]:
+            raise InputError(f"the column {twice[0]!r} is named twice (--label, --image, --id, --ignore)")
 
 
 def tell(message: str) -> None:

@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from lure.data.sources.column_kinds import kind_of
+from lure.data.sources.column_kinds import differing_columns, kind_of
 from lure.data.sources.dataset import tell
 from lure.errors import InputError
 
 # A Parquet file may hold FREE_VALUES values, or VALUES_PER_BYTE for each of its bytes, whichever is more.
 FREE_VALUES, VALUES_PER_BYTE = 1 << 23, 1000
-# What pandas calls the index of a table where the index has no name: in Parquet, and in a CSV file that was read again.
 # The name of the folder for rows that have no value in the column by which a table is partitioned.
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
-UNNAMED_INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")
+# What pandas calls the index of a table where it has no name: in Parquet, in a CSV file that was read again, in CSV.
+UNNAMED_INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0|")
 
 
 def import_datasets() -> Any:
@@ -41,7 +41,7 @@ def import_datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise InputError("Parquet and Hugging Face data need datasets: pip install 'lure-torch[data]'") from error
+        raise InputError("CSV, Parquet and Hugging Face data need datasets: pip install 'lure-torch[data]'") from error
     return datasets
 
 
@@ -128,7 +128,7 @@ def open_parquet(path: Path, keep: Collection[str] = ()) -> Any:
             pieces.append(piece)
         table = pieces[0] if len(pieces) == 1 else datasets.concatenate_datasets(pieces)
     table = _with_whole_numbers(table, [name for name, _ in _partition(files[0], path)])
-    return _without_index(table, str(path), list(index), keep)
+    return without_index(table, str(path), list(index), keep)
 
 
 def partition_files(path: Path) -> list[Path]:
@@ -156,11 +156,9 @@ def _with_whole_numbers(table: Any, columns: Sequence[str]) -> Any:
 
 
 def _require_same_columns(file: Path, facts: Facts, first_file: Path, first: Facts) -> None:
-    names, others = list(facts.kinds), list(first.kinds)
-    if sorted(names) != sorted(others):
+    if differing := differing_columns(facts.kinds, first.kinds):
         raise InputError(
-            f"{file} has the columns {', '.join(names)}, and {first_file} has {', '.join(others)}: "
-            f"all files of a folder must have the same columns"
+            f"{file} {differing}, compared with {first_file}: all files of a folder must have the same columns"
         )
     for name, kind in facts.kinds.items():
         if kind != first.kinds[name]:
@@ -170,8 +168,15 @@ def _require_same_columns(file: Path, facts: Facts, first_file: Path, first: Fac
             )
 
 
-def _without_index(table: Any, place: str, index: Sequence[str], keep: Collection[str]) -> Any:
-    """Return a table without the columns that are an index of pandas, except those to be kept; say so."""
+def without_index(table: Any, place: str, index: Sequence[str], keep: Collection[str]) -> Any:
+    """Return a table without the columns that are an index of pandas, except those to be kept; say so.
+
+    Args:
+        table: a `datasets.Dataset`.
+        place: where it comes from, for the message.
+        index: columns that pandas says are its index. Those whose names say it themselves are known.
+        keep: columns that stay.
+    """
     names = [name for name in table.column_names if name in index or UNNAMED_INDEX.fullmatch(name)]
     names = [name for name in names if name not in keep]
     if not names:
@@ -240,4 +245,4 @@ def open_saved(path: Path, keep: Collection[str] = ()) -> Any:
         table = datasets.load_from_disk(str(path))
     if isinstance(table, dict):
         raise InputError(f"{path} holds the tables {', '.join(table)}: name the folder of one")
-    return _without_index(table, str(path), (), keep)
+    return without_index(table, str(path), (), keep)

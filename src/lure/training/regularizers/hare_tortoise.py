@@ -77,6 +77,14 @@ class HareTortoise:
         """Set a model's weights to the average; evaluate a copy of the model with it."""
         self._average.copy_to_(model)
 
+    def grow_(self, model: nn.Module) -> None:
+        """Take up the rows that a model has gained (`lure.grow_head_`): their average begins with the weights at hand.
+
+        Raises:
+            InputError: if the model differs otherwise.
+        """
+        self._average.grow_(model)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold: the average under the model's names, and the number of steps."""
         return self._average.state_dict()

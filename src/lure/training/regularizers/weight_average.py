@@ -68,6 +68,25 @@ class WeightAverage:
         for name, fast in self._known(model).items():
             fast.copy_(slow[name])
 
+    def grow_(self, model: nn.Module) -> None:
+        """Take up the rows that a model has gained (`lure.grow_head_`): an average begins with the weights at hand.
+
+        Raises:
+            InputError: if a tensor differs otherwise.
+        """
+        grown = WeightAverage(model)
+        slow, longer = self._slow(), grown._slow()
+        for name, tensor in longer.items():
+            if name not in slow or slow[name].shape[1:] != tensor.shape[1:] or slow[name].numel() > tensor.numel():
+                raise InputError(
+                    f"the average holds no {name!r} that could grow to {tuple(tensor.shape)}: begin a new one"
+                )
+        with torch.no_grad():
+            for name, tensor in longer.items():
+                (tensor[: len(slow[name])] if tensor.dim() else tensor).copy_(slow[name])
+        self._average, self._names = grown._average, grown._names
+        self._average.avg_fn = self._follow
+
     @contextmanager
     def serving(self, model: nn.Module) -> Iterator[None]:
         """Run a block with the average in the model, then put the model's own weights back, bit for bit."""
