@@ -4,6 +4,7 @@ Nothing is compared here but versions of one model, on one holdout. What only th
 of the holdout, is left out where they are not there, as in a copy of the ledger alone.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,14 +83,16 @@ def read_kept(run: RunRecord) -> KeptModel | None:
         return None
     progress = directory.progress.record()
     running = progress is not None and progress["stage"] > len(run.stages)
-    stored = (directory.chunks.folder / agreement.holdout).is_dir()
+    parts = directory.holdout()
+    stored = all((directory.chunks.folder / part).is_dir() for part in parts)
+    counts = [directory.chunks.class_counts(part) for part in parts if stored]
     return KeptModel(
         run=run,
         events=tuple(directory.ledger.events),
         standing=directory.standing,
         gate=agreement.gate,
-        class_names=tuple(agreement.class_names),
-        holdout_counts=tuple(directory.chunks.class_counts(agreement.holdout)) if stored else (),
+        class_names=tuple(directory.class_names()),
+        holdout_counts=tuple(map(sum, itertools.zip_longest(*counts, fillvalue=0))),
         interrupted=(progress["stage"], progress["epoch"]) if progress and running else None,
     )
 
@@ -183,7 +186,8 @@ def answer(model: KeptModel) -> str:
     if stage.independent:
         text += f", and {percent(stage.independent['accuracy'])} % of the test set, which decides nothing"
     first = stages[0]
-    if stage.version != 1 and stage.accuracy is not None and first.accuracy is not None:
+    alike = stage.test_fingerprint == first.test_fingerprint  # no examples of new classes were added
+    if stage.version != 1 and alike and stage.accuracy is not None and first.accuracy is not None:
         gained = stage.accuracy - first.accuracy
         text += f"; that is {percent(abs(gained))} points {'below' if gained < 0 else 'above'} version 1"
     refused = [each for each in stages if not model.accepted(each.version)]
@@ -228,7 +232,7 @@ def reasons(model: KeptModel) -> list[tuple[Stage, list[str], list[str]]]:
     for stage in reversed(model.run.stages):
         decision, arrival = stage.decision or {}, stage.arrival or {}
         warnings = [*arrival.get("warnings", []), *(decision.get("warnings") or [])]
-        if decision.get("reasons") or warnings:
+        if decision.get("reasons") or warnings or stage.new_classes:
             found.append((stage, list(decision.get("reasons", [])), warnings))
     return found
 

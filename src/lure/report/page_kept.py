@@ -1,5 +1,6 @@
 """The part of a page that shows a model that is kept current: what is in use, what came, what waits, what it cost."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -34,13 +35,14 @@ from lure.report.table import short_number
 from lure.store.stage import Stage
 from lure.words import MISSING, count, percent
 
+LOSERS_SHOWN = 6  # so many versions stand side by side
 # Words that this part explains, as docs/glossary.md does.
 TERMS = {
     "holdout": "labelled data that decide whether a version is accepted, and are never trained on; the test set "
     "decides nothing",
     "gate": "the rules by which a version is accepted or refused",
     "on arrival": "accuracy of the version in use on a new chunk, before any training on it (prequential accuracy)",
-    "negative flips": "holdout examples that the version in use had right and the new one has wrong",
+    "negative flip": "an example that the version in use has right and the new one has wrong",
 }
 
 
@@ -55,6 +57,7 @@ def kept_values(model: KeptModel) -> dict[str, Any]:
         "waits": waits(model),
         "figures": _figures(model),
         "versions": _versions_table(model),
+        "losers": _losers_table(model),
         "reasons": [
             {
                 "version": _version_cell(model, stage, f"version {stage.version}"),
@@ -62,6 +65,7 @@ def kept_values(model: KeptModel) -> dict[str, Any]:
                 "day": day(stage),
                 "reasons": why,
                 "warnings": warnings,
+                "new_classes": ", ".join(stage.new_classes),
             }
             for stage, why, warnings in reasons(model)
         ],
@@ -160,6 +164,23 @@ def _versions_table(model: KeptModel) -> Table:
     headings = ["version", "day", "chunk", "from", "new", "trained on", "on arrival %", "holdout %"]
     headings += [*(["test set %"] if tested else []), "negative flips", "gained", "ECE %", "seconds", "FLOPs"]
     return Table(headings, rows)
+
+
+def _losers_table(model: KeptModel) -> Table | None:
+    """Return the negative flips of the last versions by class, the newest first; None where no version has any."""
+    shown = [stage for stage in reversed(model.run.stages) if stage.negative_flips_by_class][:LOSERS_SHOWN]
+    if not shown:
+        return None
+    total = {name: sum(stage.negative_flips_by_class.get(name, 0) for stage in shown) for name in _classes_of(shown)}
+    rows: list[list[Content]] = [
+        [name, *(str(stage.negative_flips_by_class.get(name, 0)) for stage in shown)]
+        for name in sorted(total, key=lambda name: -total[name])
+    ]
+    return Table(["class", *(_version_cell(model, stage, str(stage.version)) for stage in shown)], rows)
+
+
+def _classes_of(stages: Sequence[Stage]) -> list[str]:
+    return list(dict.fromkeys(name for stage in stages for name in stage.negative_flips_by_class))
 
 
 def _version_cell(model: KeptModel, stage: Stage, text: str) -> Cell:
