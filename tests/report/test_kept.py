@@ -110,8 +110,8 @@ def test_the_line_of_the_version_in_use_follows_every_decision(keep):
 
 def test_the_answer_says_what_is_in_use_and_what_became_of_updates(keep):
     assert answer(model_of(keep())) == (
-        "Version 5 is in use since 2026-03-05. It gets 93.0 % of the holdout right (1000 examples); that is 13.0 points "
-        "above version 1. 5 updates: 4 accepted by the gate, 1 refused."
+        "Version 5 is in use since 2026-03-05. It gets 93.0 % of the holdout right (1000 examples); that is 13.0 "
+        "points above version 1. 5 updates: 4 accepted by the gate, 1 refused."
     )
     tested = {"examples": 50, "accuracy": 0.88}
     said = answer(model_of(keep([ROLLBACK, ACCEPT], independent=tested)))
@@ -127,9 +127,8 @@ def test_the_answer_says_what_is_in_use_and_what_became_of_updates(keep):
 
 
 def test_what_waits(keep):
-    assert waits(model_of(keep())) == [
-        "Version 3 is refused, and its chunk is quarantined until lure accept says otherwise."
-    ]
+    refused = "Version 3 is refused, and its chunk is quarantined until lure accept says otherwise."
+    assert waits(model_of(keep())) == [refused]
     directory = keep([ACCEPT])
     (directory / "progress").mkdir()
     record = {"stage": 6, "epoch": 2, "file": "x", "sha256": "y"}
