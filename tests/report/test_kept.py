@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import json
 import re
@@ -308,3 +309,14 @@ def test_the_numbers_of_a_kept_model_are_json(keep):
 def test_decisions_are_told_newest_first(keep):
     told = decisions_by_hand(model_of(keep([ROLLBACK, ACCEPT, {"event": "prune", "versions": [1, 2]}])))
     assert [line.partition(":")[2].strip().split()[0] for line in told] == ["weights", "version", "back"]
+
+
+def test_names_of_classes_may_be_anything(keep, tmp_path):
+    """Dollars are no formula, letters that the font lacks no warning, and a long name leaves room for the picture."""
+    names = ["$\\frac$", "靴", "x" * 80]
+    model = model_of(keep(names=names))
+    assert [model.class_name(label) for label in range(4)] == [*names[:2], f"{'x' * 18}… (2)", "class 3"]
+    _, loads = read_page([model.run], tmp_path / "page.html")
+    pictures = [base64.b64decode(load.partition(",")[2]).decode() for load in loads]
+    assert ">$\\frac$</text>" in pictures[2]
+    assert ">靴</text>" in pictures[2]

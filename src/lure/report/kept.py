@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lure.errors import printable
 from lure.report.comparison import stage_cost
 from lure.report.records import RunRecord
 from lure.store.ledger import Standing
 from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
 from lure.words import MISSING, count, percent
+
+NAME_LENGTH = 18  # letters of the name of a class in a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,11 @@ class KeptModel:
         return word.replace("accepted", "accepted by hand").replace("in use", "in use, accepted by hand")
 
     def class_name(self, label: int) -> str:
-        """Return the name of a class, or "class 3"."""
-        return self.class_names[label] if label < len(self.class_names) else f"class {label}"
+        """Return the name of a class in pictures: shortened where it is long, and "class 3" where it has none."""
+        if label >= len(self.class_names):
+            return f"class {label}"
+        name = printable(self.class_names[label])
+        return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}… ({label})"
 
 
 def read_kept(run: RunRecord) -> KeptModel | None:

@@ -173,7 +173,10 @@ def _losers_table(model: KeptModel) -> Table | None:
         return None
     total = {name: sum(stage.negative_flips_by_class.get(name, 0) for stage in shown) for name in _classes_of(shown)}
     rows: list[list[Content]] = [
-        [name, *(str(stage.negative_flips_by_class.get(name, 0)) for stage in shown)]
+        [
+            name if model.class_names else f"class {name}",
+            *(str(stage.negative_flips_by_class.get(name, 0)) for stage in shown),
+        ]
         for name in sorted(total, key=lambda name: -total[name])
     ]
     return Table(["class", *(_version_cell(model, stage, str(stage.version)) for stage in shown)], rows)

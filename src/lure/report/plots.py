@@ -8,6 +8,7 @@ import io
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -125,7 +126,9 @@ def paint(
     Raises:
         InputError: if the file cannot be written.
     """
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+        # Letters that our font lacks are in the reader's, which an SVG uses.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure = Figure(figsize=(size[0] * len(panels), size[1]), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         row = figure.subplots(1, len(panels), sharey=common_scale, squeeze=False)[0]
@@ -436,6 +439,7 @@ def _name(axes: Axes, points: Points, shades: Mapping[str, str] | None) -> dict[
             color=shade,
             va="center",
             annotation_clip=False,
+            parse_math=False,  # a name may hold dollars
             arrowprops={
                 "arrowstyle": "-",
                 "color": shade,
