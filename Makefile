@@ -1,6 +1,7 @@
 # make demo    build a virtual environment, install, and compare the methods on the embedded sample (about two minutes)
 # make test    build one with the development tools and run the whole check, as CI does
 # make slow    the tests that take minutes: long loops of kills, several processes
+# make docs    build the site of documents and docstrings into site/ (a minute); open site/index.html
 # make check   the check alone, in .venv where there is one, otherwise in the environment that is active
 # make clean   remove what these built; runs/ stays, because it holds what was trained
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/,)
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check slow clean
+.PHONY: demo test check slow docs clean
 
 demo: $(VENV)/installed-demo
 	$(VENV)/bin/lure compare
@@ -26,6 +27,9 @@ check:
 slow:
 	$(BIN)pytest -m slow
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -37,5 +41,9 @@ $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[data,paper,dev]'
 	touch $@ $(VENV)/installed-demo
 
+$(VENV)/installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

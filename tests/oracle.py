@@ -244,8 +244,11 @@ def comparison_digests(folder: Path) -> Iterator[tuple[str, str]]:
         return [plain(item) for item in value] if isinstance(value, list) else value
 
     yield "report", digest(plain(without_times(json.loads(call(["report", out, "--json"])))))
-    committed = Path(__file__).parent.parent / "results" / "demo"
-    yield "report of results/demo", digest(plain(without_times(json.loads(call(["report", committed, "--json"])))))
+    committed = Path(__file__).parent.parent / "results" / "demo-last-epoch"
+    yield (
+        "report of results/demo-last-epoch",
+        digest(plain(without_times(json.loads(call(["report", committed, "--json"]))))),
+    )
 
 
 def one_line_digests() -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from lure import Learner
 from lure.experiment.run import Placement, open_dataset, stream_of
 from lure.recipe import load_experiment
 
-DEMO = Path(__file__).parent.parent / "results" / "demo"
+RESULTS = Path(__file__).parent.parent / "results"
 
 # policy -> after stage 2: negative log-likelihood on the test set, share of the weights changed, distance moved
 GOLDEN = {
@@ -29,7 +29,8 @@ GOLDEN = {
 
 @pytest.mark.parametrize("policy", GOLDEN)
 def test_two_short_stages_of_the_demonstration_come_out_as_ever(policy: str, tmp_path: Path) -> None:
-    experiment = load_experiment("demo", {"unlearner": policy, "epochs": 2, "optimizer": "sgd", "lr": 0.05})
+    changes = {"epochs": 2, "optimizer": "sgd", "lr": 0.05, "schedule": "constant", "validation_fraction": 0}
+    experiment = load_experiment("demo", {"unlearner": policy, **changes})
     dataset = open_dataset(experiment, Placement())
     stream = stream_of(experiment, dataset)
     with Learner.open(
@@ -48,7 +49,9 @@ def test_two_short_stages_of_the_demonstration_come_out_as_ever(policy: str, tmp
 
 def test_the_committed_runs_saw_the_data_that_the_demonstration_gives_today() -> None:
     dataset = open_dataset(load_experiment("demo"), Placement())
-    for file in DEMO.glob("*/seed-*/ledger.jsonl"):
+    files = [file for folder in ("demo", "demo-last-epoch") for file in RESULTS.glob(f"{folder}/*/seed-*/ledger.jsonl")]
+    assert len(files) == 45 + 18
+    for file in files:
         seed = int(file.parent.name.removeprefix("seed-"))
         stream = stream_of(dataclasses.replace(load_experiment("demo"), seed=seed), dataset)
         committed = [json.loads(line)["data_fingerprint"] for line in file.read_text().splitlines()]

@@ -167,7 +167,7 @@ CHUNKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "labels as text": (plain(inputs=INPUTS, labels=["a", "b", "c"]), "only whole numbers and floats"),
     "labels below zero": (plain(inputs=INPUTS, labels=[0, -1, 2]), "labels must lie in"),
     "labels without end": (plain(inputs=INPUTS, labels=[0, 1, 2**40]), "labels must lie in"),
-    "labels of no class": (plain(inputs=INPUTS, labels=[0, 1, 3]), "label 3 is not one of the known classes: 0 to 2"),
+    "labels of no class": (plain(inputs=INPUTS, labels=[0, 1, 3]), "'3' (1 example); it knows 0, 1, 2; if they"),
     "another shape": (plain(inputs=INPUTS[:, :1], labels=[0, 1, 2]), "the model takes (3, 4, 4)"),
     "another count": (plain(inputs=INPUTS, labels=[0, 1]), "3 inputs and 2 labels"),
     "nothing": (lambda path: path.write_bytes(b""), "cannot read hostile.npz"),

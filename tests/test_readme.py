@@ -77,10 +77,10 @@ def test_the_demonstration_compares_as_many_policies_as_it_says() -> None:
 
 
 @functools.cache
-def policies(folder: str) -> dict[str, Any]:
-    """What `lure report` finds in a folder of results: policy -> its numbers."""
-    (group,) = page_data(read_runs([ROOT / "results" / folder]))["groups"]
-    return group["policies"]
+def group(folder: str) -> dict[str, Any]:
+    """What `lure report` finds in a folder of results."""
+    (found,) = page_data(read_runs([ROOT / "results" / folder]))["groups"]
+    return found
 
 
 def figure(folder: str, policy: str, measure: str) -> str:
@@ -89,13 +89,12 @@ def figure(folder: str, policy: str, measure: str) -> str:
     "final_accuracy, budget 0.1" is that at a budget.
     """
     if measure == "price":
-        (group,) = page_data(read_runs([ROOT / "results" / folder]))["groups"]
-        (found,) = [answer for answer in group["price_answers"] if answer["policy"] == policy]
+        (found,) = [answer for answer in group(folder)["price_answers"] if answer["policy"] == policy]
         words = {"dearer than retraining": "dearer", "not decided by these seeds": "open"}
         at_most = "≤ " if found["at_most"] else ""
         return words.get(found["answer"]) or f"{at_most}{100 * found['cost']:.0f} %"
     measure, _, budget = measure.partition(", ")
-    data = policies(folder)[f"{policy}, {budget}" if budget else policy]
+    data = group(folder)["policies"][f"{policy}, {budget}" if budget else policy]
     if measure == "flops":
         return f"{data['measures']['flops']['mean'] / 1e9:.0f} G"
     if measure == "difference_from_scratch":
@@ -107,15 +106,27 @@ def figure(folder: str, policy: str, measure: str) -> str:
     return f"{100 * spread['mean']:.1f} ± {100 * spread['standard_deviation']:.1f}"
 
 
+PRICES = dict(
+    enumerate(
+        (
+            ("demo", "final_accuracy, budget 0.1"),
+            ("demo", "final_accuracy, budget 0.3"),
+            ("demo", "final_accuracy"),
+            ("demo", "price"),
+        ),
+        start=1,
+    )
+)
 # (page, number of columns) -> column -> where its figures come from
 TABLES = {
-    ("README.md", 3): {1: ("demo", "final_accuracy"), 2: ("demo-best-epoch", "final_accuracy")},
+    ("README.md", 5): PRICES,
+    ("docs/results.md", 6): {**PRICES, 5: ("demo", "mean_error_rate, budget 0.1")},
     ("docs/results.md", 7): {
-        1: ("demo", "final_accuracy"),
-        2: ("demo", "mean_error_rate"),
-        3: ("demo", "expected_calibration_error"),
-        4: ("demo", "flops"),
-        5: ("demo", "difference_from_scratch"),
+        1: ("demo-last-epoch", "final_accuracy"),
+        2: ("demo-last-epoch", "mean_error_rate"),
+        3: ("demo-last-epoch", "expected_calibration_error"),
+        4: ("demo-last-epoch", "flops"),
+        5: ("demo-last-epoch", "difference_from_scratch"),
         6: ("demo-best-epoch", "final_accuracy"),
     },
     ("docs/results.md", 4): {3: ("rivals", "final_accuracy")},

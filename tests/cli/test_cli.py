@@ -51,12 +51,12 @@ def test_run_writes_a_run_directory_and_a_table(capsys: pytest.CaptureFixture[st
     captured = capsys.readouterr()
     assert "saved in here" in captured.out
     assert re.fullmatch(  # no bar on a pipe: a line for each stage
-        r"lure, seed 0, stage 1: 40 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n"
-        r"lure, seed 0, stage 2: 80 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n",
+        r"lure, seed 0, stage 1: 36 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n"
+        r"lure, seed 0, stage 2: 72 examples, test accuracy [\d.]+ %, [\d.]+ seconds\n",
         captured.err,
     )
     ledger = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
-    assert [line["train_examples"] for line in ledger] == [40, 80]
+    assert [line["train_examples"] for line in ledger] == [36, 72]
     result = json.loads(Path("here/result.json").read_text())
     assert result["status"] == "complete"
     assert result["final_accuracy"] == ledger[-1]["accuracy"]
@@ -89,7 +89,7 @@ def test_compare_runs_every_pair_once(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(words) == 0
     out, said = capsys.readouterr()
     assert len(said.splitlines()) == 3 * 2 * 2  # on a pipe, a line for each stage
-    assert said.startswith("run 1 of 6: warm-start, seed 0, stage 1: 40 examples, test accuracy ")
+    assert said.startswith("run 1 of 6: warm-start, seed 0, stage 1: 36 examples, test accuracy ")
     runs = sorted(str(path.parent) for path in Path("all").rglob("result.json"))
     assert runs == sorted(
         f"all/{policy}/seed-{seed}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from lure.experiment import threads as threads_of
 from lure.experiment.compare import compare, plan, warn_of_too_many_threads
 from lure.experiment.engines import local
 from lure.experiment.job import Ended, Event, Job, Note, PlannedRun, event_from_json, event_to_json
-from lure.experiment.run import Placement, run
+from lure.experiment.run import Placement, command_line, run
 from lure.experiment.trackers import Tracking
 from lure.report.progress import RunsProgress
 from lure.store.run_directory import RunDirectory
@@ -69,6 +70,8 @@ def test_side_by_side_gives_the_bits_of_one_after_the_other(tmp_path: Path) -> N
     compare(TINY, policies, [0], tmp_path / "one", jobs=1)
     two, one = files(tmp_path / "two"), files(tmp_path / "one")
     assert two == one
+    for result in (tmp_path / "two").rglob("result.json"):
+        assert json.loads(result.read_text())["command"] == command_line()
     assert len(one) == 3 * (2 + 2 * 2)
     assert len(list((tmp_path / "two").glob("*/seed-0/evaluations/2.json"))) == 3
     for label in ("lure, seed 0", "fast, seed 0"):

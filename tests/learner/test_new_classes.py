@@ -394,6 +394,26 @@ def test_names_that_are_numbers_take_numbers(tmp_path: Path, monkeypatch: pytest
     assert Version.load("run").class_names == ["10", "7", "3"]
 
 
+def table(path: str, labels: list[str], seed: int) -> str:
+    numbers = np.random.default_rng(seed)
+    rows = [f"{3 * (label == 'cat') + n:.3f},{3 * (label == 'dog') + m:.3f},{label}" for label, (n, m) in
+            zip(labels, numbers.normal(size=(len(labels), 2)), strict=True)]  # fmt: skip
+    Path(path).write_text("\n".join(["a,b,label", *rows]) + "\n")
+    return path
+
+
+def test_a_table_brings_a_class_and_a_slip_in_it_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.chdir(tmp_path)
+    init("run", table("holdout.csv", ["cat", "dog"] * 20, 0), recipe=RECIPE, gate=Gate(significance=0, margin=0.5))
+    update("run", table("one.csv", ["cat", "dog"] * 20, 1))
+    with pytest.raises(InputError, match=r"slip\.csv: did you mean 'dog' by the new class 'Dog'"):
+        update("run", table("slip.csv", ["cat", "Dog"] * 20, 2))
+    stage, _ = update("run", table("two.csv", ["cat", "bird"] * 20, 3), holdout_add=table("more.csv", ["bird"] * 9, 4))
+    assert (stage.new_classes, stage.test_examples) == (["bird"], 49)
+    assert Version.load("run").class_names == ["cat", "dog", "bird"]
+
+
 def test_the_first_chunk_may_show_more_than_the_holdout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     images("holdout", {"cat": 0, "dog": 1}, 12, 0)
@@ -406,7 +426,7 @@ def test_the_first_chunk_may_show_more_than_the_holdout(tmp_path: Path, monkeypa
 
 def test_a_network_that_cannot_grow_is_refused_at_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("nets.py").write_text(
+    Path("nets_that_cannot_grow.py").write_text(
         "from torch import nn\n"
         "class Convolutions(nn.Module):\n"
         "    def __init__(self):\n"
@@ -419,7 +439,11 @@ def test_a_network_that_cannot_grow_is_refused_at_init(tmp_path: Path, monkeypat
     before = sorted(os.listdir())
     fields = {field: getattr(RECIPE, field) for field in Recipe.__dataclass_fields__}
     with pytest.raises(InputError, match="no Linear layer"):
-        init("run", "holdout.npz", recipe=Recipe(**fields | {"model": "nets:Convolutions", "unlearner": "lure"}))
+        init(
+            "run",
+            "holdout.npz",
+            recipe=Recipe(**fields | {"model": "nets_that_cannot_grow:Convolutions", "unlearner": "lure"}),
+        )
     assert [name for name in sorted(os.listdir()) if name != "__pycache__"] == before
 
 

@@ -11,7 +11,10 @@ from lure.errors import InputError
 from lure.recipe import Policy, Recipe, load_policies
 from lure.settings import parse_value
 
-COMPARED = "warm-start,scratch,lure,shrink-perturb,dash,dash:shrink_floor=0.05"
+# What is compared where no policy is named: retraining, and what may be cheaper.
+COMPARED = "warm-start,scratch,lure,shrink-perturb,dash:ema=chunk"
+DEFAULT = [Policy.read(choice) for choice in COMPARED.split(",")]
+BUDGETS = "0.1,0.3,1"
 
 
 def add_flags(parser: Parser) -> None:
@@ -38,7 +41,10 @@ def add_flags(parser: Parser) -> None:
         "repeatable",
     )
     parser.add_argument(
-        "--budgets", metavar="0.1,0.3,1", help="run each policy at each of these budgets (see --budget below)"
+        "--budgets",
+        metavar="0.1,0.3,1",
+        help=f"run each policy at each of these budgets (see --budget below; default {BUDGETS}, and where policies are "
+        "given, the recipe's)",
     )
     parser.add_argument(
         "--seeds", metavar="0,1,2", default="0,1,2", help="one run per policy, budget and seed (default 0,1,2)"
@@ -69,7 +75,8 @@ def add_flags(parser: Parser) -> None:
 
 def compare_command(arguments: argparse.Namespace) -> None:
     """Run every pair of policy and seed, evaluate the last versions, and print table, verdict and plot."""
-    policies, budgets, seeds = _policies(arguments), _budgets(arguments), _seeds(arguments)
+    policies, seeds = _policies(arguments), _seeds(arguments)
+    budgets = _budgets(arguments, policies)
     engine_options = _engine_options(arguments)
     if all("unlearner" in policy.fields for policy in policies):
         # The recipe's own takes no part, so it need not be named again where it is the user's own code.
@@ -148,12 +155,14 @@ def _policies(arguments: argparse.Namespace) -> list[Policy]:
     return chosen
 
 
-def _budgets(arguments: argparse.Namespace) -> list[float]:
-    if arguments.budgets is None:
+def _budgets(arguments: argparse.Namespace, policies: Sequence[Policy]) -> list[float]:
+    text = arguments.budgets
+    if "budget" in arguments.fields or (text is None and policies != DEFAULT):
+        if text is not None:
+            raise InputError("give --budget or --budgets, not both")
         return []
-    if "budget" in arguments.fields:
-        raise InputError("give --budget or --budgets, not both")
-    budgets = [parse_value(word.strip(), float, "--budgets") for word in arguments.budgets.split(",") if word.strip()]
+    words = (BUDGETS if text is None else text).split(",")
+    budgets = [parse_value(word.strip(), float, "--budgets") for word in words if word.strip()]
     if not budgets:
         raise InputError("give at least one budget: --budgets 0.1,0.3,1")
     return budgets
@@ -182,7 +191,7 @@ def _seeds(arguments: argparse.Namespace) -> list[int]:
 
 
 COMMAND = Command(
-    summary="Run an experiment for several policies and seeds; tell which policy wins, and at what cost.",
+    summary="Tell what it costs to stay current: run several policies at several budgets and seeds, beside retraining.",
     add_flags=add_flags,
     run=compare_command,
     usage='lure compare [RECIPE] [--unlearners A,B,C] [--policy NAME="..."]\n'

@@ -13,7 +13,7 @@ from lure.errors import InputError, require_within
 from lure.experiment.engines import build_engine
 from lure.experiment.engines.local import Local, number_of_cores, side_by_side
 from lure.experiment.job import Ended, Event, Job, Note, PlannedRun, Report
-from lure.experiment.run import Placement, _open, open_dataset, run
+from lure.experiment.run import Placement, _open, open_dataset, run, tell_columns
 from lure.experiment.threads import choose_threads
 from lure.experiment.trackers import require_tracker
 from lure.learner.opening import choose_device, read_recipe, require_same_recipe
@@ -128,6 +128,7 @@ def compare(
     runs = plan(experiment, policies, seeds, out, budgets)
     require_tracker(placement.tracking)
     dataset = open_dataset(experiment, placement)
+    tell_columns(dataset, placement)
     # Where jobs are handed to a cluster, there need be no GPU.
     here = placement if isinstance(chosen, Local) else dataclasses.replace(placement, device="cpu")
     runs = _with_threads(runs, dataset, here)

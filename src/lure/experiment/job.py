@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,6 +70,7 @@ class Job:
 
     run: PlannedRun
     placement: Placement
+    argv: list[str] = field(default_factory=lambda: list(sys.argv))  # result.json tells by which command it was made
 
     def do(self, tell: Callable[[Event], None], dataset: Dataset | None = None) -> None:
         """Run it to its end in this process, and evaluate its last version.
@@ -112,7 +113,7 @@ class Job:
                 "recipe": to_toml(self.run.experiment),
                 "directory": str(self.run.directory.absolute()),
                 "placement": placement,
-                "argv": sys.argv,  # result.json tells by which command a run was made
+                "argv": self.argv,
             },
             default=lambda path: str(path.absolute()),
         )
@@ -127,7 +128,7 @@ class Job:
             placement["tracking"] = Tracking(**tracking | {"folder": _path(tracking["folder"])})
         placement["data"] = _path(placement["data"])
         experiment = Experiment.from_toml(values["recipe"], "the recipe of this run")
-        return cls(PlannedRun(experiment, Path(values["directory"])), Placement(**placement))
+        return cls(PlannedRun(experiment, Path(values["directory"])), Placement(**placement), values["argv"])
 
 
 def _path(text: str | None) -> Path | None:

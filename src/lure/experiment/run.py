@@ -11,6 +11,7 @@ from typing import Any
 from lure.data.examples import Examples, Split
 from lure.data.released import released_order
 from lure.data.sources import Dataset, load_dataset
+from lure.data.sources.dataset import tell
 from lure.data.stream import few_shot_rows, mega_batches
 from lure.errors import require_within
 from lure.experiment.threads import choose_threads
@@ -57,6 +58,13 @@ def open_dataset(experiment: Experiment, placement: Placement) -> Dataset:
     dataset = load_dataset(experiment.dataset, placement.data, placement.download)
     train, test = dataset.train[: experiment.train_limit], dataset.test[: experiment.test_limit]
     return dataclasses.replace(dataset, train=train, test=test)
+
+
+def tell_columns(dataset: Dataset, placement: Placement) -> None:
+    """Say, as a warning, what becomes of the columns of a table, where it is more than taking their numbers."""
+    form = dataset.form
+    if form is not None and any(column.levels or column.mean is not None for column in form.columns):
+        tell(f"the training table in {placement.data} fixes what becomes of columns. {'; '.join(form.describe())}")
 
 
 def stream_of(experiment: Experiment, dataset: Dataset) -> list[Examples | Split]:
@@ -114,7 +122,9 @@ def run(
     """
     placement = placement or Placement()
     require_tracker(placement.tracking)
-    dataset = dataset or open_dataset(experiment, placement)
+    if dataset is None:
+        dataset = open_dataset(experiment, placement)
+        tell_columns(dataset, placement)
     if not RunDirectory(out).exists:
         experiment = dataclasses.replace(experiment, threads=choose_threads(experiment, dataset, placement.device))
     stream = stream_of(experiment, dataset)

@@ -91,7 +91,7 @@ class Worker:
         """Do a job; return what went wrong, in one line."""
         from lure.experiment.run import open_dataset
 
-        experiment, placement = job.run.experiment, job.placement
+        experiment, placement, sys.argv = job.run.experiment, job.placement, job.argv
         try:
             place = (placement.data, experiment.dataset, experiment.train_limit, experiment.test_limit)
             if self._dataset is None or self._dataset[0] != place:

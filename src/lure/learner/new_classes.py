@@ -10,12 +10,11 @@ from lure.data.examples import Examples, as_stored
 from lure.data.sources.class_names import class_numbers, same_name
 from lure.data.sources.dataset import Hints
 from lure.data.sources.files import load_alike, load_examples, read_class_names
-from lure.errors import InputError
+from lure.errors import InputError, some
 from lure.learner.opening import Opened
 from lure.words import count
 
 SHORTEST = 4  # below so many letters, names that differ in one are as often two names
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,12 @@ class Labelled:
                     )
 
     def _refuse(self, new: dict[str, int]) -> None:
-        shown = ", ".join(f"{name!r} ({count(number, 'example')})" for name, number in list(new.items())[:SHOWN])
-        more = f" and {len(new) - SHOWN} more" if len(new) > SHOWN else ""
+        shown = some([f"{name!r} ({count(number, 'example')})" for name, number in new.items()])
         known = [self._name(label) for label in range(self.num_known)]
         slips = [(name, known_name) for name in new for known_name in known if is_slip(name, known_name)]
         meant = f"did you mean {slips[0][1]!r} by {slips[0][0]!r}? " if slips else ""
-        listed = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
         raise InputError(
-            f"{self.where} holds classes that the model does not know: {shown}{more}; {meant}it knows {listed}; if "
+            f"{self.where} holds classes that the model does not know: {shown}; {meant}it knows {some(known)}; if "
             f"they are new, let its head grow (--new-classes grow)"
         )
 

@@ -285,8 +285,6 @@ def own_files(
         parts.append(found[0])
     hints = Hints(label=label, image=image, id=id, ignore=ignore, layout=layout)
     class_names, form = read_class_names(parts[0], hints), read_form(parts[0], hints)
-    if form is not None and any(column.levels or column.mean is not None for column in form.columns):
-        tell(f"{parts[0]} fixes what becomes of columns. {'; '.join(form.describe())}")
     train = load_examples(parts[0], size=size, form=form, hints=hints)
     test = load_alike(parts[1], class_names, train.input_shape, form, hints, str(parts[0]))
     if not class_names:

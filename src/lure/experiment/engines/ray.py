@@ -3,7 +3,9 @@
 import importlib
 import importlib.util
 import os
+import signal
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +47,7 @@ class Ray:
         ray = importlib.import_module("ray")
         if ray.is_initialized():
             return
+        on_termination = signal.getsignal(signal.SIGTERM)
         try:
             _knock(self.address)
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
@@ -53,6 +56,8 @@ class Ray:
                 f"there is no Ray at {self.address!r} ({type(error).__name__}): begin one with 'ray start --head', or "
                 f"give --engine-option address=HOST:PORT or address=local"
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_termination)  # Ray's own would end this process without a word
 
     def run(self, jobs: Sequence[Job], limit: int | None, report: Report) -> None:
         """Hand the jobs to the cluster, at most `limit` at once, and follow them to their ends."""
