@@ -39,3 +39,7 @@ def test_no_policy_of_a_user_has_the_colour_of_a_method():
 def test_budgets_do_not_change_colour():
     assert colour("lure, budget 0.1") == FIXED["lure"]
     assert line_styles(["lure, budget 0.1", "lure:sample=all"]) == {"lure, budget 0.1": "-", "lure:sample=all": "--"}
+
+
+def test_a_method_itself_is_solid_in_whatever_order_its_settings_come():
+    assert line_styles(["lure:sample=all", "lure"]) == {"lure": "-", "lure:sample=all": "--"}

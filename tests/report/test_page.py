@@ -3,18 +3,20 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from report.pages import EVIL, read_page
 
 from lure.errors import InputError
 from lure.metrics.hits import pack_hits
 from lure.report.numbers import page_data
-from lure.report.page import TERMS, write_page
+from lure.report.page import write_page
+from lure.report.page_comparison import TERMS as COMPARISON_TERMS
+from lure.report.page_kept import TERMS as KEPT_TERMS
 from lure.report.price import price_sentence
 from lure.report.records import read_run
 from lure.report.verdict import verdict
@@ -86,40 +88,6 @@ def evaluated(runs):
     return [read_run(run.directory) for run in runs]
 
 
-class Reader(HTMLParser):
-    """Collects what a page shows, and everything that it would load."""
-
-    def __init__(self):
-        super().__init__()
-        self.words, self.loads, self.open, self.hidden = [], [], [], False
-        self.links, self.anchors = set(), set()
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        named = [values[key] for key in ("src", "href", "srcset") if key in values]
-        self.links |= {name[1:] for name in named if name.startswith("#")}  # a place on this page
-        self.loads += [name for name in named if not name.startswith("#")]
-        self.anchors |= {values["id"]} if "id" in values else set()
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-
-
-def read_page(runs, file):
-    write_page(runs, file)
-    reader = Reader()
-    reader.feed(file.read_text(encoding="utf-8"))
-    assert reader.open == []
-    assert reader.links <= reader.anchors
-    return re.sub(r"\s+", " ", " ".join(reader.words)), reader.loads
-
-
 def test_the_page_is_self_contained_and_whole(evaluated, tmp_path):
     text, loads = read_page(evaluated, tmp_path / "page.html")
     assert loads
@@ -173,9 +141,6 @@ def test_names_are_escaped(evaluated, tmp_path):
     text, _ = read_page(evaluated, tmp_path / "page.html")
     assert "bag & <b>" in text
     assert "bag &amp; &lt;b&gt;" in (tmp_path / "page.html").read_text()
-
-
-EVIL = "<img src=x onerror=alert(1)>"
 
 
 def test_no_string_from_a_file_becomes_markup(write_run, tmp_path):
@@ -236,7 +201,14 @@ def test_no_string_from_a_file_becomes_markup(write_run, tmp_path):
 def test_what_was_not_measured_has_no_section(runs, tmp_path):
     text, loads = read_page([run for run in runs if run.policy != "lure"], tmp_path / "page.html")
     assert len(loads) == 2
-    for heading in ("Example by example", "confidence", "corruptions", "Attacks", "forgotten", "Class by class"):
+    for heading in (
+        "Example by example",
+        "Can its confidence",
+        "corruptions",
+        "Attacks",
+        "forgotten",
+        "Class by class",
+    ):
         assert heading not in text
 
 
@@ -289,7 +261,7 @@ def test_the_answer_comes_first_then_its_table_and_picture(priced, tmp_path):
         )
     ]
     assert places == sorted(places)
-    assert "lure 10 % 0.1 10 +0.0 -0.2 to +0.2 yes" in text
+    assert "lure ★ 10 % 0.1 10 +0.0 -0.2 to +0.2 yes" in text
     assert "cheaper and not worse" in base64.b64decode(loads[0].partition(",")[2]).decode()
     assert len(loads) == 2
 
@@ -306,16 +278,51 @@ def test_details_are_those_of_one_budget_each(priced, tmp_path):
 def test_terms_are_those_of_the_glossary(priced, tmp_path):
     text, _ = read_page(priced(), tmp_path / "page.html")
     glossary = Path("docs/glossary.md").read_text(encoding="utf-8")
-    assert {"price", "retraining", "budget", "regret"} <= TERMS.keys()
-    for name, meaning in TERMS.items():
+    assert {"price", "retraining", "budget", "regret"} <= COMPARISON_TERMS.keys()
+    for name, meaning in COMPARISON_TERMS.items():
         assert f"{name} {meaning}" in text
+    for name, meaning in (COMPARISON_TERMS | KEPT_TERMS).items():
         assert f"| **{name}** | {meaning} |" in glossary
+
+
+def test_the_winner_is_marked_and_comes_first(priced, tmp_path):
+    write_page(priced(), tmp_path / "page.html")
+    content = (tmp_path / "page.html").read_text()
+    rows = re.findall(r'<tr class="won">.*?</tr>', content)
+    assert len(rows) == 2  # in the table of prices, and in that of all measures
+    assert all("lure" in row and "★" in row for row in rows)
+    assert content.index(rows[0]) < content.index("scratch</span>")
+    text, _ = read_page(priced(), tmp_path / "page.html")
+    assert text.index("lure, budget 0.1 ★") < text.index("lure, budget 1 3") < text.index("scratch, budget 0.1 3")
+
+
+def test_where_nothing_is_decided_nothing_wins_and_the_most_accurate_comes_first(runs, tmp_path):
+    text, _ = read_page([run for run in runs if run.seed == 0], tmp_path / "page.html")
+    assert "★" not in text
+    measures = text.partition("The whole recipe")[2]
+    assert measures.index("lure 1") < measures.index("scratch 1") < measures.index("warm-start 1")
+
+
+def test_one_policy_is_not_compared(runs, tmp_path):
+    text, _ = read_page([run for run in runs if run.policy == "lure"], tmp_path / "page.html")
+    assert "What one policy did lure ends at an accuracy of 72.5 % (mean of 2 seeds)." in text
+    assert "nothing to compare" not in text
+    assert "There is no price" not in text
+
+
+def test_each_policy_has_its_mark_in_tables(runs, tmp_path):
+    write_page(runs, tmp_path / "page.html")
+    content = (tmp_path / "page.html").read_text()
+    marks = set(re.findall(r'<path d="([^"]*)" stroke="(#[0-9A-F]{6})" fill="#', content))
+    assert {shade for _, shade in marks} == {"#4D4D4D", "#0072B2", "#E69F00"}
+    assert len(marks) == 3
 
 
 def test_settings_are_compared_before_all_else(priced, tmp_path):
     runs = [*priced(), *priced({"epochs": 3})]
     text, _ = read_page(runs, tmp_path / "page.html")
-    assert "Price and regret in each setting policy epochs = 20 epochs = 3 scratch 100 % / 0.0 100 % / 0.0 lure" in text
+    prices = "scratch 100 % / 0.0 100 % / 0.0 lure ★ 10 % / 0.0 ★ 10 % / 0.0"
+    assert f"Price and regret in each setting policy epochs = 20 epochs = 3 {prices}" in text
     assert text.index("Price and regret") < text.index("is the cheapest that is not worse than retraining")
 
 
@@ -333,7 +340,7 @@ def test_recipes_stand_apart(runs, write_run, tmp_path):
     assert "2 different recipes, which differ in epochs" in text
     assert "epochs = 20" in text
     assert "epochs = 3" in text
-    assert len(loads) == 4
+    assert len(loads) == 3  # accuracy against cost shows nothing of a single policy
     data = page_data([*runs, other])
     assert [group["differing_fields"] for group in data["groups"]] == [["epochs"], ["epochs"]]
     assert data["groups"][0]["policies"]["lure"]["measures"]["final_accuracy"]["seeds"] == 2

@@ -6,7 +6,7 @@ import pytest
 
 from lure.report.comparison import group_runs
 from lure.report.numbers import page_data
-from lure.report.price import asks_for_price, price_answers, price_sentence, prices, retraining
+from lure.report.price import asks_for_price, price_answers, price_sentence, prices, retraining, winner
 from lure.report.records import read_run
 
 BASE = [0.80, 0.81, 0.82]
@@ -242,3 +242,16 @@ def test_the_json_lists_prices(make):
     assert group["price_measure"] == "flops"
     assert group["price_sentence"] == price_sentence(runs)
     assert page_data(make({("lure", 0.1): (1, SAME)}))["groups"][0]["price"] == []
+
+
+def test_the_winner_is_the_one_that_the_sentence_names(make):
+    def won(*others):
+        (group,) = group_runs(make({("scratch", 1.0): (10, BASE)} | dict(others)))
+        return winner(group)
+
+    assert won((("lure", 0.1), (1, SAME)), (("dash", 1.0), (9, SAME))) == "lure, budget 0.1"
+    assert won((("lure", 0.1), (1, LOW)), (("dash", 0.3), (3, LOW))) == "scratch"  # retraining stays the cheapest
+    assert won((("lure", 0.1), (1, NOISY))) is None
+    assert won((("lure", 1.0), (10, SAME))) is None  # nothing was cheaper
+    (group,) = group_runs(make({("lure", 0.1): (1, SAME)}))
+    assert winner(group) is None

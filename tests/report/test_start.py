@@ -12,6 +12,8 @@ MODULES = [
     "lure.report.evaluation_table",
     "lure.report.progress",
     "lure.report.records",
+    "lure.report.kept",
+    "lure.report.kept_table",
     "lure.report.comparison",
     "lure.report.numbers",
     "lure.report.verdict",

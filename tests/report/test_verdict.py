@@ -1,7 +1,8 @@
 import pytest
 
+from lure.report.comparison import group_runs
 from lure.report.records import read_run
-from lure.report.verdict import order_by_cost, verdict
+from lure.report.verdict import named_policy, order_by_cost, verdict
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_seconds_count_where_there_are_no_flops(judge):
 
 
 def test_one_policy_has_no_rival(judge):
-    assert judge({"lure": (4, [0.7, 0.8])}).startswith("There is only one policy, lure")
+    assert judge({"lure": (4, [0.7, 0.8])}) == "lure ends at an accuracy of 75.0 % (mean of 2 seeds)."
 
 
 def test_without_a_test_set_nothing_is_said(judge):
@@ -146,3 +147,24 @@ def test_several_recipes_give_a_sentence_each(write_run):
 def test_costs_within_five_percent_stay_in_the_given_order():
     cost = {"a": 104.0, "b": 100.0, "c": 106.0, "d": 50.0}.__getitem__
     assert order_by_cost("abcd", cost) == ["d", "a", "b", "c"]
+
+
+def test_only_what_is_decided_is_named(write_run):
+    def named(policies):
+        runs = [
+            read_run(write_run(policy, seed, [accuracy], train_flops=cost, unlearn_flops=0))
+            for policy, (cost, accuracies) in policies.items()
+            for seed, accuracy in enumerate(accuracies)
+        ]
+        (group,) = group_runs(runs)
+        return named_policy(group)
+
+    best = {"scratch": (10, [0.80, 0.81, 0.82])}
+    assert named(best | {"lure": (4, [0.80, 0.81, 0.82])}) == "lure"
+    assert named(best | {"lure": (4, [0.60, 0.61, 0.62])}) == "scratch"
+    assert named(best | {"lure": (4, [0.78, 0.84, 0.75])}) is None
+    assert (
+        named({policy: (cost, accuracies[:1]) for policy, (cost, accuracies) in best.items()} | {"lure": (4, [0.8])})
+        is None
+    )
+    assert named(best) is None

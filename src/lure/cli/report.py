@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lure.cli.parser import Command, Parser
+from lure.errors import printable
 
 if TYPE_CHECKING:
+    from lure.report.kept import KeptModel
     from lure.report.records import RunRecord
 
 
@@ -22,7 +24,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def report_command(arguments: argparse.Namespace) -> None:
-    """Print one run stage by stage, or several side by side; write the page if asked."""
+    """Print one run stage by stage, a kept model version by version, or several side by side; write what is asked."""
     from lure.report.records import read_runs
 
     runs = read_runs(arguments.directories)
@@ -41,13 +43,27 @@ def report_command(arguments: argparse.Namespace) -> None:
 
         print(json.dumps(page_data(runs), indent=2))
         return
-    if len(runs) == 1:
-        from lure.report.console import report_console
-        from lure.report.table import run_table
+    from lure.report.console import report_console
+    from lure.report.kept import read_kept
+    from lure.report.table import run_table
 
-        report_console().print(run_table(runs[0]))
-    else:
+    if len(runs) > 1:
         print_comparison(runs)
+    elif model := read_kept(runs[0]):
+        _print_kept(model)
+    else:
+        report_console().print(run_table(runs[0]))
+
+
+def _print_kept(model: "KeptModel") -> None:
+    from lure.report.console import report_console
+    from lure.report.kept_table import kept_lines, kept_table
+
+    first, below = kept_lines(model)
+    print(printable(first))
+    report_console().print(kept_table(model))
+    for line in below:
+        print(printable(line))
 
 
 def print_comparison(runs: "Sequence[RunRecord]") -> None:

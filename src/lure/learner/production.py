@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lure.errors import InputError, printable, require_within
 from lure.recipe import Recipe, parse_toml
-from lure.store.ledger import Standing
 from lure.store.run_directory import RECIPE, RunDirectory
 from lure.store.stage import Stage
 from lure.store.verify import verify
@@ -319,17 +318,10 @@ def status(path: Path | str) -> dict[str, Any]:
         "running": running and {"stage": running["stage"], "epochs_done": running["epoch"]},
         "versions": [
             {
-                "status": _word_for(stage.version, standing),
+                "status": standing.word_for(stage.version),
                 **{name: value for name, value in stage.as_dict().items() if name != "files"},
             }
             for stage in stages
         ],
         "events": [dict(event) for event in directory.ledger.events if event["event"] != "stage"],
     }
-
-
-def _word_for(version: int, standing: Standing) -> str:
-    word = "accepted" if version in standing.accepted else "refused"
-    if version == standing.current:
-        word = "in use"
-    return f"{word}, pruned" if version in standing.pruned else word

@@ -63,7 +63,7 @@ def line_styles(policies: Iterable[str]) -> dict[str, str]:
     """
     seen: dict[str, int] = {}
     styles = {}
-    for policy in policies:
+    for policy in sorted(policies):  # whatever order a picture has them in
         name = _method(policy)
         styles[policy] = LINE_STYLES[seen.get(name, 0) % len(LINE_STYLES)]
         seen[name] = seen.get(name, 0) + 1

@@ -15,6 +15,7 @@ from lure.report.comparison import (
     stage_cost,
     totals,
 )
+from lure.report.kept import kept_data, read_kept
 from lure.report.price import cost_measure, price_answers, price_sentence, prices
 from lure.report.records import RunRecord
 from lure.report.verdict import verdict
@@ -63,10 +64,16 @@ def page_data(runs: Iterable[RunRecord]) -> Data:
         seed, result, stages and evaluations as stored. `paired_tests` compares the last versions of two policies on one
         seed by exact McNemar, where both were evaluated on the same test set.
 
+        `kept`, one for each run that is a model kept current, with `directory`, `current_version`, `answer`, `waits`,
+        `gate`, `class_names`, `holdout_class_counts`, `versions_in_use` (after each line of the ledger) and `versions`;
+        see `lure.report.kept`.
+
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
     """
-    return {"groups": [group_data(group) for group in group_runs(runs)]}
+    runs = list(runs)
+    kept = [kept_data(model) for run in runs if (model := read_kept(run))]
+    return {"groups": [group_data(group) for group in group_runs(runs)], "kept": kept}
 
 
 def group_data(group: RunGroup) -> Data:

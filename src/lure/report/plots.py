@@ -8,6 +8,7 @@ import io
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -111,6 +112,7 @@ def paint(
     file: Path | str | BinaryIO,
     size: tuple[float, float] = SIZE,
     common_scale: bool = True,
+    shades: Mapping[str, str] | None = None,
 ) -> None:
     """Draw panels side by side, and write them.
 
@@ -119,11 +121,14 @@ def paint(
         file: where to write; a stream gets SVG.
         size: of one panel, in inches.
         common_scale: whether all have one vertical scale.
+        shades: name -> colour, as #RRGGBB, where the names are not those of policies.
 
     Raises:
         InputError: if the file cannot be written.
     """
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+        # Letters that our font lacks are in the reader's, which an SVG uses.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure = Figure(figsize=(size[0] * len(panels), size[1]), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         row = figure.subplots(1, len(panels), sharey=common_scale, squeeze=False)[0]
@@ -133,7 +138,7 @@ def paint(
             named.append((axes, draw(axes)))
         room = max(sum(len(_broken(name)) for name in points) for _, points in named) * LABEL_GAP * LETTERS / 72
         figure.set_size_inches(figure.get_figwidth(), max(size[1], room + 1))
-        labels = [(axes, points, _name(axes, points)) for axes, points in named]
+        labels = [(axes, points, _name(axes, points, shades)) for axes, points in named]
         # Only now is the common scale known, and with it which names would overlap. The names take room themselves,
         # which moves what they are placed by: so they are placed, and placed again.
         for _ in range(2):
@@ -356,7 +361,7 @@ def draw_price(group: RunGroup, axes: Axes) -> Points:
     axes.set_ylim(bottom, top)
     _percent_ticks(axes, logarithmic)
     unit = UNITS[cost_measure(group)]
-    bars = "; bars: 90 % interval of the difference" if len(lines) <= MANY else ""
+    bars = "\nbars: 90 % interval of the difference" if len(lines) <= MANY else ""
     axes.set_xlabel(f"cost of stages 2 and later, % of retraining's {unit}\nfilled: not worse than retraining{bars}")
     axes.set_ylabel("final test accuracy, %")
     return ends
@@ -421,11 +426,11 @@ def _broken(name: str) -> list[str]:
     return lines
 
 
-def _name(axes: Axes, points: Points) -> dict[str, Annotation]:
-    """Write each policy's name right of its point."""
+def _name(axes: Axes, points: Points, shades: Mapping[str, str] | None) -> dict[str, Annotation]:
+    """Write each name right of its point."""
     labels = {}
     for name, point in points.items():
-        shade, _ = colour(name)
+        shade = shades[name] if shades else colour(name)[0]
         labels[name] = axes.annotate(
             "\n".join(_broken(name)),
             point,
@@ -434,6 +439,7 @@ def _name(axes: Axes, points: Points) -> dict[str, Annotation]:
             color=shade,
             va="center",
             annotation_clip=False,
+            parse_math=False,  # a name may hold dollars
             arrowprops={
                 "arrowstyle": "-",
                 "color": shade,

@@ -337,9 +337,8 @@ def _group_sentence(group: RunGroup) -> str:
             "with retraining (--seeds 0,1,2)."
         )
     still_open = [row for row in cheaper if row.is_open]
-    if shown := [row for row in cheaper if row.not_worse]:
-        least = min(row.cost for row in shown)
-        named = max((row for row in shown if row.cost <= (1 + TIE) * least), key=lambda row: row.mean or 0.0)
+    if named := _cheapest(cheaper):
+        least = min(row.cost for row in cheaper if row.not_worse)
         sentence = (
             f"{named.name} is {'' if named.cost == least else 'within 5 % '}the cheapest that is not worse than "
             f"retraining: its price is {cost_percent(named.cost)} % of retraining's {unit}, for {_beside(named)}"
@@ -360,6 +359,27 @@ def _group_sentence(group: RunGroup) -> str:
         f"than {percent(MARGIN, 0)} point, the nearest being {nearest.name}, for {_beside(nearest)}, at "
         f"{cost_percent(nearest.cost)} % of retraining's {unit}."
     )
+
+
+def _cheapest(rows: Iterable[Price]) -> Price | None:
+    """Return the cheapest that is not worse; of several that cost the same within 5 %, the one with the best mean."""
+    shown = [row for row in rows if row.not_worse]
+    least = min((row.cost for row in shown), default=0.0)
+    return max((row for row in shown if row.cost <= (1 + TIE) * least), key=lambda row: row.mean or 0.0, default=None)
+
+
+def winner(group: RunGroup) -> str | None:
+    """Return which of `group.policies` the price sentence names as the cheapest; None where it names none.
+
+    Args:
+        group: runs that may be compared.
+    """
+    by_label = dict(zip(group.policies, prices(group), strict=False))  # no prices at all, or one for each
+    cheaper = [row for row in by_label.values() if row.is_cheaper]
+    named = _cheapest(cheaper)
+    if cheaper and all(row.worse for row in cheaper):
+        named = next(row for row in by_label.values() if row.is_retraining)
+    return next((label for label, row in by_label.items() if row is named), None)
 
 
 def _beside(row: Price) -> str:

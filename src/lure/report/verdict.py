@@ -26,7 +26,7 @@ Equivalence of Average Bioavailability", Journal of Pharmacokinetics and Biophar
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lure.metrics.statistics import Interval, mean_interval
+from lure.metrics.statistics import Interval, mean_interval, spread
 from lure.report.comparison import RunGroup, group_runs, paired_differences, paired_tests, totals
 from lure.report.records import RunRecord
 from lure.words import count, percent
@@ -65,15 +65,27 @@ def order_by_cost(policies: Iterable[str], cost: Callable[[str], float]) -> list
     return [policy for tier in tiers for policy in sorted(tier, key=given.index)]
 
 
+def named_policy(group: RunGroup) -> str | None:
+    """Return the policy that the verdict on a group names as the cheapest; None where it names none."""
+    return _judge(group)[1]
+
+
 def _group_verdict(group: RunGroup) -> str:
+    return _judge(group)[0]
+
+
+def _judge(group: RunGroup) -> tuple[str, str | None]:
+    """Return the sentence, and the policy that it names."""
     policies = list(group.policies)
-    if len(policies) == 1:
-        return f"There is only one policy, {policies[0]}, so there is nothing to compare."
     if not all(run.tested for run in group.runs):
-        return "Without a test set there are no accuracies, so the policies cannot be compared."
+        return "Without a test set there are no accuracies, so the policies cannot be compared.", None
+    if len(policies) == 1:
+        last = spread(run.final.accuracy for run in group.runs)
+        mean = "" if len(group.runs) == 1 else f" (mean of {len(group.runs)} seeds)"
+        return f"{policies[0]} ends at an accuracy of {percent(last.mean if last else None)} %{mean}.", None
     seeds = set.intersection(*({run.seed for run in runs} for runs in group.policies.values()))
     if not seeds:
-        return "The policies have no seed in common, so they cannot be compared in pairs."
+        return "The policies have no seed in common, so they cannot be compared in pairs.", None
     paired = {policy: [run for run in runs if run.seed in seeds] for policy, runs in group.policies.items()}
     means = {policy: statistics.fmean(run.final.accuracy or 0.0 for run in runs) for policy, runs in paired.items()}
     measure = "flops" if any(totals(run)["flops"] for run in group.runs) else "seconds"
@@ -93,12 +105,12 @@ def _group_verdict(group: RunGroup) -> str:
             ends += f", {ordered[0]} {least} ({percent(means[ordered[0]])} %)"
         test = _example_by_example(paired, best, by_accuracy[1] if ordered[0] == best else ordered[0])
         ends += f"; {test}" if test else ""
-        return f"One seed does not decide which policy to take: {ends}; compare at least three seeds."
+        return f"One seed does not decide which policy to take: {ends}; compare at least three seeds.", None
     unit = {"flops": "FLOPs", "seconds": "seconds", "examples_seen": "examples"}[measure]
     shares = {policy: f"{percent(costs[policy] / (costs[best] or 1), 0)} % of its {unit}" for policy in policies}
-    sentence, rival = _walk(paired, means, ordered, over, shares)
+    sentence, rival, decided = _walk(paired, means, ordered, over, shares)
     test = _example_by_example(paired, best, by_accuracy[1] if rival == best else rival)
-    return f"{sentence} Seed by seed, {test}." if test else sentence
+    return f"{sentence} Seed by seed, {test}." if test else sentence, rival if decided else None
 
 
 def _walk(
@@ -107,8 +119,8 @@ def _walk(
     ordered: Sequence[str],
     over: str,
     shares: Mapping[str, str],
-) -> tuple[str, str]:
-    """Walk from the cheapest policy to the best; return the sentence, and the policy that it names or ends at."""
+) -> tuple[str, str, bool]:
+    """Walk from the cheapest policy to the best; return the sentence, where the walk ends, and whether it is named."""
     best = max(means, key=means.__getitem__)
     resolution = 1 / min(run.stages[-1].test_examples for runs in paired.values() for run in runs)
     if ordered[0] == best:
@@ -119,7 +131,7 @@ def _walk(
             f"{NONE_CHEAPER}; {following}, the next best, is {percent(ahead.mean)} points behind "
             f"(90 % interval {percent(ahead.low)} to {percent(ahead.high)})."
         )
-        return sentence, best
+        return sentence, best, True
     for policy in ordered:
         if policy == best:
             break
@@ -129,18 +141,18 @@ def _walk(
             f"(90 % interval {percent(interval.low)} to {percent(interval.high)}, {over}) at {shares[policy]}"
         )
         if interval.high <= MARGIN:
-            return f"{policy} is the cheapest policy that is not worse than the best: {points}.", policy
+            return f"{policy} is the cheapest policy that is not worse than the best: {points}.", policy, True
         if interval.low <= 0:
             sentence = (
                 "The seeds do not decide which policy is the cheapest that is not worse than the best: "
                 f"{policy} is {points}."
             )
-            return sentence, policy
+            return sentence, policy, False
     sentence = (
         f"{best} is the cheapest policy that is not worse than the best: it has the best final accuracy itself "
         f"({percent(means[best])} %, mean of {over}), and all that are more than {percent(TIE, 0)} % cheaper are worse."
     )
-    return sentence, best
+    return sentence, best, True
 
 
 def _difference(best: Sequence[RunRecord], other: Sequence[RunRecord], resolution: float) -> Interval:

@@ -111,6 +111,17 @@ class Chunks:
         with _opening(folder):
             return len(_map_arrays(folder)[1])
 
+    def class_counts(self, fingerprint: str) -> list[int]:
+        """Return how many examples of each class a chunk holds, in order of labels.
+
+        Raises:
+            InputError: naming the folder, if they are missing or no arrays.
+        """
+        folder = self._folder(fingerprint)
+        with _opening(folder):
+            counts: list[int] = np.bincount(_map_arrays(folder)[1]).tolist()
+            return counts
+
     def check(self, fingerprint: str) -> None:
         """Raise unless the stored content is what the fingerprint says.
 

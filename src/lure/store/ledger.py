@@ -53,6 +53,11 @@ class Standing:
         """The version in use, which predicts and which the next update goes on from; 0 before the first."""
         return self.lineage[0] if self.lineage else 0
 
+    def word_for(self, version: int) -> str:
+        """Say where a version stands: "in use", "accepted" or "refused", and whether it was pruned."""
+        word = "in use" if version == self.current else "accepted" if version in self.accepted else "refused"
+        return f"{word}, pruned" if version in self.pruned else word
+
 
 def standing(events: Sequence[Mapping[str, Any]]) -> Standing:
     """Follow the ledger from its first line to its last.
