@@ -22,7 +22,7 @@ check:
 	$(BIN)ruff format --check .
 	$(BIN)ruff check .
 	$(BIN)mypy
-	$(BIN)pytest
+	OMP_NUM_THREADS=1 $(BIN)pytest --numprocesses auto --dist worksteal
 
 slow:
 	$(BIN)pytest -m slow

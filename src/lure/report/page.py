@@ -37,6 +37,8 @@ def write_page(runs: Iterable[RunRecord], file: Path | str) -> None:
     values = {
         "title": f"{models[0].run.directory.resolve().name}: a model that is kept current"
         if len(models) == 1 and not compared
+        else "Policies compared"
+        if compared and not models
         else "What the updates did",
         "models": [kept_values(model) for model in models],
         "comparison": comparison_values(compared) if compared else None,

@@ -29,6 +29,7 @@ from lure.report.price import (
     PriceAnswer,
     cost_measure,
     cost_percent,
+    one_budget_each,
     price_answers,
     prices,
 )
@@ -166,7 +167,7 @@ def _flip_rates(group: RunGroup) -> str:
         policy: format_spread(
             spread(totals(run)["negative_flip_rate"] for run in runs), lambda share: percent(share, 2)
         )
-        for policy, runs in group.policies.items()
+        for policy, runs in one_budget_each(group).policies.items()  # more than one would fill the screen
     }
     label = f" ({group.label})" if group.label else ""
     return (
