@@ -1,4 +1,4 @@
-# make demo    build a virtual environment, install, and compare the methods on the embedded sample (about two minutes)
+# make demo    build a virtual environment, install, and tell what it costs to stay current, on the embedded sample (minutes)
 # make test    build one with the development tools and run the whole check, as CI does
 # make slow    the tests that take minutes: long loops of kills, several processes
 # make docs    build the site of documents and docstrings into site/ (a minute); open site/index.html

@@ -12,7 +12,7 @@ from lure.recipe import Policy, Recipe, load_policies
 from lure.settings import parse_value
 
 # What is compared where no policy is named: retraining, and what may be cheaper.
-COMPARED = "warm-start,scratch,lure,shrink-perturb,dash:ema=chunk"
+COMPARED = "warm-start,scratch,lure,shrink-perturb"
 DEFAULT = [Policy.read(choice) for choice in COMPARED.split(",")]
 BUDGETS = "0.1,0.3,1"
 
