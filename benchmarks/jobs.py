@@ -3,7 +3,7 @@
     python benchmarks/jobs.py                     # speed-up of --jobs 2, on a quiet machine
     python benchmarks/jobs.py --start             # seconds to start and end under each engine that is installed
 
-The speed-up is of the demonstration's comparison of 4 policies and 3 seeds, single-threaded, in a process of its own as
+The speed-up is of the demonstration's comparison (36 runs, single-threaded), in a process of its own as
 a user starts it: imports, evaluation, tables and plots are in it. Rounds alternate, and the median of each counts. The
 target is at most 0.6 on two cores. The start is the time of a comparison of two runs that train for a moment, less what
 they trained.
