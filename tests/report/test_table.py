@@ -53,6 +53,13 @@ def test_deviations_stand_below_the_means_where_it_is_narrow(runs):
     assert "61.0±1.4" not in show(comparison_table(runs, 80), 80)
 
 
+def test_names_get_the_room_of_the_examples_seen_where_it_is_narrow_and_flops_are_known(runs):
+    assert "30k" in show(comparison_table(runs, 100), 100)
+    narrow = show(comparison_table(runs, 80), 80)
+    assert "30k" not in narrow
+    assert "3T" in narrow
+
+
 def test_one_seed_has_no_deviation_and_unequal_numbers_of_seeds_are_shown(runs):
     single = [run for run in runs if run.seed == 0]
     assert "±" not in show(comparison_table(single), 100)

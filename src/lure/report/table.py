@@ -97,7 +97,8 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
 
     Args:
         runs: what `read_runs` returns.
-        width: columns of the terminal; below 100 the deviations are under the means.
+        width: columns of the terminal; below 100 the deviations are under the means, and where FLOPs are known, the
+            examples seen are left out.
 
     Raises:
         InputError: if there is no run, or two runs of one recipe and seed saw different data.
@@ -105,7 +106,10 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     groups = group_runs(runs)
     table = empty_table()
     table.add_column("policy", overflow="fold")
-    columns = {name: heading for name, (heading, _) in COLUMNS.items() if name != "negative_flip_rate"}  # below it
+    left_out = {"negative_flip_rate"}  # stands below the table
+    if width < WIDE and all(totals(run)["flops"] for group in groups for run in group.runs):
+        left_out.add("examples_seen")  # the names need the room, and FLOPs say as much
+    columns = {name: heading for name, (heading, _) in COLUMNS.items() if name not in left_out}
     for heading in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     from_scratch = any("scratch" in group.policies for group in groups)
