@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lure.cli.experiment_flags import DEFAULT_RECIPE, add_experiment, experiment_of, placement_of, runs_folder
-from lure.cli.parser import Command, Parser
+from lure.cli.parser import Command, Parser, split_names
 from lure.errors import InputError
 from lure.recipe import Policy, Recipe, load_policies
 from lure.settings import parse_value
@@ -75,8 +75,8 @@ def add_flags(parser: Parser) -> None:
 
 def compare_command(arguments: argparse.Namespace) -> None:
     """Run every pair of policy and seed, evaluate the last versions, and print table, verdict and plot."""
-    policies, seeds = _policies(arguments), _seeds(arguments)
-    budgets = _budgets(arguments, policies)
+    named, seeds = _policies(arguments), _seeds(arguments)
+    policies, budgets = named or DEFAULT, _budgets(arguments, default="" if named else BUDGETS)
     engine_options = _engine_options(arguments)
     if all("unlearner" in policy.fields for policy in policies):
         # The recipe's own takes no part, so it need not be named again where it is the user's own code.
@@ -131,7 +131,10 @@ def _print_comparison(directories: Sequence[Path], out: Path) -> None:
 
 
 def _policies(arguments: argparse.Namespace) -> list[Policy]:
-    """Return the policies that the arguments ask for; a field that has a flag of its own is not a policy's to set."""
+    """Return the policies that the arguments and the recipe name; [] where they name none.
+
+    A field that has a flag of its own is not a policy's to set.
+    """
     named = [Policy.read(text) for text in arguments.policy]
     flags = set(arguments.fields)
     for policy in named:
@@ -142,28 +145,25 @@ def _policies(arguments: argparse.Namespace) -> list[Policy]:
         Policy(name=policy.name, fields={name: value for name, value in policy.fields.items() if name not in flags})
         for policy in load_policies(arguments.recipe or DEFAULT_RECIPE, arguments.own_code)
     ]
-    short = arguments.unlearners
-    if short is None:
-        short = "" if named or of_recipe else COMPARED
-    chosen = [Policy.read(word.strip()) for word in short.split(",") if word.strip()] + of_recipe + named
+    chosen = [Policy.read(word) for word in split_names(arguments.unlearners or "")] + of_recipe + named
     names = [policy.name for policy in of_recipe + named]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two policies are called {name}: give one of them another name")
-    if not chosen:
+    if not chosen and arguments.unlearners is not None:
         raise InputError("give at least one policy: --unlearners a,b")
     return chosen
 
 
-def _budgets(arguments: argparse.Namespace, policies: Sequence[Policy]) -> list[float]:
-    text = arguments.budgets
-    if "budget" in arguments.fields or (text is None and policies != DEFAULT):
-        if text is not None:
+def _budgets(arguments: argparse.Namespace, default: str) -> list[float]:
+    """Return the budgets that the arguments ask for; [] for the recipe's own."""
+    if "budget" in arguments.fields:
+        if arguments.budgets is not None:
             raise InputError("give --budget or --budgets, not both")
         return []
-    words = (BUDGETS if text is None else text).split(",")
-    budgets = [parse_value(word.strip(), float, "--budgets") for word in words if word.strip()]
-    if not budgets:
+    text = default if arguments.budgets is None else arguments.budgets
+    budgets = [parse_value(word, float, "--budgets") for word in split_names(text)]
+    if not budgets and arguments.budgets is not None:
         raise InputError("give at least one budget: --budgets 0.1,0.3,1")
     return budgets
 
@@ -180,11 +180,8 @@ def _engine_options(arguments: argparse.Namespace) -> dict[str, str]:
     return options
 
 
-def _seeds(arguments: argparse.Namespace) -> list[int]:
-    try:
-        seeds = [int(word) for word in arguments.seeds.split(",") if word.strip()]
-    except ValueError:
-        raise InputError(f"--seeds must be whole numbers with commas between, got {arguments.seeds!r}") from None
+def _seeds(arguments: argparse.Namespace) -> tuple[int, ...]:
+    seeds: tuple[int, ...] = parse_value(arguments.seeds, tuple[int, ...], "--seeds")
     if not seeds:
         raise InputError("give at least one seed: --seeds 0,1")
     return seeds

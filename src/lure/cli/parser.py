@@ -217,7 +217,7 @@ def add_methods(parser: Parser) -> None:
     parser.add_argument(
         "--regularizers",
         metavar="NAME,NAME,...",
-        type=lambda text: tuple(text.split(",")),
+        type=split_names,
         help="all of them, as the recipe names them; needed only if one of them is your own code",
     )
 
@@ -228,7 +228,7 @@ def add_hints(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--ignore",
         metavar="COLUMN,COLUMN",
-        type=_names,
+        type=split_names,
         default=(),
         help="columns of a table that are left out",
     )
@@ -258,7 +258,8 @@ def hints_of(arguments: argparse.Namespace) -> "Hints":
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the words of a flag's text, which have commas between."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
