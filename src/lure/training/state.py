@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lure.errors import InputError
-from lure.weights.layers import trainable
+from lure.weights.layers import stored_copy, trainable
 
 
 @dataclass
@@ -49,11 +49,6 @@ def training_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{key}.{name}"] = stored_copy(value)
     return tensors
-
-
-def stored_copy(tensor: Tensor) -> Tensor:
-    """Return a detached copy on the CPU."""
-    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 @torch.no_grad()

@@ -507,6 +507,11 @@ def _owns_weight(layer: nn.Linear, holders: Mapping[int, int]) -> bool:
     return layer.weight.requires_grad and holders.get(id(layer.weight), 0) == 1
 
 
+def stored_copy(tensor: Tensor) -> Tensor:
+    """Return a detached, contiguous copy on the CPU, as files hold it."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Return a detached copy of the inner model's state dict on the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in unwrap(model).state_dict().items()}

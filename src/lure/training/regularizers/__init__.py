@@ -18,6 +18,7 @@ from lure.training.regularizers.ema import Ema
 from lure.training.regularizers.hare_tortoise import HareAndTortoise, HareTortoise
 from lure.training.regularizers.l2_init import L2Init
 from lure.training.regularizers.parseval import Parseval
+from lure.weights.layers import stored_copy
 
 REGULARIZERS: dict[str, Callable[..., Regularizer]] = {
     "l2-init": L2Init,
@@ -105,7 +106,7 @@ class Regularizers:
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies on the CPU of what a checkpoint must hold."""
         return {
-            f"{name}/{key}": tensor.detach().to("cpu", copy=True).contiguous()
+            f"{name}/{key}": stored_copy(tensor)
             for name, running in self._running.items()
             for key, tensor in running.state_dict().items()
         }
