@@ -178,11 +178,6 @@ class _Trainer:
     regularizers: Regularizers
     watch: Watch | None
 
-    @property
-    def weights(self) -> list[Tensor]:
-        """What the optimiser moves."""
-        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
-
     def train_epoch(self, train: Loader, state: FitState, accuracy: float | None) -> float:
         """Train the epoch that `state` names, or as much of it as the budget allows; count; return the mean loss.
 
@@ -199,6 +194,7 @@ class _Trainer:
         pieces = cut_batches(order, recipe.batch_size)
         counts, weights = [len(piece) for piece in pieces], [share_weight(piece) for piece in pieces]
         steps = len(pieces)
+        moved = [weight for group in optimizer.param_groups for weight in group["params"]]
         # Losses and hits stay on the device until the epoch has ended: reading one would make every step wait for it.
         losses = torch.zeros(steps, device=train.device)
         hits = torch.zeros((), dtype=torch.int64, device=train.device)
@@ -216,7 +212,7 @@ class _Trainer:
             optimizer.zero_grad(set_to_none=True)
             objective.backward()  # type: ignore[no-untyped-call]
             if recipe.clip_norm is not None:
-                clip_grad_norm_(self.weights, recipe.clip_norm)
+                clip_grad_norm_(moved, recipe.clip_norm)
             optimizer.step()
             self.regularizers.after_step()
             losses[step - 1] = loss.detach()
