@@ -29,9 +29,8 @@ PROGRESS_SECONDS = 0.1  # between two messages about how far the training is
 def main() -> int:
     """Do jobs until the input ends; return the exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    if hasattr(
-        signal, "SIGUSR2"
-    ):  # SLURM sends it to all processes of a job; submitit, which owns this one, acts on it
+    # SLURM sends this one to all processes of a job; submitit, which owns this process, acts on it.
+    if hasattr(signal, "SIGUSR2"):
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     # What a user's own code prints must not get between the events.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
