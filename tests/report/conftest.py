@@ -4,6 +4,7 @@ import typing
 
 import pytest
 
+from lure.report.records import read_run
 from lure.store.ledger import LEDGER, SEAL, Ledger
 from lure.store.stage import Stage
 
@@ -99,3 +100,31 @@ def change_ledger():
         write_ledger(directory, function(lines))
 
     return change
+
+
+@pytest.fixture
+def write_budgets(write_run):
+    """Return make(accuracies, recipe=None, **fields): runs at budgets 0.1 and 1 over three seeds, as records.
+
+    `accuracies` holds for each policy the final accuracy of seed 0 at either budget; each seed is a point better.
+    """
+
+    def make(accuracies, recipe=None, **fields):
+        return [
+            read_run(
+                write_run(
+                    policy,
+                    seed,
+                    [0.5, value + 0.01 * seed],
+                    recipe={"budget": budget} | (recipe or {}),
+                    train_flops=1000 * budget,
+                    unlearn_flops=0,
+                    **fields,
+                )
+            )
+            for policy, values in accuracies.items()
+            for budget, value in zip((0.1, 1.0), values, strict=True)
+            for seed in range(3)
+        ]
+
+    return make

@@ -219,28 +219,10 @@ def test_without_a_test_set_the_costs_are_shown(write_run, tmp_path):
 
 
 @pytest.fixture
-def priced(write_run):
+def priced(write_budgets):
     """Return make(recipe) -> two policies at two budgets, over three seeds."""
-
-    def make(recipe=None):
-        return [
-            read_run(
-                write_run(
-                    policy,
-                    seed,
-                    [0.5, value + 0.01 * seed],
-                    recipe={"budget": budget} | (recipe or {}),
-                    train_flops=1000 * budget,
-                    unlearn_flops=0,
-                    forgotten={"head.weight": 0.2},
-                )
-            )
-            for policy, values in (("scratch", (0.6, 0.7)), ("lure", (0.7, 0.6)))
-            for budget, value in zip((0.1, 1.0), values, strict=True)
-            for seed in range(3)
-        ]
-
-    return make
+    accuracies = {"scratch": (0.6, 0.7), "lure": (0.7, 0.6)}
+    return lambda recipe=None: write_budgets(accuracies, recipe, forgotten={"head.weight": 0.2})
 
 
 def test_the_answer_comes_first_then_its_table_and_picture(priced, tmp_path):

@@ -143,22 +143,8 @@ def test_many_lines_have_no_bars(write_run, tmp_path):
 
 
 @pytest.fixture
-def budgets(write_run):
-    return [
-        read_run(
-            write_run(
-                policy,
-                seed,
-                [0.5, value + 0.01 * seed],
-                recipe={"budget": budget},
-                train_flops=1000 * budget,
-                unlearn_flops=0,
-            )
-        )
-        for policy, values in (("scratch", (0.6, 0.7)), ("lure", (0.7, 0.6)), ("mine", (0.62, 0.65)))
-        for budget, value in zip((0.1, 1.0), values, strict=True)
-        for seed in range(3)
-    ]
+def budgets(write_budgets):
+    return write_budgets({"scratch": (0.6, 0.7), "lure": (0.7, 0.6), "mine": (0.62, 0.65)})
 
 
 def test_the_price_is_drawn_with_its_region_and_retraining(budgets, tmp_path):

@@ -94,31 +94,14 @@ def test_recipes_are_not_averaged_and_unfinished_runs_are_named(runs, write_run)
 
 
 @pytest.fixture
-def budgets(write_run):
+def budgets(write_budgets):
     """Return make(recipe) -> three policies at two budgets, over three seeds."""
-
-    def make(recipe=None):
-        return [
-            read_run(
-                write_run(
-                    policy,
-                    seed,
-                    [0.5, value + 0.01 * seed],
-                    recipe={"budget": budget} | (recipe or {}),
-                    train_flops=1000 * budget,
-                    unlearn_flops=0,
-                )
-            )
-            for policy, values in (
-                ("scratch", (0.60, 0.70)),
-                ("dash:shrink_floor=0.05", (0.70, 0.60)),
-                ("shrink-perturb:shrink=0.2:perturb=0.8", (0.60, 0.60)),
-            )
-            for budget, value in zip((0.1, 1.0), values, strict=True)
-            for seed in range(3)
-        ]
-
-    return make
+    accuracies = {
+        "scratch": (0.60, 0.70),
+        "dash:shrink_floor=0.05": (0.70, 0.60),
+        "shrink-perturb:shrink=0.2:perturb=0.8": (0.60, 0.60),
+    }
+    return lambda recipe=None: write_budgets(accuracies, recipe)
 
 
 def test_each_budget_has_a_row_and_stands_under_the_name_where_it_is_narrow(budgets):
