@@ -20,6 +20,7 @@ Purpose = Literal[
     "init",
     "grow",
     "unlearn",
+    "probe",
     "shuffle",
     "augment",
     "validate",

@@ -67,6 +67,7 @@ class UnlearnReport:
         seconds: time that the unlearner itself took.
         seed: what decided the random choices, where `unlearn_` made the report.
         left_out: parameter name -> why the method could not judge it, or part of it: "no batch reaches it".
+        choices: what a method that chooses has tried, each a dict, with "taken" for what it chose; else empty.
     """
 
     method: str
@@ -74,6 +75,7 @@ class UnlearnReport:
     seconds: float
     left_out: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
+    choices: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def count(self) -> int:
@@ -275,7 +277,9 @@ def apply_(
         changes.append(TensorChange(name, after.numel(), int(mask.sum()), float(distance), float(norm)))
     if optimizer is not None:
         clear_optimizer_state_(optimizer, masks)
-    return UnlearnReport(_name(unlearner), tuple(changes), seconds, dict(context.left_out))
+    return UnlearnReport(
+        _name(unlearner), tuple(changes), seconds, dict(context.left_out), choices=tuple(context.choices)
+    )
 
 
 def _name(unlearner: Unlearner) -> str:

@@ -34,6 +34,8 @@ class Unlearned:
         unlearn_seconds: time that the unlearner took.
         examples_drawn: examples whose gradients it read, repeats counted.
         left_out: tensor -> why it, or part of it, could not be judged.
+        examples_read: examples that it only passed forward, repeats counted.
+        choices: what an unlearner that chooses has tried, as in `UnlearnReport`.
     """
 
     torch: str
@@ -43,6 +45,8 @@ class Unlearned:
     unlearn_seconds: float = 0.0
     examples_drawn: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
+    examples_read: int = 0
+    choices: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def nothing(cls) -> "Unlearned":
@@ -50,7 +54,7 @@ class Unlearned:
         return cls(torch=torch.__version__, forgotten={})
 
     @classmethod
-    def of(cls, report: UnlearnReport, examples_drawn: int) -> "Unlearned":
+    def of(cls, report: UnlearnReport, examples_drawn: int, examples_read: int = 0) -> "Unlearned":
         """Return the record of what a report says."""
         return cls(
             torch=torch.__version__,
@@ -60,7 +64,17 @@ class Unlearned:
             unlearn_seconds=report.seconds,
             examples_drawn=examples_drawn,
             left_out=dict(report.left_out),
+            examples_read=examples_read,
+            choices=[dict(choice) for choice in report.choices],
         )
+
+    @classmethod
+    def of_choices(cls, report: UnlearnReport) -> "Unlearned":
+        """Return the record of what a method that chooses says, its own cost included."""
+        trained, read = (
+            sum(choice.get(f"examples_{what}", 0) for choice in report.choices) for what in ("trained", "read")
+        )
+        return cls.of(report, trained, read)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +221,7 @@ def record_stage(opened: Opened, ended: Round, flops_per_example: int) -> Stage:
         examples_seen=fitted.examples,
         # A pass forward is a third of one forward and backward.
         train_flops=fitted.examples * flops_per_example + fitted.forwards * flops_per_example // 3,
-        unlearn_flops=unlearned.examples_drawn * flops_per_example,
+        unlearn_flops=unlearned.examples_drawn * flops_per_example + unlearned.examples_read * flops_per_example // 3,
         epochs_run=fitted.epoch,
         kept_epoch=fitted.kept_epoch,
         data_fingerprint=arrived.whole.fingerprint,
@@ -232,6 +246,7 @@ def record_stage(opened: Opened, ended: Round, flops_per_example: int) -> Stage:
         environment=environment(opened.device),
         files={},
         left_out=unlearned.left_out,
+        choices=unlearned.choices,
         again=arrived.again,
     )
 

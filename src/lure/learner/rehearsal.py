@@ -16,7 +16,7 @@ from lure.training.loader import Loader
 from lure.training.predict import arithmetic, mixed_precision, predict
 from lure.training.regularizers import FitContext, Regularizers
 from lure.unlearn import apply_
-from lure.unlearners import Context
+from lure.unlearners import Context, Probed
 from lure.weights.cross_entropy import read_logits
 from lure.weights.growth import grow_head_
 from lure.weights.layers import snapshot
@@ -63,6 +63,8 @@ def rehearse(opened: Opened, task: Task, two: Examples) -> None:
         all_batches=batches,
         chunks=[batches],
         shuffled=lambda size, generator: batches,
+        probe=lambda probed, share: Probed(0.0, 0, 0),
+        train_accuracy=1.0,
     )
     with arithmetic(recipe), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the weights are fresh: what is odd about them is not news

@@ -1,6 +1,7 @@
 """Unlearn: prepare the weights of stage 2 and later for their next fit."""
 
 from lure.learner.mega_batch import MegaBatch
+from lure.learner.probe import StageProbe
 from lure.learner.record import Offered, Running, Unlearned
 from lure.learner.state import WorkingState
 from lure.randomness import derive_generator
@@ -34,6 +35,7 @@ def unlearn(state: WorkingState, arrived: MegaBatch, offered: Offered) -> Runnin
     sample = everything
     if recipe.sample == "new":
         sample = Sample(state.place(arrived.split.train), recipe.batch_size, augmentation, recipe.seed, number)
+    stages, standing = state.opened.directory.stages, state.opened.directory.standing
     context = Context(
         batches=sample,
         initial=state.initial,
@@ -42,8 +44,13 @@ def unlearn(state: WorkingState, arrived: MegaBatch, offered: Offered) -> Runnin
         all_batches=everything,
         chunks=everything.chunks(),
         shuffled=everything.shuffled,
+        probe=StageProbe(recipe, offered, number),
+        effort=recipe.epochs_of(number) * len(offered.train) / stages[0].examples_seen,
+        train_accuracy=stages[standing.current - 1].train_accuracy,
     )
     cleared = optimizer if recipe.carry_optimizer and not recipe.carry_as_released else None
     report = apply_(recipe.method, model, context, cleared)
+    if report.choices:  # a method that chooses tells itself what it cost
+        return Running(optimizer, None, Unlearned.of_choices(report))
     drawn = everything.examples_drawn + (sample.examples_drawn if sample is not everything else 0)
     return Running(optimizer, None, Unlearned.of(report, drawn))

@@ -132,7 +132,7 @@ def sync_folder(folder: Path) -> None:
 def make_folder(path: Path) -> None:
     """Make a folder, if it is not there, so that it stays there."""
     if not path.is_dir():
-        path.mkdir()
+        path.mkdir(exist_ok=True)  # another process may have made it just now: the runs of a policy share a parent
         sync_folder(path.parent)
 
 

@@ -102,6 +102,7 @@ class Stage:
     environment: dict[str, str]
     files: dict[str, str]
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    choices: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     again: bool = False
 
     @property
@@ -109,10 +110,15 @@ class Stage:
         """Number of the version that the stage made: every stage makes one, so it is the stage's own."""
         return self.stage
 
+    @property
+    def chosen(self) -> str | None:
+        """What an unlearner that chooses has taken; None where it does not choose."""
+        return next((choice["candidate"] for choice in self.choices if choice.get("taken")), None)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, as a ledger line holds them."""
         values = dataclasses.asdict(self)
-        unsaid = {name for name in ("left_out", "again") if not values[name]}
+        unsaid = {name for name in ("left_out", "choices", "again") if not values[name]}
         return {"stage": self.stage, "version": self.version} | {k: v for k, v in values.items() if k not in unsaid}
 
     @classmethod

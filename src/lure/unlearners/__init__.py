@@ -9,7 +9,8 @@ from typing import Any
 
 from lure.errors import InputError
 from lure.settings import build_choice, format_choice
-from lure.unlearners.contract import Context, Unlearner
+from lure.unlearners.auto import Auto
+from lure.unlearners.contract import Context, Probed, Unlearner
 from lure.unlearners.dash import Dash
 from lure.unlearners.fire import Fire
 from lure.unlearners.fisher_reset import FisherReset
@@ -39,6 +40,7 @@ UNLEARNERS: dict[str, Callable[..., Unlearner]] = {
     "dash": Dash,
     "fire": Fire,
     "redo": Redo,
+    "auto": Auto,
 }
 
 
@@ -79,6 +81,7 @@ def name_unlearner(unlearner: Unlearner) -> str:
 
 __all__ = [
     "UNLEARNERS",
+    "Auto",
     "Context",
     "Dash",
     "Fire",
@@ -89,6 +92,7 @@ __all__ = [
     "Lure",
     "LureAsReleased",
     "MagnitudeReset",
+    "Probed",
     "RandomReset",
     "Redo",
     "Scratch",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,18 @@ from torch import Tensor, nn
 from lure.errors import InputError
 from lure.weights.cross_entropy import classification_loss
 from lure.weights.saliency import Batch, Loss
+
+
+class Probed(NamedTuple):
+    """What a probe has found: the validation loss in nats, and the examples that it trained on and only read."""
+
+    loss: float
+    trained: int
+    read: int
+
+
+Probe = Callable[[nn.Module, float], Probed]
+"""(model, share) -> what became of it: trains the model in place for that share of the coming fit's steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +38,12 @@ class Context:
         all_batches: batches over all that the replay regime offers, in order of arrival; None where unknown.
         chunks: the same examples, the batches of each mega-batch by themselves, oldest first; None where unknown.
         shuffled: (batch size, generator) -> the same examples in shuffled batches; None where they come as they come.
+        probe: trains a model a little and tells how good it has become; None where there is no recipe to train by.
+        effort: how many examples the coming fit sees, as a multiple of what the first fit saw; None where unknown.
+        train_accuracy: of the model on the data that it was trained on last, in [0, 1]; None where unknown.
         left_out: where a method notes what it could not judge: parameter name -> reason. Goes into the report.
+        choices: where a method that chooses notes each candidate, in order: its name under "candidate", whether it was
+            "taken", and what it cost, as "examples_trained" and "examples_read". Goes into report and ledger.
     """
 
     batches: Iterable[Batch]
@@ -37,7 +54,11 @@ class Context:
     all_batches: Iterable[Batch] | None = None
     chunks: Sequence[Iterable[Batch]] | None = None
     shuffled: Callable[[int, torch.Generator], Iterable[Batch]] | None = None
+    probe: Probe | None = None
+    effort: float | None = None
+    train_accuracy: float | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+    choices: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Unlearner(Protocol):

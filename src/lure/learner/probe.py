@@ -1,0 +1,91 @@
+"""Probes: train a model a little before a stage decides what to start from, and tell how good it has become."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.swa_utils import update_bn
+
+from lure.learner.record import Offered
+from lure.randomness import derive_generator, draw_seed
+from lure.recipe import Recipe
+from lure.training.fit import fit
+from lure.training.loader import Loader
+from lure.training.predict import predict
+from lure.training.regularizers import reads_previous
+from lure.unlearners import Probed
+
+MOST_READ = 256  # examples that judge a probe; half as many give BatchNorm its statistics
+
+
+@dataclass(frozen=True)
+class StageProbe:
+    """The probe of one stage: the recipe's own training at a constant rate, for a share of the stage's steps.
+
+    A falling rate would flatter whatever starts low. At a constant one the weights are noisy, so their average is what
+    is measured and what stays in the model. BatchNorm's running statistics lag behind so short a training: they are
+    taken anew over some training examples. A regularizer that reads the previous version has no part.
+
+    Attributes:
+        recipe: how the stage will be trained.
+        offered: what it is trained on. At most 256 of its validation examples judge the probes. Where there are none,
+            a tenth of the training examples, at most as many, is kept from the probes and judges them.
+        stage: number of the stage.
+    """
+
+    recipe: Recipe
+    offered: Offered
+    stage: int
+
+    def __call__(self, model: nn.Module, share: float) -> Probed:
+        """Train `model` in place for a share of the stage's steps, and measure it; every probe alike."""
+        recipe, train, judges = self._recipe, *self._sets
+        steps_an_epoch = math.ceil(len(self.offered.train) / recipe.batch_size)
+        steps = max(1, round(share * steps_an_epoch * self.recipe.epochs_of(self.stage)))
+        recipe = dataclasses.replace(recipe, max_steps=steps, epochs=math.ceil(steps / steps_an_epoch) + 1)
+        trained = fit(model, train, _part(judges, torch.arange(0)), recipe, stage=self.stage).examples
+        read = len(judges)
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+            generator = derive_generator(recipe.seed, self.stage, "probe")
+            rows = torch.randperm(len(train), generator=generator)[: MOST_READ // 2]
+            update_bn(train.batches(rows, recipe.batch_size, recipe.augment, generator), model)
+            read += len(rows)
+        logits, labels = predict(model, judges, recipe)
+        return Probed(float(F.cross_entropy(logits, labels)), trained, read)
+
+    @cached_property
+    def _sets(self) -> tuple[Loader, Loader]:
+        """What probes train on, and what judges them."""
+        train, validation = self.offered.train, self.offered.validation
+        generator = derive_generator(self.recipe.seed, self.stage, "probe")
+        rows = torch.randperm(len(validation) or len(train), generator=generator)
+        if len(validation):
+            return train, _part(validation, rows[:MOST_READ])
+        number = min(MOST_READ, max(1, len(rows) // 10))
+        return _part(train, rows[number:]), _part(train, rows[:number])
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        recipe, stage = self.recipe, self.stage
+        acting = [name for name in recipe.regularizers if not reads_previous(recipe.acting[name.partition(":")[0]])]
+        return dataclasses.replace(
+            recipe,
+            schedule="constant",
+            warmup=0,
+            keep="last",
+            patience=None,
+            max_seconds=None,
+            target_accuracy=None,
+            budget=1.0,
+            regularizers=tuple(acting if "ema" in recipe.acting else [*acting, "ema"]),
+            # Another order than the fit's first epoch will have.
+            seed=draw_seed(derive_generator(recipe.seed, stage, "probe", 1)),
+        )
+
+
+def _part(loader: Loader, rows: torch.Tensor) -> Loader:
+    return Loader(loader.examples[rows.sort().values], loader.device, loader.channels_last, loader.workers)

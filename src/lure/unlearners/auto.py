@@ -1,0 +1,129 @@
+"""Auto: forget as much as was memorised, or make the weights orthogonal, whichever a short probe prefers."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lure.distributed import number_of_processes, sum_over_processes
+from lure.errors import InputError
+from lure.settings import check_settings, setting
+from lure.unlearners.contract import Context, Probed
+from lure.unlearners.fire import Fire
+from lure.unlearners.shrink_perturb import ShrinkPerturb
+from lure.weights.cross_entropy import read_logits
+from lure.weights.layers import snapshot, unwrap
+from lure.weights.modes import evaluating
+from lure.weights.saliency import Batch
+
+ENOUGH = 200  # new examples whose accuracy is read: its standard error is then below 4 points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """Choose by what the model has memorised and by a probe: w <- shrink * w + perturb * w0, or FIRE.
+
+    **How much was memorised** is the accuracy on the data that the model was trained on, less that on the new
+    mega-batch, which it has never seen: 0 for a model that has learned nothing by heart. **How much can be relearned**
+    is the length of the coming fit beside that of the first, which began with fresh weights: at most 1. The first
+    candidate forgets
+
+        1 - shrink = strength * memorised * sqrt(relearnable),    perturb = (1 - shrink) / 4
+
+    so that a model that generalises is left as it is, one that has memorised noise is pulled towards a fresh draw, and a
+    short fit is not asked to relearn more than it can. The second candidate is FIRE, which keeps no sizes of weights,
+    and helps most where training is slow. Each is trained for `probe_share` of the stage's steps, and the one with the
+    lower validation loss goes on, its probe included.
+
+    The report, and with it the ledger, say what was measured, tried and taken, and what it cost.
+
+    Changed: what `ShrinkPerturb` or `Fire` change, and what training changes after it, BatchNorm statistics included.
+    Without a probe, as in a training loop of one's own, the first candidate is taken untried.
+
+    Args:
+        strength: chosen, like all constants here, on the suite's settings for choosing (docs/suite.md).
+        probe_share: share of the stage's optimiser steps that each of the two probes takes; 0 probes nothing.
+
+    Raises:
+        InputError: if it is not known how well the model knows its training data.
+
+    Example:
+        >>> net, new = nn.Linear(1, 2), [(torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 1]))]
+        >>> with torch.no_grad():
+        ...     _ = net.weight.copy_(torch.tensor([[0.0], [4.0]])), net.bias.zero_()
+        >>> context = Context(batches=new, all_batches=new, chunks=[new], train_accuracy=0.75)
+        >>> Auto()(net, context)  # right on half of the new data: a quarter of what it knew was by heart
+        >>> choice = context.choices[-1]
+        >>> choice["candidate"], choice["memorised"], choice["taken"]
+        ('shrink-perturb:shrink=0.5:perturb=0.125', 0.25, True)
+
+    Reference:
+        None: the rule is this project's. Its candidates are Ash and Adams, NeurIPS 2020, and Han et al., ICLR 2026.
+    """
+
+    strength: float = setting(2.0, "how much is forgotten of each share that was memorised", 0)
+    probe_share: float = setting(0.05, "share of the stage's steps that each probe takes; 0: no probe", 0, 1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Choose, and change the model in place."""
+        if not context.chunks:
+            raise InputError("auto reads the new data by themselves: give chunks=[...], oldest first, the new one last")
+        new, read = _accuracy(model, context.chunks[-1:])
+        known = context.train_accuracy
+        if known is None:
+            if len(context.chunks) < 2:
+                raise InputError(
+                    "auto compares the new data with those that the model knows: give chunks=[...] with both, oldest "
+                    "first, or train_accuracy="
+                )
+            known, more = _accuracy(model, context.chunks[-2::-1])
+            read += more
+        memorised = max(0.0, known - new)
+        relearnable = 1.0 if context.effort is None else min(1.0, context.effort)
+        shrink = round(max(0.0, 1 - self.strength * memorised * relearnable**0.5), 3)
+        mild = ShrinkPerturb(shrink=shrink, perturb=round((1 - shrink) / 4, 4))
+        name = f"shrink-perturb:shrink={mild.shrink:g}:perturb={mild.perturb:g}"
+        facts = {"memorised": round(memorised, 4), "relearnable": round(relearnable, 4)}
+        context.choices.append({"candidate": "version in use", "taken": False, "examples_read": read})
+        if context.probe is None or not self.probe_share:
+            mild(model, context)
+            context.choices.append({"candidate": name, **facts, "taken": True})
+            return
+        start, tried = snapshot(model), []
+        for candidate, method in ((name, mild), ("fire", Fire())):
+            unwrap(model).load_state_dict(start)
+            method(model, context)
+            tried.append((candidate, context.probe(model, self.probe_share), snapshot(model)))
+        best = min(tried, key=lambda each: each[1].loss)
+        unwrap(model).load_state_dict(best[2])
+        context.choices.extend(
+            {
+                "candidate": candidate,
+                **(facts if candidate == name else {}),
+                **_row(probed),
+                "taken": candidate == best[0],
+            }
+            for candidate, probed, _ in tried
+        )
+
+
+def _row(probed: Probed) -> dict[str, float | int]:
+    return {"loss": probed.loss, "examples_trained": probed.trained, "examples_read": probed.read}
+
+
+def _accuracy(model: nn.Module, chunks: Sequence[Iterable[Batch]]) -> tuple[float, int]:
+    """Return the accuracy on the first few hundred examples of some chunks, and how many were read."""
+    hits = seen = 0
+    device = next(unwrap(model).parameters()).device
+    with evaluating(model), torch.no_grad():
+        for inputs, labels in (batch for chunk in chunks for batch in chunk):
+            hits += int((read_logits(model(inputs)).argmax(1) == labels).sum())
+            seen += len(labels)
+            if seen * number_of_processes() >= ENOUGH:
+                break
+    total = sum_over_processes(torch.tensor([hits, seen], device=device))
+    return int(total[0]) / max(1, int(total[1])), int(total[1])
