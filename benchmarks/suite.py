@@ -16,107 +16,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from suite_protocol import PARTS
+
 from lure.errors import InputError
 from lure.recipe import Policy, load_experiment
 from lure.settings import split_choice
 
-VERSION = 1
-BUDGETS, CHOOSING_BUDGETS = (0.1, 0.2, 0.4, 1.0), (0.2, 0.4)
-SEEDS, CHOOSING_SEEDS = (0, 1, 2, 3, 4), (100, 101)
-
-JUDGING = (
-    "fashion-mnist",
-    "fashion-mnist-noise",
-    "fashion-mnist-20",
-    "fashion-mnist-transformer",
-    "mnist-imbalanced",
-    "cifar10",
-    "cifar10-augmented",
-    "cifar10-buffer",
-)
-CHOOSING = ("choose-mnist-noise", "choose-mnist-transformer", "choose-cifar10", "choose-cifar10-augmented")
-ABLATED = ("fashion-mnist-noise", "cifar10")
-
-# Every rival has at most six settings to choose from. Taken is the one with the lowest mean regret over the choosing
-# settings and budgets; of equal ones the first.
-SEARCH = {
-    "scratch": ("scratch",),
-    "warm-start": ("warm-start",),
-    "lure": ("lure", *(f"lure:forget_fraction={share}" for share in (0.1, 0.4, 0.6, 0.8, 0.95))),
-    "shrink-perturb": (
-        "shrink-perturb",
-        "shrink-perturb:shrink=0.2:perturb=0.8",
-        "shrink-perturb:shrink=0.6",
-        "shrink-perturb:shrink=0.8",
-        "shrink-perturb:shrink=0.6:perturb=0.4",
-        "shrink-perturb:shrink=0.3:perturb=0.001",
-    ),
-    "dash": (
-        "dash:ema=chunk",
-        "dash:shrink_floor=0.05:shuffled=256",
-        "dash:ema=none",
-        "dash:ema=none:shrink_floor=0.05",
-        "dash:shrink_floor=0.05:ema=chunk",
-        "dash:shrink_floor=0.6:shuffled=256",
-    ),
-    "fire": ("fire", "fire:start=frobenius"),
-    "distill": (
-        "distill-0.5=unlearner=warm-start regularizers=ema,distill:strength=0.5",
-        "distill-1=unlearner=warm-start regularizers=ema,distill",
-        "distill-2=unlearner=warm-start regularizers=ema,distill:strength=2",
-        "distill-1-t2=unlearner=warm-start regularizers=ema,distill:temperature=2",
-    ),
-    "l2-init": (
-        "l2-init-2=unlearner=warm-start regularizers=ema,l2-init:strength=0.01",
-        "l2-init-3=unlearner=warm-start regularizers=ema,l2-init:strength=0.001",
-    ),
-    "head-reset": ("head-reset",),
-    "later-layers": ("later-layers",),
-    "redo": ("redo",),
-}
-# What the search found, in the words of SEARCH; a test compares it with the ledgers.
-CHOSEN = {
-    "lure": "lure",
-    "shrink-perturb": "shrink-perturb",
-    "dash": "dash:ema=chunk",
-    "fire": "fire",
-    "distill": SEARCH["distill"][1],
-    "l2-init": SEARCH["l2-init"][1],
-}
-# The released code's differences from its description, but for those that concern the order of the data, and the rate
-# of 0.1 after the first mega-batch, which no optimiser but its own stands.
-AS_RELEASED = (
-    "lure-as-released=unlearner=lure:scope=released:law=kaiming-uniform:sample=all:sample_size=100:ties=all "
-    "sample_augmented=true validation_augmented=true carry_optimizer=true carry_as_released=true"
-)
-# A row of one's own is one more line here.
-JUDGED = (
-    "scratch",
-    "warm-start",
-    "lure",
-    AS_RELEASED,
-    *CHOSEN.values(),
-    # "auto",
-)
-ABLATIONS = (
-    "scratch",
-    "warm-start",
-    AS_RELEASED,
-    "lure",
-    *(f"lure:forget_fraction={share}" for share in (0.05, 0.1, 0.4, 0.6, 0.8, 0.95)),
-    "lure:sample=all",
-    "random-reset",
-    "magnitude-reset",
-    "fisher-reset",
-    "lure:law=kaiming-uniform:scope=weights:sample=new:sample_size=none:ties=random",
-    "lure-momentum=unlearner=lure carry_optimizer=true",
-    "lure-momentum-kept=unlearner=lure carry_optimizer=true carry_as_released=true",
-)
-PARTS = {
-    "choose": (CHOOSING, sum(SEARCH.values(), ()), CHOOSING_SEEDS, CHOOSING_BUDGETS, ""),
-    "judge": (JUDGING, JUDGED, SEEDS, BUDGETS, ""),
-    "ablate": (ABLATED, ABLATIONS, SEEDS, CHOOSING_BUDGETS, "ablation-"),
-}
 FOLDERS = {"cifar10": "cifar-10-batches-bin", "fashion-mnist": "fashion-mnist", "mnist": "mnist"}
 
 
