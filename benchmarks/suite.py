@@ -16,12 +16,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from suite_page import search_text, write_document
 from suite_protocol import PARTS
 
 from lure.errors import InputError
 from lure.recipe import Policy, load_experiment
 from lure.settings import split_choice
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "suite.md"
 FOLDERS = {"cifar10": "cifar-10-batches-bin", "fashion-mnist": "fashion-mnist", "mnist": "mnist"}
 
 
@@ -38,9 +40,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--budgets", metavar="0.1,1", help="instead of the protocol's")
     arguments = parser.parse_args(words)
     try:
-        if arguments.part not in PARTS:
-            raise InputError("not written yet")
-        failures = run_part(arguments)
+        failures = run_part(arguments) if arguments.part in PARTS else []
+        if arguments.part in ("choose", "chosen"):
+            print(search_text(arguments.out))
+        elif arguments.part == "page":
+            write_document(arguments.out, DOCUMENT, arguments.out / "page.html")
+            print(f"written: {DOCUMENT}", file=sys.stderr)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

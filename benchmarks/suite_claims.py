@@ -65,7 +65,7 @@ def _by_difference(
 
 
 def beats(first: str, second: str) -> dict[str, object]:
-    """One policy is better than another: the whole interval of the difference is above zero; no: it is below."""
+    """Return the rule that one policy is better than another: the interval is above zero; no: below."""
     return {
         "rule": f"{first} minus {second} at budget 1: above 0",
         "judge": _by_difference(
@@ -75,7 +75,7 @@ def beats(first: str, second: str) -> dict[str, object]:
 
 
 def no_gap(first: str, second: str) -> dict[str, object]:
-    """One policy is not better than another by more than a point; no: it is, by the whole interval."""
+    """Return the rule that one policy is not better than another by more than a point; no: it is."""
     return {
         "rule": f"{first} minus {second} at budget 1: at most {percent(MARGIN, 0)} point",
         "judge": _by_difference(
@@ -85,7 +85,7 @@ def no_gap(first: str, second: str) -> dict[str, object]:
 
 
 def fewer_flips(first: str, second: str) -> dict[str, object]:
-    """One policy turns fewer right answers into wrong ones, per stage, than another; no: more."""
+    """Return the rule that one policy turns fewer right answers into wrong ones, per stage, than another; no: more."""
     return {
         "rule": f"negative flips a stage of {first} minus those of {second} at budget 1: below 0",
         "judge": _by_difference(
@@ -98,7 +98,7 @@ def fewer_flips(first: str, second: str) -> dict[str, object]:
 
 
 def some_price(share: float) -> dict[str, object]:
-    """Some policy that is not scratch has at most this price; no: none can have, whatever more seeds show."""
+    """Return the rule that some policy but scratch has at most this price; no: these seeds leave none open."""
 
     def judge(group: RunGroup) -> tuple[str, str]:
         answers = [answer for answer in price_answers(group) if answer.policy != "scratch"]
@@ -221,7 +221,9 @@ CLAIMS = (
         text="a reset followed by averaging does better than a reset",
         rule="every policy has the average here",
     ),
-    Claim(paper="2109.00267", text="re-initialisation helps on small data, not on large", rule="all data here are small"),
+    Claim(
+        paper="2109.00267", text="re-initialisation helps on small data, not on large", rule="all data here are small"
+    ),
     Claim(
         paper="2406.02596",
         text="Hare and Tortoise keeps a network able to learn",

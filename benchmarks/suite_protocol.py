@@ -98,7 +98,7 @@ ABLATIONS = {
     "fisher-reset": "the fifth of least Fisher information",
     "lure:scope=weights:law=kaiming-uniform:sample=new:sample_size=none:ties=random": "the released law of redrawing",
     "lure-momentum=unlearner=lure carry_optimizer=true": "the optimiser's state kept, but for redrawn weights",
-    "lure-momentum-kept=unlearner=lure carry_optimizer=true carry_as_released=true": "all of the optimiser's state kept",
+    "lure-momentum-kept=unlearner=lure carry_optimizer=true carry_as_released=true": "the optimiser's state kept",
     "lure-statistics=unlearner=suite_ablations:WithoutStatistics": "the statistics of BatchNorm reset",
 }
 # Part -> settings, policies, seeds, budgets, and what the folders of results begin with.

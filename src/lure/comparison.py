@@ -36,8 +36,7 @@ WIDTH = 100  # columns of a table in text
 
 
 def answer_tables(runs: Sequence[RunRecord], width: int = WIDTH) -> list[RenderableType]:
-    """Return the tables that answer a comparison: policies side by side, prices; for several settings price and regret.
-    """
+    """Return the tables that answer a comparison: policies side by side, prices; for several settings, regret, too."""
     tables = (
         comparison_table(runs, width),
         price_table(runs, width),

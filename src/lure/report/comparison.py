@@ -91,7 +91,10 @@ def setting_names(groups: Sequence[RunGroup]) -> list[str]:
 def _folder_names(groups: Sequence[RunGroup]) -> list[str]:
     """Return the name of the comparison that each group is (FOLDER/POLICY/seed-N); [] unless each is one of its own."""
     folders = [
-        {run.directory.resolve().parents[1].name if run.directory.name == f"seed-{run.seed}" else "" for run in group.runs}
+        {
+            run.directory.resolve().parents[1].name if run.directory.name == f"seed-{run.seed}" else ""
+            for run in group.runs
+        }
         for group in groups
     ]
     names = [name for found in folders for name in found]

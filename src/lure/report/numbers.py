@@ -65,9 +65,9 @@ def page_data(runs: Iterable[RunRecord]) -> Data:
         seed, result, stages and evaluations as stored. `paired_tests` compares the last versions of two policies on one
         seed by exact McNemar, where both were evaluated on the same test set.
 
-        `settings`: over all groups, `names`; `cells`, one for each policy at each budget in each setting; and `policies`,
-        one for each that has a regret, the lowest worst regret first: the attributes of `Cell` and `Standing` in
-        `lure.report.regret`, regrets and differences as shares.
+        `settings`: over all groups, `names`; `cells`, one for each policy at each budget in each setting; and
+        `policies`, one for each that has a regret, the lowest worst regret first: the attributes of `Cell` and
+        `Standing` in `lure.report.regret`, regrets and differences as shares.
 
         `kept`, one for each run that is a model kept current, with `directory`, `current_version`, `answer`, `waits`,
         `gate`, `class_names`, `holdout_class_counts`, `versions_in_use` (after each line of the ledger) and `versions`;

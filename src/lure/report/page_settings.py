@@ -9,8 +9,14 @@ from lure.report.page_parts import Cell, Content, Table, figure, policy_cell
 from lure.report.profile_plot import draw_profile
 from lure.report.regret import Cell as Reached
 from lure.report.regret import Standing, cells, standings_over_settings
-from lure.report.regret_table import difference_text, place_text, regret_legend, within_heading, worse_text
-from lure.report.table import format_spread
+from lure.report.regret_table import (
+    accuracy_text,
+    difference_text,
+    place_text,
+    regret_legend,
+    within_heading,
+    worse_text,
+)
 from lure.words import MISSING, percent
 
 
@@ -81,8 +87,3 @@ def _accuracy(cell: Reached | None) -> Content:
         return MISSING
     text = accuracy_text(cell)
     return Cell(text, "b") if cell.regret == 0 else text
-
-
-def accuracy_text(cell: Reached) -> str:
-    """Write "82.1±0.5 (5) / 1.2": mean, standard deviation and number of seeds, and the regret."""
-    return f"{format_spread(cell.accuracy, percent)} ({cell.accuracy.count}) / {percent(cell.regret)}"

@@ -9,7 +9,7 @@ from lure.report.console import empty_table
 from lure.report.price import FEWEST_SEEDS
 from lure.report.records import RunRecord
 from lure.report.regret import CHEAP, WITHIN, Cell, Standing, standings_over_settings
-from lure.report.table import NEW_LINE
+from lure.report.table import NEW_LINE, format_spread
 from lure.words import MISSING, count, percent, points
 
 WHERE_WIDTH = 20
@@ -70,6 +70,11 @@ def place_text(cell: Cell) -> str:
     return f"{cell.setting}, budget {cell.budget:g}"
 
 
+def accuracy_text(cell: Cell) -> str:
+    """Write "82.1±0.5 (5) / 1.2": mean, standard deviation and number of seeds, and the regret."""
+    return f"{format_spread(cell.accuracy, percent)} ({cell.accuracy.count}) / {percent(cell.regret)}"
+
+
 def regret_legend(found: Iterable[Standing]) -> str:
     """Say what the columns of the table of regrets mean."""
     found = list(found)
@@ -78,6 +83,6 @@ def regret_legend(found: Iterable[Standing]) -> str:
         f"Regret at equal budget: points of final accuracy behind the best, in {count(best.pairs, 'pair')} of setting "
         f"and budget. From the best other: the mean over all pairs, seed by seed, against {best.policy}, or for itself "
         f"against {best.rival or 'none'}. Worse in: pairs in which the 90 % interval of the difference from the best "
-        f"other there ends below zero, with at least {FEWEST_SEEDS} seeds. Low price in: settings in which it is at most "
-        f"{percent(CHEAP, 0)} % of retraining's cost."
+        f"other there ends below zero, with at least {FEWEST_SEEDS} seeds. Low price in: settings in which it is at "
+        f"most {percent(CHEAP, 0)} % of retraining's cost."
     )
