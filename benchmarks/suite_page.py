@@ -21,6 +21,7 @@ from lure.report.regret import Cell, Standing, cells, standings
 from lure.report.regret_table import (
     accuracy_text,
     difference_text,
+    low_price_text,
     place_text,
     regret_legend,
     within_heading,
@@ -162,11 +163,21 @@ def regret_block(found: Sequence[Standing]) -> str:
             percent(each.mean),
             difference_text(each),
             worse_text(each),
-            f"{each.cheap} of {each.priced}" if each.priced else MISSING,
+            percent(each.extra_cost),
+            low_price_text(each),
         ]
         for each in found
     ]
-    headings = ["policy", "worst regret", "where", "mean regret", "from the best other", "worse in", "low price in"]
+    headings = [
+        "policy",
+        "worst regret",
+        "where",
+        "mean regret",
+        "from the best other",
+        "worse in",
+        "extra cost %",
+        "low price in",
+    ]
     return f"{table(headings, rows)}\n\n{regret_legend(found)}"
 
 

@@ -79,7 +79,7 @@ def setting_names(groups: Sequence[RunGroup]) -> list[str]:
     """
     chosen: list[str] = []
     apart = 1
-    for name in sorted(groups[0].distinct, key=lambda name: (name not in ("dataset", "model"), name)):
+    for name in sorted(groups[0].distinct if groups else (), key=lambda name: (name not in ("dataset", "model"), name)):
         found = len({repr([group.distinct[field] for field in (*chosen, name)]) for group in groups})
         if found > apart:
             chosen, apart = [*chosen, name], found

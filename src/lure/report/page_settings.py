@@ -12,6 +12,7 @@ from lure.report.regret import Standing, cells, standings_over_settings
 from lure.report.regret_table import (
     accuracy_text,
     difference_text,
+    low_price_text,
     place_text,
     regret_legend,
     within_heading,
@@ -56,11 +57,21 @@ def _regrets(found: Sequence[Standing]) -> Table:
             percent(each.mean),
             difference_text(each),
             worse_text(each),
-            f"{each.cheap} of {each.priced}" if each.priced else MISSING,
+            percent(each.extra_cost),
+            low_price_text(each),
         ]
         for each in found
     ]
-    headings = ["policy", "worst regret", "where", "mean regret", "from the best other", "worse in", "low price in"]
+    headings = [
+        "policy",
+        "worst regret",
+        "where",
+        "mean regret",
+        "from the best other",
+        "worse in",
+        "extra cost %",
+        "low price in",
+    ]
     return Table(headings, rows)
 
 

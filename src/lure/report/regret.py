@@ -17,8 +17,9 @@ that is good everywhere beats one that is best in one setting and poor in anothe
 
 The best of a pair is chosen by the seeds that it is then compared on, which makes every regret a little too high, and
 that of all policies alike. Regret at equal budget is not regret at equal cost: probing and unlearning come on top of
-the budget. What they cost is in the price, which `lure.report.price` defines; here it is counted in how many settings
-the price is at most a fifth of retraining's cost.
+the budget. They are shown as a policy's **extra cost**: its cost over the least of any policy in the pair, less one, on
+average. They count in the price, too, which `lure.report.price` defines; here stands in how many settings that is at
+most a fifth of retraining's cost.
 
 Reference: for profiles, Dolan and Moré, "Benchmarking Optimization Software with Performance Profiles", Mathematical
 Programming 91, 2002; theirs are of ratios, these of differences.
@@ -83,6 +84,8 @@ class Standing:
         worse: in how many pairs it is worse than the best other policy.
         rival: the best other policy over all; None where it is the only one that ran in all pairs.
         difference: final accuracy minus that of `rival`, over the pairs; None with fewer than two common seeds.
+        extra_cost: what it costs more than the cheapest policy at the same budget, as a share, on average; None without
+            retraining.
         cheap: in how many settings its price is at most a fifth of retraining's cost.
         priced: in how many settings it could have a price: it was run there beside retraining.
     """
@@ -96,6 +99,7 @@ class Standing:
     worse: int
     rival: str | None
     difference: Interval | None
+    extra_cost: float | None
     cheap: int
     priced: int
 
@@ -175,7 +179,11 @@ def standings(groups: Sequence[RunGroup]) -> list[Standing]:
         one for each policy that has a regret anywhere.
     """
     by_policy: dict[str, list[Cell]] = {}
+    least: dict[tuple[str, float], float] = {}
     for cell in cells(groups):
+        if cell.cost is not None:
+            place = cell.setting, cell.budget
+            least[place] = min(cell.cost, least.get(place, cell.cost))
         if cell.regret is not None:
             by_policy.setdefault(cell.policy, []).append(cell)
     most = max(map(len, by_policy.values()), default=0)
@@ -188,6 +196,7 @@ def standings(groups: Sequence[RunGroup]) -> list[Standing]:
             mine,
             rival := next((name for name in complete if name != policy), None),
             _overall(groups, policy, rival) if rival else None,
+            [cell.cost / least[cell.setting, cell.budget] - 1 for cell in mine if cell.cost is not None],
             [answer[policy].cost for answer in answers if policy in answer],
         )
         for policy, mine in by_policy.items()
@@ -206,7 +215,12 @@ def _regret(cell: Cell) -> float:
 
 
 def _standing(
-    policy: str, mine: Sequence[Cell], rival: str | None, difference: Interval | None, paid: Sequence[float | None]
+    policy: str,
+    mine: Sequence[Cell],
+    rival: str | None,
+    difference: Interval | None,
+    extra: Sequence[float],
+    paid: Sequence[float | None],
 ) -> Standing:
     by_setting: dict[str, list[float]] = {}
     for cell in mine:
@@ -221,6 +235,7 @@ def _standing(
         worse=sum(cell.is_worse for cell in mine),
         rival=rival,
         difference=difference,
+        extra_cost=statistics.fmean(extra) if extra else None,
         cheap=sum(cost is not None and cost <= (1 + TIE) * CHEAP for cost in paid),
         priced=len(paid),
     )

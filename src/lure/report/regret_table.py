@@ -33,16 +33,22 @@ def regret_tables(runs: Iterable[RunRecord]) -> list[Table]:
     regrets, profiles = empty_table(), empty_table()
     for table in (regrets, profiles):
         table.add_column("policy", overflow="fold")
-    for heading in ("worst\nregret", "mean\nregret", "from the\nbest other", "worse\nin", "low\nprice\nin"):
+    for heading in (
+        "worst\nregret",
+        "mean\nregret",
+        "from the\nbest other",
+        "worse\nin",
+        "extra\ncost\n%",
+        "low\nprice\nin",
+    ):
         regrets.add_column(heading, justify="right", no_wrap=True)
     regrets.add_column("worst where", overflow="fold", max_width=WHERE_WIDTH)
     for limit in WITHIN:
         profiles.add_column(within_heading(limit), justify="right", no_wrap=True)
     for each in found:
-        low_price = f"{each.cheap} of {each.priced}" if each.priced else MISSING
         difference = difference_text(each).replace(" (", NEW_LINE + "(")
-        cells = percent(each.worst.regret), percent(each.mean), difference, worse_text(each), low_price
-        regrets.add_row(each.policy, *cells, place_text(each.worst).replace(", ", NEW_LINE))
+        numbers = percent(each.worst.regret), percent(each.mean), difference, worse_text(each), percent(each.extra_cost)
+        regrets.add_row(each.policy, *numbers, low_price_text(each), place_text(each.worst).replace(", ", NEW_LINE))
         profiles.add_row(each.policy, *(percent(share, 0) for share in each.within.values()))
     regrets.caption = regret_legend(found)
     profiles.caption = "Share of the pairs of setting and budget, in %, in which a policy is at most so far behind."
@@ -65,6 +71,11 @@ def worse_text(standing: Standing) -> str:
     return f"{standing.worse} of {standing.pairs}"
 
 
+def low_price_text(standing: Standing) -> str:
+    """Write in how many settings the price of a policy is low: "6 of 8"."""
+    return f"{standing.cheap} of {standing.priced}" if standing.priced else MISSING
+
+
 def place_text(cell: Cell) -> str:
     """Write a setting and a budget: "cifar10, budget 0.1"."""
     return f"{cell.setting}, budget {cell.budget:g}"
@@ -83,6 +94,7 @@ def regret_legend(found: Iterable[Standing]) -> str:
         f"Regret at equal budget: points of final accuracy behind the best, in {count(best.pairs, 'pair')} of setting "
         f"and budget. From the best other: the mean over all pairs, seed by seed, against {best.policy}, or for itself "
         f"against {best.rival or 'none'}. Worse in: pairs in which the 90 % interval of the difference from the best "
-        f"other there ends below zero, with at least {FEWEST_SEEDS} seeds. Low price in: settings in which it is at "
+        f"other there ends below zero, with at least {FEWEST_SEEDS} seeds. Extra cost: what it costs beyond "
+        f"the cheapest policy at the same budget, on average. Low price in: settings in which it is at "
         f"most {percent(CHEAP, 0)} % of retraining's cost."
     )
