@@ -20,8 +20,8 @@ from suite_page import search_text, write_document
 from suite_protocol import PARTS
 
 from lure.errors import InputError
-from lure.recipe import Policy, load_experiment
-from lure.settings import split_choice
+from lure.recipe import Experiment, Policy, load_experiment
+from lure.settings import parse_value
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "suite.md"
 FOLDERS = {"cifar10": "cifar-10-batches-bin", "fashion-mnist": "fashion-mnist", "mnist": "mnist"}
@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("results/suite"), help="(default %(default)s)")
     parser.add_argument("--jobs", metavar="N", type=int, help="runs at once (default: one a core)")
     parser.add_argument("--settings", metavar="A,B", help="only these settings")
-    parser.add_argument("--policies", metavar="A,B", help="only these policies, or all of a method: lure,dash:ema=none")
+    parser.add_argument("--policies", metavar="A,B", help="only these policies, or all that begin so")
     parser.add_argument("--seeds", metavar="0,1", help="instead of the protocol's")
     parser.add_argument("--budgets", metavar="0.1,1", help="instead of the protocol's")
     arguments = parser.parse_args(words)
@@ -49,6 +49,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        return 130
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -59,35 +62,34 @@ def run_part(arguments: argparse.Namespace) -> list[str]:
     settings, texts, seeds, budgets, prefix = PARTS[arguments.part]
     policies = [Policy.read(text) for text in dict.fromkeys(texts)]
     if arguments.settings:
-        settings = _only(arguments.settings, "setting", {name: [name] for name in settings})
+        settings = [name for word in arguments.settings.split(",") for name in _named(word, settings, "setting")]
     if arguments.policies:
-        by_name: dict[str, list[Policy]] = {}
-        for policy in policies:
-            for name in {policy.name, split_choice(policy.name)[0]}:
-                by_name.setdefault(name, []).append(policy)
-        policies = _only(arguments.policies, "policy", by_name)
+        by_name = {policy.name: policy for policy in policies}
+        words = arguments.policies.split(",")
+        policies = [by_name[name] for word in words for name in _named(word, tuple(by_name), "policy")]
     if arguments.seeds:
-        seeds = [int(word) for word in arguments.seeds.split(",")]
+        seeds = parse_value(arguments.seeds, tuple[int, ...], "--seeds")
     if arguments.budgets:
-        budgets = [float(word) for word in arguments.budgets.split(",")]
+        budgets = parse_value(arguments.budgets, tuple[float, ...], "--budgets")
     failures = []
     for number, setting in enumerate(settings, start=1):
         out = arguments.out / f"{prefix}{setting}"
         print(f"setting {number} of {len(settings)}: {out}", file=sys.stderr, flush=True)
-        failures += run_setting(setting, policies, seeds, budgets, out, arguments.data, arguments.jobs)
+        experiment = load_experiment(f"suite/{setting}")
+        problems = run_setting(experiment, policies, seeds, budgets, out, arguments.data, arguments.jobs)
+        failures += [f"{out.name}: {problem}" for problem in problems]
     return failures
 
 
-def _only(text, what, known):
-    names = text.split(",")
-    for name in names:
-        if name not in known:
-            raise InputError(f"there is no {what} {name} here (there are: {', '.join(known)})")
-    return [one for name in names for one in known[name]]
+def _named(word: str, known: Sequence[str], what: str) -> list[str]:
+    """Return the name that a word is, or all that begin with it."""
+    if found := [name for name in known if name == word] or [name for name in known if name.startswith(word)]:
+        return found
+    raise InputError(f"there is no {what} {word!r} here (there are: {', '.join(known)})")
 
 
 def run_setting(
-    setting: str,
+    experiment: Experiment,
     policies: Sequence[Policy],
     seeds: Sequence[int],
     budgets: Sequence[float],
@@ -97,20 +99,20 @@ def run_setting(
 ) -> list[str]:
     """Run what is not done yet of one setting; return a line for each failure."""
     from lure.experiment.compare import RunsFailed, compare, plan
+    from lure.experiment.job import PlannedRun
     from lure.experiment.run import Placement
     from lure.report.progress import RunsProgress
 
-    experiment = load_experiment(f"suite/{setting}")
-    folder = data and data / FOLDERS[experiment.dataset]
+    folder = data and data / FOLDERS.get(experiment.dataset, "")
     placement = Placement(data=folder if folder and folder.is_dir() else data, device="cpu")
     try:
         with RunsProgress(plan(experiment, policies, seeds, out, budgets)) as progress:
 
-            def ended(run, problem):
+            def ended(run: PlannedRun, problem: str) -> None:
                 progress.run_ended(run, problem)
                 if not problem:
                     remove_weights(run.directory)
-                    print(f"done: {setting}: {run.label}", file=sys.stderr, flush=True)
+                    print(f"done: {out.name}: {run.label}", file=sys.stderr, flush=True)
 
             compare(
                 experiment,
@@ -124,9 +126,11 @@ def run_setting(
                 on_end=ended,
             )
     except RunsFailed as error:
-        return [f"{setting}: {problem}" for problem in error.problems]
+        return error.problems
+    except InputError as error:
+        return [str(error)]
     except Exception as error:  # the other settings go on, whatever it was
-        return [f"{setting}: {type(error).__name__}: {error}"]
+        return [f"{type(error).__name__}: {error}"]
     return []
 
 

@@ -71,7 +71,7 @@ def blocks(out: Path) -> dict[str, str]:
     """Return block -> its text."""
     judged = by_setting(read(out, JUDGING))
     ablated = by_setting(read(out, ABLATED, "ablation-"))
-    found, reached = standings(list(judged.values())), cells(list(judged.values()))
+    found, reached = (measure(list(judged.values()), list(judged)) for measure in (standings, cells))
     return {
         "settings": settings_block(),
         "search": search_block(by_setting(read(out, CHOOSING))),
@@ -113,7 +113,7 @@ def settings_block() -> str:
 
 def searched(groups: Mapping[str, RunGroup]) -> dict[str, dict[str, Standing]]:
     """Return rival -> setting of its search -> how it stands over the choosing settings, where it was run."""
-    found = {each.policy: each for each in standings(list(groups.values()))}
+    found = {each.policy: each for each in standings(list(groups.values()), list(groups))}
     return {
         rival: {text: found[name_of(text)] for text in texts if name_of(text) in found}
         for rival, texts in SEARCH.items()

@@ -75,13 +75,17 @@ AS_RELEASED = (
     "sample_augmented=true validation_augmented=true carry_optimizer=true carry_as_released=true"
 )
 # A row of one's own is one more line here.
-JUDGED = (
-    "scratch",
-    "warm-start",
-    "lure",
-    AS_RELEASED,
-    *CHOSEN.values(),
-    # "auto",
+JUDGED = tuple(
+    dict.fromkeys(
+        (
+            "scratch",
+            "warm-start",
+            "lure",
+            AS_RELEASED,
+            *CHOSEN.values(),
+            # "auto",
+        )
+    )
 )
 # LURE taken apart; what each row is stands beside it.
 ABLATIONS = {

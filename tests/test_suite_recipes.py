@@ -1,4 +1,4 @@
-"""The recipes of the suite that judges: found by their folder's name, alike in what the protocol fixes, and they run."""
+"""The recipes of the suite that judges: found by their folder's name, alike in what the protocol fixes, and sound."""
 
 import dataclasses
 import re

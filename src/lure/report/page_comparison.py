@@ -50,8 +50,8 @@ TERMS = {
     "retraining or above; with at least three seeds",
     "open": "the seeds decide neither that it is not worse nor that it is worse by more than a point",
     "regret": "how many points of final accuracy a policy, at its best budget, is behind the best of the setting",
-    "regret at equal budget": "over several settings: how many points of final accuracy a policy is behind the best one "
-    "at the same budget of the same setting",
+    "regret at equal budget": "over several settings: how many points of final accuracy a policy is behind the best "
+    "one at the same budget of the same setting",
     "negative flip": "an example that the version in use has right and the new one has wrong",
     "CER": "cumulative errors: how many test examples the versions got wrong, summed over all stages",
     "ECE": "expected calibration error: how far confidence and accuracy are apart, on average over the answers",

@@ -104,14 +104,15 @@ class Standing:
     priced: int
 
 
-def cells(groups: Sequence[RunGroup]) -> list[Cell]:
+def cells(groups: Sequence[RunGroup], names: Sequence[str] | None = None) -> list[Cell]:
     """Return what each policy reached at each budget in each setting, in the order of the groups.
 
     Args:
         groups: what `group_runs` returns; settings without a test set are left out.
+        names: what to call them; None for `setting_names`.
     """
     found = []
-    for name, group in zip(setting_names(groups), groups, strict=True):
+    for name, group in zip(names or setting_names(groups), groups, strict=True):
         if not all(run.tested for run in group.runs):
             continue
         costs = {(row.policy, row.budget): row.cost for row in prices(group)}
@@ -169,18 +170,19 @@ def _resolution(runs: Sequence[RunRecord]) -> float:
     return 1 / min(run.stages[-1].test_examples for run in runs)
 
 
-def standings(groups: Sequence[RunGroup]) -> list[Standing]:
+def standings(groups: Sequence[RunGroup], names: Sequence[str] | None = None) -> list[Standing]:
     """Return how each policy stands over all settings: the lowest worst regret first, those with fewer pairs last.
 
     Args:
         groups: what `group_runs` returns.
+        names: what to call them; None for `setting_names`.
 
     Returns:
         one for each policy that has a regret anywhere.
     """
     by_policy: dict[str, list[Cell]] = {}
     least: dict[tuple[str, float], float] = {}
-    for cell in cells(groups):
+    for cell in cells(groups, names):
         if cell.cost is not None:
             place = cell.setting, cell.budget
             least[place] = min(cell.cost, least.get(place, cell.cost))
