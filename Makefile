@@ -3,14 +3,16 @@
 # make slow    the tests that take minutes: long loops of kills, several processes
 # make docs    build the site of documents and docstrings into site/ (a minute); open site/index.html
 # make check   the check alone, in .venv where there is one, otherwise in the environment that is active
+# make suite   run the suite that judges policies, resumable, with all cores (hours); DATA is the folder of the data sets
 # make clean   remove what these built; runs/ stays, because it holds what was trained
 
 PYTHON ?= python3
 VENV := .venv
+DATA ?= data
 BIN := $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/,)
 INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check slow docs clean
+.PHONY: demo test check slow docs suite clean
 
 demo: $(VENV)/installed-demo
 	$(VENV)/bin/lure compare
@@ -44,6 +46,10 @@ $(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[docs]'
 	touch $@
+
+suite:
+	status=0; for part in choose judge ablate page; do \
+	  PYTHONPATH=src $(BIN)python benchmarks/suite.py $$part --data $(DATA) || status=$$?; done; exit $$status
 
 clean:
 	rm -rf $(VENV) build site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

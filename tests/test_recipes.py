@@ -11,7 +11,7 @@ from lure.experiment.run import Placement, run
 from lure.recipe import Experiment, differing_fields, load_experiment, shipped_recipes
 from lure.unlearners import Lure, build_unlearner
 
-RECIPES = sorted(shipped_recipes())
+RECIPES = sorted(name for name in shipped_recipes() if "/" not in name)  # the suite has tests of its own
 AS_RELEASED = {
     "order",
     "validation_augmented",

@@ -18,6 +18,7 @@ from lure.report.console import report_console
 from lure.report.evaluation_table import evaluation_tables
 from lure.report.price import PriceAnswer, asks_for_price, price_answers, price_sentence
 from lure.report.records import RunRecord, read_run, read_runs
+from lure.report.regret_table import regret_tables
 from lure.report.stage_rows import write_csv
 from lure.report.table import comparison_table, price_table, run_table, settings_tables
 from lure.report.verdict import verdict
@@ -35,8 +36,13 @@ WIDTH = 100  # columns of a table in text
 
 
 def answer_tables(runs: Sequence[RunRecord], width: int = WIDTH) -> list[RenderableType]:
-    """Return the tables that answer a comparison: policies side by side, prices, and settings if there are several."""
-    tables = (comparison_table(runs, width), price_table(runs, width), *settings_tables(runs, width))
+    """Return the tables that answer a comparison: policies side by side, prices; for several settings, regret, too."""
+    tables = (
+        comparison_table(runs, width),
+        price_table(runs, width),
+        *settings_tables(runs, width),
+        *regret_tables(runs),
+    )
     return [table for table in tables if table is not None]
 
 

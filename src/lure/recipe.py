@@ -443,12 +443,17 @@ def _require_named(where: str, fields: Recipe | Mapping[str, Any], named: Contai
 
 
 def shipped_recipes() -> dict[str, str]:
-    """Return name -> text of the recipe files that come with the package."""
-    folder = resources.files("lure") / "recipes"
-    files = sorted(
-        (f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name.removesuffix(".toml")
-    )
-    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files}
+    """Return name -> text of the recipe files that come with the package; those of a folder are called FOLDER/NAME."""
+    top = resources.files("lure") / "recipes"
+    folders = [("", top), *((f"{folder.name}/", folder) for folder in top.iterdir() if folder.is_dir())]
+    files = {
+        prefix + file.name.removesuffix(".toml"): file
+        for prefix, folder in folders
+        for file in folder.iterdir()
+        if file.name.endswith(".toml")
+    }
+    names = sorted(files, key=lambda name: ("/" in name, name))  # folders last
+    return {name: files[name].read_text(encoding="utf-8") for name in names}
 
 
 def load_experiment(
@@ -509,7 +514,8 @@ def _recipe_text(name_or_file: str) -> tuple[str, str]:
             return path.read_text(encoding="utf-8-sig"), str(path)  # some editors write a byte-order mark
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read recipe {path}: {error}") from None
-    if path.suffix == ".toml" or len(path.parts) > 1:
+    in_folder = any(name.startswith(f"{path.parent.as_posix()}/") for name in shipped)
+    if path.suffix == ".toml" or (len(path.parts) > 1 and not in_folder):
         raise InputError(f"there is no recipe file {path}")
     raise unknown_name("recipe", name_or_file, shipped)
 

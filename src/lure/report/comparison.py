@@ -74,15 +74,31 @@ def _fields_text(fields: Mapping[str, Any]) -> str:
 def setting_names(groups: Sequence[RunGroup]) -> list[str]:
     """Return a short name of each group: its label, with no more fields than tell the groups apart.
 
-    Data set and network go before other fields.
+    Data set and network go before other fields. Where one field is not enough and each group is a comparison in a
+    folder of its own, the names are those of the folders.
     """
     chosen: list[str] = []
     apart = 1
-    for name in sorted(groups[0].distinct, key=lambda name: (name not in ("dataset", "model"), name)):
+    for name in sorted(groups[0].distinct if groups else (), key=lambda name: (name not in ("dataset", "model"), name)):
         found = len({repr([group.distinct[field] for field in (*chosen, name)]) for group in groups})
         if found > apart:
             chosen, apart = [*chosen, name], found
+    if len(chosen) > 1 and (folders := _folder_names(groups)):
+        return folders
     return [_fields_text({name: group.distinct[name] for name in chosen}) for group in groups]
+
+
+def _folder_names(groups: Sequence[RunGroup]) -> list[str]:
+    """Return the name of the comparison that each group is (FOLDER/POLICY/seed-N); [] unless each is one of its own."""
+    folders = [
+        {
+            run.directory.resolve().parents[1].name if run.directory.name == f"seed-{run.seed}" else ""
+            for run in group.runs
+        }
+        for group in groups
+    ]
+    names = [name for found in folders for name in found]
+    return names if all(names) and len(set(names)) == len(names) == len(groups) else []
 
 
 def stage_cost(stage: Stage, measure: str) -> float:

@@ -18,6 +18,7 @@ from lure.report.comparison import (
 from lure.report.kept import kept_data, read_kept
 from lure.report.price import cost_measure, price_answers, price_sentence, prices
 from lure.report.records import RunRecord
+from lure.report.regret import settings_data
 from lure.report.verdict import verdict
 
 Data = dict[str, Any]
@@ -64,6 +65,10 @@ def page_data(runs: Iterable[RunRecord]) -> Data:
         seed, result, stages and evaluations as stored. `paired_tests` compares the last versions of two policies on one
         seed by exact McNemar, where both were evaluated on the same test set.
 
+        `settings`: over all groups, `names`; `cells`, one for each policy at each budget in each setting; and
+        `policies`, one for each that has a regret, the lowest worst regret first: the attributes of `Cell` and
+        `Standing` in `lure.report.regret`, regrets and differences as shares.
+
         `kept`, one for each run that is a model kept current, with `directory`, `current_version`, `answer`, `waits`,
         `gate`, `class_names`, `holdout_class_counts`, `versions_in_use` (after each line of the ledger) and `versions`;
         see `lure.report.kept`.
@@ -73,7 +78,8 @@ def page_data(runs: Iterable[RunRecord]) -> Data:
     """
     runs = list(runs)
     kept = [kept_data(model) for run in runs if (model := read_kept(run))]
-    return {"groups": [group_data(group) for group in group_runs(runs)], "kept": kept}
+    groups = group_runs(runs)
+    return {"groups": [group_data(group) for group in groups], "settings": settings_data(groups), "kept": kept}
 
 
 def group_data(group: RunGroup) -> Data:

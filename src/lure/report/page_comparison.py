@@ -14,6 +14,7 @@ from lure.report.comparison import MEASURES, RunGroup, setting_names
 from lure.report.numbers import Data, group_data
 from lure.report.page_details import detail_values, run_values
 from lure.report.page_parts import Cell, Content, Figure, Table, figure, number_text, p_value_text, policy_cell
+from lure.report.page_settings import settings_values
 from lure.report.plots import MANY, draw_cost, draw_price, draw_stages
 from lure.report.price import (
     UNITS,
@@ -49,6 +50,8 @@ TERMS = {
     "retraining or above; with at least three seeds",
     "open": "the seeds decide neither that it is not worse nor that it is worse by more than a point",
     "regret": "how many points of final accuracy a policy, at its best budget, is behind the best of the setting",
+    "regret at equal budget": "over several settings: how many points of final accuracy a policy is behind the best "
+    "one at the same budget of the same setting",
     "negative flip": "an example that the version in use has right and the new one has wrong",
     "CER": "cumulative errors: how many test examples the versions got wrong, summed over all stages",
     "ECE": "expected calibration error: how far confidence and accuracy are apart, on average over the answers",
@@ -62,7 +65,8 @@ def comparison_values(groups: Sequence[RunGroup]) -> dict[str, Any]:
         "distinct": list(groups[0].distinct),
         "settings": _settings_table(groups),
         "settings_legend": price_legend(answer for group in groups for answer in price_answers(group)),
-        "groups": [_group_values(group) for group in groups],
+        "over_settings": settings_values(groups),
+        "groups": [_group_values(group, name) for name, group in zip(setting_names(groups), groups, strict=True)],
     }
 
 
@@ -73,7 +77,7 @@ def _overview(groups: Sequence[RunGroup]) -> str:
     return f"{count(len(runs), 'run')}: {policies}, seeds {seeds}."
 
 
-def _group_values(group: RunGroup) -> dict[str, Any]:
+def _group_values(group: RunGroup, name: str) -> dict[str, Any]:
     data, several_policies = group_data(group), len(group.policies) > 1
     priced = asks_for_price([group])
     order = _order(group, priced)
@@ -87,7 +91,8 @@ def _group_values(group: RunGroup) -> dict[str, Any]:
     title = "What it costs to stay current" if priced else "Which policy" if several_policies else "What one policy did"
     second = f"At any cost: {data['verdict']}" if priced else data["price_sentence"] if several_policies else ""
     return {
-        "title": group.label or title,
+        "title": name or title,
+        "label": group.label or title,
         "summary": _summary(group),
         "answer": data["price_sentence" if priced else "verdict"],
         "second": second,

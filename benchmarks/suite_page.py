@@ -1,0 +1,281 @@
+"""docs/suite.md and one HTML page, from the ledgers of the suite alone.
+
+The document is written by hand, but for the blocks between `<!-- begin: NAME -->` and `<!-- end: NAME -->`: these are
+made here, and a test compares them with the ledgers.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from suite_claims import CLAIMS
+from suite_protocol import ABLATED, ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, SEARCH, SEEDS, name_of
+
+from lure.errors import InputError
+from lure.recipe import shipped_recipes
+from lure.report.comparison import RunGroup, group_runs
+from lure.report.page import write_page
+from lure.report.price import price_answers
+from lure.report.records import RunRecord, read_runs
+from lure.report.regret import Cell, Standing, cells, standings
+from lure.report.regret_table import (
+    accuracy_text,
+    difference_text,
+    low_price_text,
+    place_text,
+    regret_legend,
+    within_heading,
+    worse_text,
+)
+from lure.report.table import price_legend, price_text
+from lure.report.verdict import MARGIN
+from lure.words import MISSING, percent, points
+
+BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+NO_RUNS = "No runs yet."
+
+
+def write_document(out: Path, document: Path, page: Path) -> None:
+    """Renew the blocks of the document, and write the page where there are judging runs.
+
+    Raises:
+        InputError: if a ledger is damaged, or the document has a block that is not known.
+    """
+    text = document.read_text(encoding="utf-8")
+    document.write_text(renewed(text, out), encoding="utf-8")
+    if runs := read(out, JUDGING):
+        write_page(runs, page)
+
+
+def renewed(text: str, out: Path) -> str:
+    """Return the text of the document with all blocks as the ledgers in `out` have them."""
+    made = blocks(out)
+    if unknown := {name for _, name, _ in BLOCK.findall(text)} - made.keys():
+        raise InputError(f"the document has a block that nobody makes: {min(unknown)}")
+    return BLOCK.sub(lambda found: f"{found[1]}\n{made[found[2]]}\n\n{found[3]}", text)
+
+
+def read(out: Path, settings: Iterable[str], prefix: str = "") -> list[RunRecord]:
+    """Return the runs of these settings, as far as there are any."""
+    folders = [out / f"{prefix}{setting}" for setting in settings]
+    return read_runs(folder for folder in folders if any(folder.rglob("ledger.jsonl")))
+
+
+def by_setting(runs: Sequence[RunRecord]) -> dict[str, RunGroup]:
+    """Return setting -> its runs, by the name of its folder."""
+    groups = group_runs(runs) if runs else []
+    return {group.runs[0].directory.parents[1].name: group for group in groups}
+
+
+def blocks(out: Path) -> dict[str, str]:
+    """Return block -> its text."""
+    judged = by_setting(read(out, JUDGING))
+    ablated = by_setting(read(out, ABLATED, "ablation-"))
+    found, reached = (measure(list(judged.values()), list(judged)) for measure in (standings, cells))
+    return {
+        "settings": settings_block(),
+        "search": search_block(by_setting(read(out, CHOOSING))),
+        "regret": regret_block(found),
+        "profile": table(
+            ["policy", *map(within_heading, found[0].within)],
+            [[code(each.policy), *(percent(share, 0) for share in each.within.values())] for each in found],
+        )
+        if found
+        else NO_RUNS,
+        "price": price_block(judged, found),
+        "each-setting": "\n\n".join(setting_block(name, group, found) for name, group in judged.items()) or NO_RUNS,
+        "claims": claims_block(judged | ablated),
+        "failures": failures_block(judged, found, reached),
+        "ablations": "\n\n".join(ablation_block(name, group) for name, group in ablated.items()) or NO_RUNS,
+    }
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def code(text: str) -> str:
+    """Return a name as code."""
+    return f"`{text}`"
+
+
+def settings_block() -> str:
+    """List the settings, each with what its recipe says it is."""
+    recipes = shipped_recipes()
+    rows = []
+    for name in (*JUDGING, *CHOOSING):
+        role, _, what = recipes[f"suite/{name}"].splitlines()[0].lstrip("# ").partition(": ")
+        rows.append([f"[{name}](../recipes/suite/{name}.toml)", role.split()[0].lower(), what])
+    return table(["setting", "it is", "what it is"], rows)
+
+
+def searched(groups: Mapping[str, RunGroup]) -> dict[str, dict[str, Standing]]:
+    """Return rival -> setting of its search -> how it stands over the choosing settings, where it was run."""
+    found = {each.policy: each for each in standings(list(groups.values()), list(groups))}
+    return {
+        rival: {text: found[name_of(text)] for text in texts if name_of(text) in found}
+        for rival, texts in SEARCH.items()
+    }
+
+
+def best_of(tried: Mapping[str, Standing]) -> str | None:
+    """Return the setting with the lowest mean regret among those of the most pairs; of equal ones the first."""
+    return min(tried, key=lambda text: (-tried[text].pairs, tried[text].mean), default=None)
+
+
+def search_block(groups: Mapping[str, RunGroup]) -> str:
+    """List every setting of every search with its mean regret, and which was taken."""
+    rows = []
+    for rival, tried in searched(groups).items():
+        best = best_of(tried)
+        for text in SEARCH[rival]:
+            each = tried.get(text)
+            taken = "taken" if text == CHOSEN.get(rival) else ""
+            if text == best and rival in CHOSEN and not taken:
+                taken = "lowest"
+            regret = f"{percent(each.mean, 2)} ({each.pairs})" if each else MISSING
+            rows.append([rival, code(text), regret, percent(each.worst.regret) if each else MISSING, taken])
+    return table(["rival", "setting", "mean regret (pairs)", "worst", ""], rows)
+
+
+def search_text(out: Path) -> str:
+    """Return the table of the searches, and what the protocol has chosen otherwise."""
+    groups = by_setting(read(out, CHOOSING))
+    lines = [search_block(groups)]
+    for rival, tried in searched(groups).items():
+        best = best_of(tried)
+        if best and rival in CHOSEN and best != CHOSEN[rival]:
+            lines.append(f"{rival}: the protocol has {name_of(CHOSEN[rival])}, and lowest is {name_of(best)}")
+    return "\n".join(lines)
+
+
+def regret_block(found: Sequence[Standing]) -> str:
+    """Return the table of regrets, the worst case first."""
+    if not found:
+        return NO_RUNS
+    rows = [
+        [
+            code(each.policy),
+            percent(each.worst.regret),
+            place_text(each.worst),
+            percent(each.mean),
+            difference_text(each),
+            worse_text(each),
+            percent(each.extra_cost),
+            low_price_text(each),
+        ]
+        for each in found
+    ]
+    headings = [
+        "policy",
+        "worst regret",
+        "where",
+        "mean regret",
+        "from the best other",
+        "worse in",
+        "extra cost %",
+        "low price in",
+    ]
+    return f"{table(headings, rows)}\n\n{regret_legend(found)}"
+
+
+def price_block(groups: Mapping[str, RunGroup], found: Sequence[Standing]) -> str:
+    """Return the price of each policy in each setting."""
+    if not found:
+        return NO_RUNS
+    answers = {name: {answer.policy: answer for answer in price_answers(group)} for name, group in groups.items()}
+    rows = [
+        [
+            code(each.policy),
+            *(
+                price_text(by_policy[each.policy]) if each.policy in by_policy else MISSING
+                for by_policy in answers.values()
+            ),
+        ]
+        for each in found
+    ]
+    legend = price_legend(answer for by_policy in answers.values() for answer in by_policy.values())
+    return f"{table(['policy', *groups], rows)}\n\nShare of retraining's FLOPs of stages 2 and later{legend}."
+
+
+def setting_block(name: str, group: RunGroup, found: Sequence[Standing]) -> str:
+    """Return final accuracy and regret of each policy at each budget of one setting."""
+    reached = {(cell.policy, cell.budget): cell for cell in cells([group])}
+    budgets = sorted({budget for _, budget in reached})
+    rows = []
+    for each in found:
+        mine = [reached.get((each.policy, budget)) for budget in budgets]
+        if any(mine):
+            rows.append([code(each.policy), *(_accuracy(cell) for cell in mine)])
+    return f"### {name}\n\n{table(['policy', *(f'budget {budget:g}' for budget in budgets)], rows)}"
+
+
+def _accuracy(cell: Cell | None) -> str:
+    if cell is None:
+        return MISSING
+    return f"**{accuracy_text(cell)}**" if cell.regret == 0 else accuracy_text(cell)
+
+
+def claims_block(groups: Mapping[str, RunGroup]) -> str:
+    """Return the verdict on every claim, with its rule and evidence."""
+    rows = []
+    for claim in CLAIMS:
+        verdict, evidence = claim.verdict(groups)
+        rows.append(
+            [claim.paper, claim.text, claim.setting or MISSING, claim.rule, f"**{verdict}**", evidence or MISSING]
+        )
+    return table(["paper", "claim", "setting", "rule", "reproduced", "evidence"], rows)
+
+
+def failures_block(groups: Mapping[str, RunGroup], found: Sequence[Standing], reached: Sequence[Cell]) -> str:
+    """List the runs that the protocol asks for and that are missing, and all that is shown to be worse."""
+    lines = ["Runs that are missing:", ""]
+    for name in JUDGING:
+        there = {(run.policy, run.budget, run.seed) for run in groups[name].runs} if name in groups else set()
+        asked = [
+            (name_of(text), budget, seed) for text in dict.fromkeys(JUDGED) for budget in BUDGETS for seed in SEEDS
+        ]
+        missing = [
+            f"{policy}, budget {budget:g}, seed {seed}"
+            for policy, budget, seed in asked
+            if (policy, budget, seed) not in there
+        ]
+        if missing:
+            which = "; ".join(missing) if there else "not run yet"
+            lines.append(f"- {name}: {len(missing)} of {len(asked)}: {which}")
+    if len(lines) == 2:
+        lines = ["No run is missing."]
+    rows = []
+    for each in found:
+        worse = [
+            cell for cell in reached if cell.policy == each.policy and cell.is_worse and (cell.regret or 0) > MARGIN
+        ]
+        places = {cell.setting: [other for other in worse if other.setting == cell.setting] for cell in worse}
+        text = "; ".join(
+            f"{setting}: " + ", ".join(f"{points(-(cell.regret or 0))} at {cell.budget:g}" for cell in mine)
+            for setting, mine in places.items()
+        )
+        rows.append([code(each.policy), f"{len(worse)} of {each.pairs}", text or MISSING])
+    where = table(["policy", "in", "where, and by how many points at which budget"], rows) if rows else ""
+    return "\n".join(lines) + (f"\n\n{where}" if where else "")
+
+
+def ablation_block(name: str, group: RunGroup) -> str:
+    """Return what each part of LURE is worth in one setting: final accuracy, and points from LURE itself."""
+    reached = {(cell.policy, cell.budget): cell for cell in cells([group])}
+    budgets = sorted({budget for _, budget in reached})
+    rows = []
+    for text, what in ABLATIONS.items():
+        mine = [reached.get((name_of(text), budget)) for budget in budgets]
+        base = [reached.get(("lure", budget)) for budget in budgets]
+        if any(mine):
+            away = [
+                points(one.accuracy.mean - lure.accuracy.mean) if one and lure else MISSING
+                for one, lure in zip(mine, base, strict=True)
+            ]
+            numbers = [cell for one, two in zip(map(_accuracy, mine), away, strict=True) for cell in (one, two)]
+            rows.append([code(name_of(text)), what, *numbers])
+    headings = [heading for budget in budgets for heading in (f"budget {budget:g}", "from lure")]
+    return f"### {name}\n\n{table(['policy', 'what it is', *headings], rows)}"
