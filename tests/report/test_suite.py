@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import suite
 import suite_page
-from suite_claims import CLAIMS, NOT_TRIED, Claim, beats, fewer_flips, no_gap, some_price
+from suite_claims import CLAIMS, NOT_TRIED, Claim, Rule, beats, fewer_flips, no_gap, some_price
 from suite_protocol import ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, PARTS, SEARCH, SEEDS, name_of
 
 from lure.experiment.compare import plan
@@ -231,7 +231,7 @@ def test_the_rules_say_yes_no_and_undecided(write_suite):
     groups = {"one": group_of(read_runs([out]))}
 
     def verdict(rule):
-        return Claim(paper="", text="", setting="one", **rule).verdict(groups)[0]
+        return Claim(paper="", text="", setting="one", rule=rule).verdict(groups)[0]
 
     assert verdict(beats("scratch", "warm-start")) == "yes"
     assert verdict(beats("warm-start", "scratch")) == "no"
@@ -240,15 +240,15 @@ def test_the_rules_say_yes_no_and_undecided(write_suite):
     assert verdict(no_gap("warm-start", "scratch")) == "yes"
     assert verdict(no_gap("scratch", "warm-start")) == "no"
     assert verdict(no_gap("fire", "scratch")) == "undecided"
-    found = Claim(paper="", text="", setting="one", **beats("scratch", "warm-start")).verdict(groups)
+    found = Claim(paper="", text="", setting="one", rule=beats("scratch", "warm-start")).verdict(groups)
     assert found == ("yes", "+10.0 (+9.8 to +10.2), 3 seeds")
-    assert Claim(paper="", text="", setting="other", **beats("scratch", "lure")).verdict(groups) == (NOT_TRIED, "")
-    assert Claim(paper="", text="", rule="no data").verdict(groups) == (NOT_TRIED, "")
+    assert Claim(paper="", text="", setting="other", rule=beats("scratch", "lure")).verdict(groups) == (NOT_TRIED, "")
+    assert Claim(paper="", text="", rule=Rule("no data")).verdict(groups) == (NOT_TRIED, "")
 
 
 def test_two_seeds_decide_no_claim(write_suite):
     out = write_suite("one", {"scratch": {1.0: GOOD[:2]}, "warm-start": {1.0: POOR[:2]}}, seeds=(0, 1))
-    claim = Claim(paper="", text="", setting="one", **beats("scratch", "warm-start"))
+    claim = Claim(paper="", text="", setting="one", rule=beats("scratch", "warm-start"))
     assert claim.verdict({"one": group_of(read_runs([out]))}) == (NOT_TRIED, "")
 
 
@@ -268,7 +268,7 @@ def test_flips_and_prices_are_claims_too(write_suite):
     groups = {"one": group_of(read_runs([out]))}
 
     def verdict(rule):
-        return Claim(paper="", text="", setting="one", **rule).verdict(groups)
+        return Claim(paper="", text="", setting="one", rule=rule).verdict(groups)
 
     assert verdict(fewer_flips("distill-1", "lure"))[0] == "yes"
     assert verdict(fewer_flips("lure", "distill-1"))[0] == "no"
