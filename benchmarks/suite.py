@@ -62,7 +62,8 @@ def run_part(arguments: argparse.Namespace) -> list[str]:
     settings, texts, seeds, budgets, prefix = PARTS[arguments.part]
     policies = [Policy.read(text) for text in dict.fromkeys(texts)]
     if arguments.settings:
-        settings = [name for word in arguments.settings.split(",") for name in _named(word, settings, "setting")]
+        words = arguments.settings.split(",")
+        settings = tuple(name for word in words for name in _named(word, settings, "setting"))
     if arguments.policies:
         by_name = {policy.name: policy for policy in policies}
         words = arguments.policies.split(",")

@@ -20,21 +20,28 @@ NOT_TRIED = "not tried"
 Judge = Callable[[RunGroup], tuple[str, str]]  # a setting -> the verdict and its evidence; "" where runs are missing
 
 
+@dataclass(frozen=True)
+class Rule:
+    """What decides a claim, in words and in numbers; without a judge, the words say why the suite cannot tell."""
+
+    text: str
+    judge: Judge | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A claim of a paper, where it is tested, and by which rule."""
+    """A claim of a paper, the setting that it is tested in, and by which rule."""
 
     paper: str
     text: str
     setting: str = ""
-    rule: str
-    judge: Judge | None = None
+    rule: Rule
 
     def verdict(self, groups: Mapping[str, RunGroup]) -> tuple[str, str]:
         """Return yes, no, undecided or not tried, and the evidence in words."""
-        if self.judge is None or self.setting not in groups:
+        if self.rule.judge is None or self.setting not in groups:
             return NOT_TRIED, ""
-        return self.judge(groups[self.setting])
+        return self.rule.judge(groups[self.setting])
 
 
 def _paired(group: RunGroup, first: str, second: str, measure: str) -> tuple[Interval | None, int]:
@@ -64,40 +71,40 @@ def _by_difference(
     return judge
 
 
-def beats(first: str, second: str) -> dict[str, object]:
+def beats(first: str, second: str) -> Rule:
     """Return the rule that one policy is better than another: the interval is above zero; no: below."""
-    return {
-        "rule": f"{first} minus {second} at budget 1: above 0",
-        "judge": _by_difference(
+    return Rule(
+        f"{first} minus {second} at budget 1: above 0",
+        _by_difference(
             first, second, lambda found: "yes" if found.low > 0 else "no" if found.high < 0 else "undecided"
         ),
-    }
+    )
 
 
-def no_gap(first: str, second: str) -> dict[str, object]:
+def no_gap(first: str, second: str) -> Rule:
     """Return the rule that one policy is not better than another by more than a point; no: it is."""
-    return {
-        "rule": f"{first} minus {second} at budget 1: at most {percent(MARGIN, 0)} point",
-        "judge": _by_difference(
+    return Rule(
+        f"{first} minus {second} at budget 1: at most {percent(MARGIN, 0)} point",
+        _by_difference(
             first, second, lambda found: "yes" if found.high <= MARGIN else "no" if found.low > MARGIN else "undecided"
         ),
-    }
+    )
 
 
-def fewer_flips(first: str, second: str) -> dict[str, object]:
+def fewer_flips(first: str, second: str) -> Rule:
     """Return the rule that one policy turns fewer right answers into wrong ones, per stage, than another; no: more."""
-    return {
-        "rule": f"negative flips a stage of {first} minus those of {second} at budget 1: below 0",
-        "judge": _by_difference(
+    return Rule(
+        f"negative flips a stage of {first} minus those of {second} at budget 1: below 0",
+        _by_difference(
             first,
             second,
             lambda found: "yes" if found.high < 0 else "no" if found.low > 0 else "undecided",
             "negative_flip_rate",
         ),
-    }
+    )
 
 
-def some_price(share: float) -> dict[str, object]:
+def some_price(share: float) -> Rule:
     """Return the rule that some policy but scratch has at most this price; no: these seeds leave none open."""
 
     def judge(group: RunGroup) -> tuple[str, str]:
@@ -112,7 +119,7 @@ def some_price(share: float) -> dict[str, object]:
         is_open = any(answer.at_most or answer.answer == "not decided by these seeds" for answer in answers)
         return ("undecided" if is_open else "no"), f"of {count(len(answers), 'policy', 'policies')} none is shown to be"
 
-    return {"rule": f"the price of some policy but scratch: at most {percent(share, 0)} %", "judge": judge}
+    return Rule(f"the price of some policy but scratch: at most {percent(share, 0)} %", judge)
 
 
 SHRINK, DASH, FIRE, DISTILL, L2_INIT = (
@@ -130,44 +137,44 @@ CLAIMS = (
         paper=ASH,
         text="without augmentation, scratch beats a warm start",
         setting="cifar10",
-        **beats("scratch", "warm-start"),
+        rule=beats("scratch", "warm-start"),
     ),
     Claim(
         paper=ASH,
         text="shrink and perturb beats a warm start",
         setting="cifar10",
-        **beats(SHRINK, "warm-start"),
+        rule=beats(SHRINK, "warm-start"),
     ),
     Claim(
         paper="replication, ReScience 2021; OpenReview 243zzBgRLm",
         text="augmentation removes the gap between scratch and warm start",
         setting="cifar10-augmented",
-        **no_gap("scratch", "warm-start"),
+        rule=no_gap("scratch", "warm-start"),
     ),
-    Claim(paper=SHIN, text="shrink and perturb beats scratch", setting="cifar10", **beats(SHRINK, "scratch")),
-    Claim(paper=SHIN, text="DASH beats scratch", setting="cifar10", **beats(DASH, "scratch")),
-    Claim(paper=SHIN, text="DASH beats a warm start", setting="cifar10", **beats(DASH, "warm-start")),
-    Claim(paper=SHIN, text="DASH beats shrink and perturb", setting="cifar10", **beats(DASH, SHRINK)),
+    Claim(paper=SHIN, text="shrink and perturb beats scratch", setting="cifar10", rule=beats(SHRINK, "scratch")),
+    Claim(paper=SHIN, text="DASH beats scratch", setting="cifar10", rule=beats(DASH, "scratch")),
+    Claim(paper=SHIN, text="DASH beats a warm start", setting="cifar10", rule=beats(DASH, "warm-start")),
+    Claim(paper=SHIN, text="DASH beats shrink and perturb", setting="cifar10", rule=beats(DASH, SHRINK)),
     Claim(
         paper=SHIN,
         text="L2-init does not help on stationary data",
         setting="cifar10",
-        **no_gap(L2_INIT, "warm-start"),
+        rule=no_gap(L2_INIT, "warm-start"),
     ),
-    Claim(paper=HAN, text="FIRE beats a warm start", setting="cifar10", **beats(FIRE, "warm-start")),
+    Claim(paper=HAN, text="FIRE beats a warm start", setting="cifar10", rule=beats(FIRE, "warm-start")),
     Claim(
         paper=HAN,
         text="FIRE beats a warm start in a vision transformer",
         setting="fashion-mnist-transformer",
-        **beats(FIRE, "warm-start"),
+        rule=beats(FIRE, "warm-start"),
     ),
-    Claim(paper=HAN, text="FIRE beats shrink and perturb", setting="cifar10", **beats(FIRE, SHRINK)),
+    Claim(paper=HAN, text="FIRE beats shrink and perturb", setting="cifar10", rule=beats(FIRE, SHRINK)),
     *(
         Claim(
             paper=LURE,
             text=f"LURE ({words}) beats a warm start, {where}",
             setting=setting,
-            **beats(policy, "warm-start"),
+            rule=beats(policy, "warm-start"),
         )
         for where, setting in (("augmented", "cifar10-augmented"), ("plain", "cifar10"))
         for words, policy in (("default", "lure"), ("as released", "lure-as-released"))
@@ -177,7 +184,7 @@ CLAIMS = (
             paper=LURE,
             text=f"LURE ({words}) beats a reset of random weights",
             setting="ablation-cifar10",
-            **beats(policy, "random-reset"),
+            rule=beats(policy, "random-reset"),
         )
         for words, policy in (("default", "lure"), ("as released", "lure-as-released"))
     ),
@@ -185,55 +192,57 @@ CLAIMS = (
         paper=ZAIDI,
         text="under label noise re-initialisation pays: scratch",
         setting="fashion-mnist-noise",
-        **beats("scratch", "warm-start"),
+        rule=beats("scratch", "warm-start"),
     ),
     Claim(
         paper=ZAIDI,
         text="under label noise re-initialisation pays: LURE",
         setting="fashion-mnist-noise",
-        **beats("lure", "warm-start"),
+        rule=beats("lure", "warm-start"),
     ),
     Claim(
         paper=ZAIDI,
         text="with clean labels and good regularisation it gives little or nothing",
         setting="fashion-mnist",
-        **no_gap("scratch", "warm-start"),
+        rule=no_gap("scratch", "warm-start"),
     ),
     Claim(
         paper="2011.09161; 2406.04484",
         text="distillation from the version in use makes fewer right answers wrong",
         setting="fashion-mnist",
-        **fewer_flips(DISTILL, "warm-start"),
+        rule=fewer_flips(DISTILL, "warm-start"),
     ),
     Claim(
         paper="2502.21147",
         text="the accuracy of scratch for half its compute or less",
         setting="cifar10-augmented",
-        **some_price(0.5),
+        rule=some_price(0.5),
     ),
     Claim(
         paper="2411.18704",
         text="an average of the weights is robust to noisy labels",
-        rule="every policy has the average here",
+        rule=Rule("every policy has the average here"),
     ),
     Claim(
         paper="2502.07274",
         text="a reset followed by averaging does better than a reset",
-        rule="every policy has the average here",
+        rule=Rule("every policy has the average here"),
     ),
     Claim(
-        paper="2109.00267", text="re-initialisation helps on small data, not on large", rule="all data here are small"
+        paper="2109.00267",
+        text="re-initialisation helps on small data, not on large",
+        rule=Rule("all data here are small"),
     ),
     Claim(
         paper="2406.02596",
         text="Hare and Tortoise keeps a network able to learn",
-        rule="an average whose decay is set for a stage of thousands of steps",
+        rule=Rule("an average whose decay is set for a stage of thousands of steps"),
     ),
-    Claim(paper=HAN, text="Parseval regularisation is second to FIRE on VGG", rule="no VGG here"),
-    Claim(paper=HAN, text="ReDo is level with a warm start", rule="it took part in the search only"),
+    Claim(paper=HAN, text="Parseval regularisation is second to FIRE on VGG", rule=Rule("no VGG here")),
+    Claim(paper=HAN, text="ReDo is level with a warm start", rule=Rule("it took part in the search only")),
     Claim(
         paper="2310.16226; 2403.08763; 2503.02844",
         text="re-warmed schedules and cool-downs make retraining of large models cheap",
-        rule="all networks here are small",
+        rule=Rule("all networks here are small"),
     ),
 )

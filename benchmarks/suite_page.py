@@ -71,7 +71,8 @@ def blocks(out: Path) -> dict[str, str]:
     """Return block -> its text."""
     judged = by_setting(read(out, JUDGING))
     ablated = by_setting(read(out, ABLATED, "ablation-"))
-    found, reached = (measure(list(judged.values()), list(judged)) for measure in (standings, cells))
+    groups, names = list(judged.values()), list(judged)
+    found, reached = standings(groups, names), cells(groups, names)
     return {
         "settings": settings_block(),
         "search": search_block(by_setting(read(out, CHOOSING))),
@@ -224,7 +225,7 @@ def claims_block(groups: Mapping[str, RunGroup]) -> str:
     for claim in CLAIMS:
         verdict, evidence = claim.verdict(groups)
         rows.append(
-            [claim.paper, claim.text, claim.setting or MISSING, claim.rule, f"**{verdict}**", evidence or MISSING]
+            [claim.paper, claim.text, claim.setting or MISSING, claim.rule.text, f"**{verdict}**", evidence or MISSING]
         )
     return table(["paper", "claim", "setting", "rule", "reproduced", "evidence"], rows)
 

@@ -19,7 +19,6 @@ SUITE = [name for name in shipped_recipes() if name.startswith("suite/")]
 
 def test_a_recipe_in_a_folder_is_shipped_and_called_by_both_names() -> None:
     assert len(SUITE) == 12
-    assert list(shipped_recipes())[-12:] == SUITE
     shipped = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
     assert {"recipes/*.toml", "recipes/suite/*.toml"} <= set(shipped["lure"])
     assert (ROOT / "recipes" / f"{SUITE[0]}.toml").is_file()

@@ -452,8 +452,7 @@ def shipped_recipes() -> dict[str, str]:
         for file in folder.iterdir()
         if file.name.endswith(".toml")
     }
-    names = sorted(files, key=lambda name: ("/" in name, name))  # folders last
-    return {name: files[name].read_text(encoding="utf-8") for name in names}
+    return {name: files[name].read_text(encoding="utf-8") for name in sorted(files)}
 
 
 def load_experiment(

@@ -137,6 +137,20 @@ def test_two_seeds_show_nothing_to_be_worse(write_setting):
     assert [each.worse for each in standings(group_runs(runs))] == [0, 0]
 
 
+def test_a_mean_below_the_best_is_not_yet_worse(write_setting):
+    runs = write_setting("one", PLAIN, {"lure": {1.0: [0.70, 0.60, 0.80]}, "scratch": {1.0: [0.71, 0.72, 0.73]}})
+    lure = next(each for each in standings(group_runs(runs)) if each.policy == "lure")
+    assert (lure.worse, round(lure.mean, 4)) == (0, 0.02)
+
+
+def test_the_worst_regret_sorts_and_not_the_mean(write_setting):
+    steady, risky = {0.1: [0.75] * 3, 1.0: [0.75] * 3}, {0.1: [0.80] * 3, 1.0: [0.72] * 3}
+    accuracies = {"lure": risky, "fire": steady, "redo": {0.1: [0.6] * 3, 1.0: [0.80] * 3}}
+    found = standings(group_runs(write_setting("one", PLAIN, accuracies)))
+    assert [each.policy for each in found] == ["fire", "lure", "redo"]
+    assert found[1].mean < found[0].mean
+
+
 def test_a_policy_that_ran_in_fewer_pairs_stands_below(runs, write_setting):
     extra = write_setting("noisy", NOISY, {"fire": {1.0: [0.9, 0.9, 0.9]}})
     found = standings(group_runs([*runs, *extra]))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import suite
 import suite_page
-from suite_claims import CLAIMS, NOT_TRIED, Claim, beats, fewer_flips, no_gap, some_price
+from suite_claims import CLAIMS, NOT_TRIED, Claim, Rule, beats, fewer_flips, no_gap, some_price
 from suite_protocol import ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, PARTS, SEARCH, SEEDS, name_of
 
-from lure.experiment.compare import plan
+from lure.experiment.compare import RunsFailed, plan
 from lure.recipe import Experiment, Policy, load_experiment
 from lure.report.comparison import group_runs
 from lure.report.records import read_runs
@@ -79,6 +79,17 @@ def test_a_failure_is_reported_and_the_other_settings_go_on(tmp_path: Path, caps
         "mnist-imbalanced",
     ]
     assert all(f" in {tmp_path}: it must " in line for line in lines if line.startswith("failed: "))
+
+
+def test_runs_that_fail_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RunsFailed(["lure, seed 0: killed"], 3)
+
+    monkeypatch.setattr("lure.experiment.compare.compare", fail)
+    asked = TINY, [Policy.read("lure")], [0], [1.0], tmp_path, None, 1
+    assert suite.run_setting(*asked) == ["lure, seed 0: killed"]
+    monkeypatch.setattr("lure.experiment.compare.compare", lambda *_, **__: 1 / 0)
+    assert suite.run_setting(*asked) == ["ZeroDivisionError: division by zero"]
 
 
 @pytest.mark.parametrize(
@@ -157,23 +168,23 @@ GOOD, POOR = [0.80, 0.81, 0.82], [0.70, 0.71, 0.72]
 
 def test_the_search_takes_the_lowest_mean_regret(write_suite, capsys):
     dash = SEARCH["dash"]
-    for setting, second in (("choose-mnist-noise", [0.79, 0.79]), ("choose-cifar10", [0.70, 0.70])):
+    for setting, first, second in (("choose-mnist-noise", 0.79, 0.76), ("choose-cifar10", 0.72, 0.73)):
         out = write_suite(
             setting,
             {
                 "lure": {0.2: [0.8, 0.8]},
-                dash[0]: {0.2: [0.75, 0.75]},
-                dash[1]: {0.2: second},
+                dash[0]: {0.2: [first, first]},
+                dash[1]: {0.2: [second, second]},
                 dash[2]: {0.2: [0.7, 0.7]},
             },
             seeds=(100, 101),
         )
     tried = suite_page.searched(suite_page.by_setting(suite_page.read(out, CHOOSING)))["dash"]
-    assert {text: round(each.mean, 4) for text, each in tried.items()} == {dash[0]: 0.05, dash[1]: 0.055, dash[2]: 0.1}
+    assert {text: round(each.mean, 4) for text, each in tried.items()} == {dash[0]: 0.045, dash[1]: 0.055, dash[2]: 0.1}
     assert suite_page.best_of(tried) == dash[0]
     assert suite.main(["chosen", "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    assert f"| dash | `{dash[1]}` | 5.50 (2) | 10.0 |" in text
+    assert f"| dash | `{dash[1]}` | 5.50 (2) | 7.0 |" in text
     if CHOSEN["dash"] != dash[0]:
         assert f"dash: the protocol has {CHOSEN['dash']}, and lowest is {dash[0]}" in text
 
@@ -231,7 +242,7 @@ def test_the_rules_say_yes_no_and_undecided(write_suite):
     groups = {"one": group_of(read_runs([out]))}
 
     def verdict(rule):
-        return Claim(paper="", text="", setting="one", **rule).verdict(groups)[0]
+        return Claim(paper="", text="", setting="one", rule=rule).verdict(groups)[0]
 
     assert verdict(beats("scratch", "warm-start")) == "yes"
     assert verdict(beats("warm-start", "scratch")) == "no"
@@ -240,15 +251,15 @@ def test_the_rules_say_yes_no_and_undecided(write_suite):
     assert verdict(no_gap("warm-start", "scratch")) == "yes"
     assert verdict(no_gap("scratch", "warm-start")) == "no"
     assert verdict(no_gap("fire", "scratch")) == "undecided"
-    found = Claim(paper="", text="", setting="one", **beats("scratch", "warm-start")).verdict(groups)
+    found = Claim(paper="", text="", setting="one", rule=beats("scratch", "warm-start")).verdict(groups)
     assert found == ("yes", "+10.0 (+9.8 to +10.2), 3 seeds")
-    assert Claim(paper="", text="", setting="other", **beats("scratch", "lure")).verdict(groups) == (NOT_TRIED, "")
-    assert Claim(paper="", text="", rule="no data").verdict(groups) == (NOT_TRIED, "")
+    assert Claim(paper="", text="", setting="other", rule=beats("scratch", "lure")).verdict(groups) == (NOT_TRIED, "")
+    assert Claim(paper="", text="", rule=Rule("no data")).verdict(groups) == (NOT_TRIED, "")
 
 
 def test_two_seeds_decide_no_claim(write_suite):
     out = write_suite("one", {"scratch": {1.0: GOOD[:2]}, "warm-start": {1.0: POOR[:2]}}, seeds=(0, 1))
-    claim = Claim(paper="", text="", setting="one", **beats("scratch", "warm-start"))
+    claim = Claim(paper="", text="", setting="one", rule=beats("scratch", "warm-start"))
     assert claim.verdict({"one": group_of(read_runs([out]))}) == (NOT_TRIED, "")
 
 
@@ -268,7 +279,7 @@ def test_flips_and_prices_are_claims_too(write_suite):
     groups = {"one": group_of(read_runs([out]))}
 
     def verdict(rule):
-        return Claim(paper="", text="", setting="one", **rule).verdict(groups)
+        return Claim(paper="", text="", setting="one", rule=rule).verdict(groups)
 
     assert verdict(fewer_flips("distill-1", "lure"))[0] == "yes"
     assert verdict(fewer_flips("lure", "distill-1"))[0] == "no"
