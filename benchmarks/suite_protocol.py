@@ -23,7 +23,7 @@ CHOOSING = ("choose-mnist-noise", "choose-mnist-transformer", "choose-cifar10", 
 ABLATED = ("fashion-mnist-noise", "cifar10")
 
 # Every rival has at most six settings to choose from. Taken is the one with the lowest mean regret over the choosing
-# settings and budgets; of equal ones the first.
+# settings, to a tenth of a point; of equal ones the first.
 SEARCH = {
     "scratch": ("scratch",),
     "warm-start": ("warm-start",),
