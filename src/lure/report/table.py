@@ -116,9 +116,9 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
     if from_scratch:
         table.add_column("points\nfrom\nscratch", justify="right", no_wrap=True)
     counts = {len(members) for group in groups for members in group.policies.values()}
-    for group in groups:
-        if group.label:
-            table.add_row(group.label, style="bold")
+    for group, title in zip(groups, setting_names(groups), strict=True):
+        if title:
+            table.add_row(title, style="bold")
         for policy, members in group.policies.items():
             label = budget_label(group, policy, width) + ("" if len(counts) == 1 else f" ({len(members)})")
             cells = _policy_cells(group, policy, columns)[: len(columns) + from_scratch]
@@ -202,9 +202,9 @@ def price_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table | None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("not\nworse", no_wrap=True)
     table.add_column("price", no_wrap=True)
-    for group in groups:
-        if group.label:
-            table.add_row(group.label, style="bold")
+    for group, title in zip(groups, setting_names(groups), strict=True):
+        if title:
+            table.add_row(title, style="bold")
         answers = {
             answer.policy: answer.text if width >= WIDE else price_text(answer) for answer in price_answers(group)
         }
