@@ -254,7 +254,7 @@ def comparison_digests(folder: Path) -> Iterator[tuple[str, str]]:
 def one_line_digests() -> Iterator[tuple[str, str]]:
     """Yield the digests of weights and optimiser after `unlearn_` by every method."""
     torch.set_num_threads(1)
-    for method in lure.UNLEARNERS:
+    for method in (name for name in lure.UNLEARNERS if name != "auto"):  # without a probe auto is shrink-perturb
         torch.manual_seed(0)
         model = torch.nn.Sequential(
             *(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()),

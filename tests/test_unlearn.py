@@ -25,6 +25,12 @@ def pairs(count: int = 3) -> list[tuple[Tensor, Tensor]]:
     return [(torch.randn(8, 5, generator=generator), torch.randint(3, (8,), generator=generator)) for _ in range(count)]
 
 
+def known_and_new(model: nn.Module) -> list[list[tuple[Tensor, Tensor]]]:
+    """Two chunks, one that a model has all right, and one that it has all wrong."""
+    answers = [(inputs, copy.deepcopy(model).eval()(inputs).argmax(1)) for inputs, _ in pairs()]
+    return [answers, [(inputs, (labels + 1) % 3) for inputs, labels in answers]]
+
+
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 2) -> None:
     for inputs, labels in pairs(steps):
 
@@ -356,10 +362,15 @@ def test_any_loader_will_do(loader: Any, loss: Any) -> None:
 
 @pytest.mark.parametrize("method", [*UNLEARNERS, "lure:sample_size=9"])
 def test_the_global_random_state_is_not_moved_by_a_loader_that_draws_from_it(method: str) -> None:
-    rows = [(x, y) for xs, ys in pairs() for x, y in zip(xs, ys, strict=True)]
     model = network()
+    loaders = [
+        torch.utils.data.DataLoader(
+            [(x, y) for xs, ys in batches for x, y in zip(xs, ys, strict=True)], 8, shuffle=True
+        )
+        for batches in (*known_and_new(model), pairs())
+    ]
     state = torch.get_rng_state()
-    unlearn_(model, torch.utils.data.DataLoader(rows, 8, shuffle=True), method)
+    unlearn_(model, loaders[-1], method, chunks=loaders[:2])
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -411,7 +422,8 @@ def test_batches_are_moved_to_the_device_of_the_model() -> None:
 
 def test_every_registered_method_works_by_its_name() -> None:
     for name in UNLEARNERS:
-        report = unlearn_(network(), pairs(), name)
+        model = network()
+        report = unlearn_(model, pairs(), name, chunks=known_and_new(model))
         assert report.method == name
         assert (report.changed_count > 0) == (name != "warm-start") or name == "redo"
 

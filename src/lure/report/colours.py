@@ -26,6 +26,7 @@ FIXED: dict[str, tuple[str, str]] = {
     "dash": ("#D55E00", "X"),
     "fire": ("#AA4499", "*"),
     "redo": ("#44AA99", "d"),
+    "auto": ("#EE3377", "8"),
 }
 # For the policies that users name; a colour and a mark are drawn apart from one another, so that few share both.
 OTHER_COLOURS = ("#117733", "#661100", "#888888", "#B0752B", "#2A9DC4", "#7A4B94", "#B22222", "#D14D9B")

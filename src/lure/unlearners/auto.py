@@ -8,6 +8,7 @@ from torch import nn
 
 from lure.distributed import number_of_processes, sum_over_processes
 from lure.errors import InputError
+from lure.randomness import forked_rng
 from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context, Probed
 from lure.unlearners.fire import Fire
@@ -119,11 +120,13 @@ def _accuracy(model: nn.Module, chunks: Sequence[Iterable[Batch]]) -> tuple[floa
     """Return the accuracy on the first few hundred examples of some chunks, and how many were read."""
     hits = seen = 0
     device = next(unwrap(model).parameters()).device
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), forked_rng(None), torch.no_grad():  # a DataLoader draws when it is asked for its batches
         for inputs, labels in (batch for chunk in chunks for batch in chunk):
             hits += int((read_logits(model(inputs)).argmax(1) == labels).sum())
             seen += len(labels)
             if seen * number_of_processes() >= ENOUGH:
                 break
     total = sum_over_processes(torch.tensor([hits, seen], device=device))
-    return int(total[0]) / max(1, int(total[1])), int(total[1])
+    if not total[1]:
+        raise InputError("auto reads the accuracy on each chunk: pass a loader with at least one batch for each")
+    return int(total[0]) / int(total[1]), int(total[1])
