@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from suite_claims import CLAIMS
+from suite_goals import OURS, AtEqualCost, at_equal_cost, mean_regrets
 from suite_protocol import ABLATED, ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, SEARCH, SEEDS, name_of
 
 from lure.errors import InputError
@@ -85,6 +86,7 @@ def blocks(out: Path) -> dict[str, str]:
         else NO_RUNS,
         "price": price_block(judged, found),
         "each-setting": "\n\n".join(setting_block(name, group, found) for name, group in judged.items()) or NO_RUNS,
+        "auto": auto_block(judged),
         "claims": claims_block(judged | ablated),
         "failures": failures_block(judged, found, reached),
         "ablations": "\n\n".join(ablation_block(name, group) for name, group in ablated.items()) or NO_RUNS,
@@ -264,6 +266,38 @@ def failures_block(groups: Mapping[str, RunGroup], found: Sequence[Standing], re
         rows.append([code(each.policy), f"{len(worse)} of {each.pairs}", text or MISSING])
     where = table(["policy", "in", "where, and by how many points at which budget"], rows) if rows else ""
     return "\n".join(lines) + (f"\n\n{where}" if where else "")
+
+
+def auto_block(groups: Mapping[str, RunGroup]) -> str:
+    """Return what `auto` was to reach, and how far it does."""
+    found = [each for name, group in groups.items() if (each := at_equal_cost(name, group))]
+    if not found:
+        return NO_RUNS
+    overall = mean_regrets(found)
+    rival = min((policy for policy in overall if policy != OURS), key=overall.__getitem__)
+    worse, cheap = sum(each.is_worse for each in found), sum(each.is_cheap for each in found)
+    number = len(found)
+    goals = [
+        ["(a) nowhere shown to be worse than the best fixed policy there", f"worse in {worse} of {number}"],
+        [
+            "(b) half the mean regret of the best fixed policy over all, or less",
+            f"{percent(overall[OURS])} points, {code(rival)} {percent(overall[rival])}",
+        ],
+        ["(c) price at most 20 % in six settings of eight", f"in {cheap} of {number}"],
+    ]
+    rows = [[each.setting, code(each.best), _lead_text(each), _price_text(each)] for each in found]
+    headings = ["setting", "best fixed policy there", f"{code(OURS)} minus it, in points", f"price of {code(OURS)}"]
+    return f"{table(['goal', 'reached'], goals)}\n\n{table(headings, rows)}"
+
+
+def _lead_text(each: AtEqualCost) -> str:
+    if each.lead is None:
+        return MISSING
+    return f"{points(each.lead.mean)} ({points(each.lead.low)} to {points(each.lead.high)})"
+
+
+def _price_text(each: AtEqualCost) -> str:
+    return MISSING if each.price is None else f"{percent(each.price, 0)} %"
 
 
 def ablation_block(name: str, group: RunGroup) -> str:

@@ -8,7 +8,8 @@ import pytest
 import suite
 import suite_page
 from suite_claims import CLAIMS, NOT_TRIED, Claim, Rule, beats, fewer_flips, no_gap, some_price
-from suite_protocol import ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, PARTS, SEARCH, SEEDS, name_of
+from suite_goals import at_equal_cost, mean_regrets
+from suite_protocol import ABLATIONS, BUDGETS, CHOOSING, CHOOSING_BUDGETS, CHOSEN, JUDGED, JUDGING, PARTS, SEARCH, SEEDS, name_of
 
 from lure.experiment.compare import RunsFailed, plan
 from lure.recipe import Experiment, Policy, load_experiment
@@ -28,7 +29,7 @@ def test_the_document_says_what_the_ledgers_say() -> None:
 def test_what_is_judged_is_what_the_search_found() -> None:
     searched = suite_page.searched(suite_page.by_setting(suite_page.read(RESULTS, CHOOSING)))
     for rival, tried in searched.items():
-        if rival in CHOSEN and all(each.pairs == 2 * len(CHOOSING) for each in tried.values()) and tried:
+        if rival in CHOSEN and all(each.pairs == len(CHOOSING) * len(CHOOSING_BUDGETS) for each in tried.values()) and tried:
             assert suite_page.best_of(tried) == CHOSEN[rival], rival
 
 
@@ -155,8 +156,7 @@ def write_suite(write_run, tmp_path):
                         folder=f"suite/{folder}/{policy.name.replace(':', '+')}+budget={budget}",
                         name=f"seed-{seed}",
                         train_flops=1000 * budget,
-                        unlearn_flops=0,
-                        **fields.get(text, {}),
+                        **({"unlearn_flops": 0} | fields.get(text, {})),
                     )
         return tmp_path / "suite"
 
@@ -298,3 +298,35 @@ def test_ablations_stand_beside_lure(write_suite):
     out = write_suite("ablation-cifar10", {"lure": {1.0: GOOD}, "random-reset": {1.0: POOR}})
     text = suite_page.blocks(out)["ablations"]
     assert "| `random-reset` | a random fifth | 71.0±1.0 (3) / 10.0 | -10.0 |" in text
+
+
+def test_auto_is_compared_at_its_own_cost(write_suite):
+    # Probes cost 0.1 to 0.2 more, so the rival is read halfway (in the logarithm) between its budgets of 0.1 and 0.4.
+    out = write_suite(
+        "cifar10",
+        {
+            "auto": {0.1: [0.74, 0.75, 0.76]},
+            "lure": {0.1: POOR, 0.4: GOOD},
+            "scratch": {0.1: [0.3, 0.3, 0.3], 0.4: POOR, 1.0: GOOD},
+        },
+        auto={"unlearn_flops": 100},
+    )
+    found = at_equal_cost("cifar10", suite_page.by_setting(suite_page.read(out, JUDGING))["cifar10"])
+    assert found is not None
+    assert found.best == "lure"
+    assert found.lead is not None
+    assert round(found.lead.mean, 4) == -0.01
+    assert found.is_worse
+    assert {policy: [round(value, 4) for value in found.regrets[policy]] for policy in ("auto", "lure")} == {
+        "auto": [0.01],
+        "lure": [0.0],
+    }
+    assert round(mean_regrets([found])["auto"], 4) == 0.01
+    made = suite_page.blocks(out)["auto"]
+    assert "| worse in 1 of 1 |" in made
+    assert "| cifar10 | `lure` | -1.0 (-1.0 to -1.0) | - |" in made
+
+
+def test_auto_has_no_comparison_where_it_did_not_run(write_suite):
+    out = write_suite("cifar10", {"lure": {0.1: GOOD}})
+    assert suite_page.blocks(out)["auto"] == suite_page.NO_RUNS

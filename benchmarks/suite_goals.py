@@ -1,0 +1,108 @@
+"""What `auto` was to reach, and whether it does: compared at equal total cost, its probes included.
+
+Another policy's accuracy at the cost of `auto` is read off the line between its two nearest budgets, over the logarithm
+of the cost, seed by seed; past its dearest budget it is that of the dearest. So whatever `auto` spends on choosing, the
+others may spend on training.
+"""
+
+import itertools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lure.metrics.statistics import Interval, mean_interval
+from lure.report.comparison import RunGroup, stage_cost
+from lure.report.price import FEWEST_SEEDS, price_answers
+from lure.report.records import RunRecord
+from lure.report.regret import CHEAP
+from lure.report.verdict import CONFIDENCE, TIE
+
+OURS = "auto"
+
+Curve = dict[int, list[tuple[float, float]]]  # seed -> (log of the cost of stages 2 and later, final accuracy), by cost
+
+
+@dataclass(frozen=True)
+class AtEqualCost:
+    """How the policies compare in one setting at the costs of `auto`.
+
+    Attributes:
+        setting: its name.
+        regrets: policy -> one regret for each budget of `auto`, as shares of 1.
+        best: the fixed policy with the highest mean over these budgets.
+        lead: of `auto` before it, averaged over the budgets, over the seeds; None with fewer than three seeds.
+        price: of `auto`, as a share of retraining's cost; None where it has none.
+    """
+
+    setting: str
+    regrets: Mapping[str, Sequence[float]]
+    best: str
+    lead: Interval | None
+    price: float | None
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the seeds show that `auto` is worse than the best fixed policy."""
+        return self.lead is not None and self.lead.high < 0
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether the price of `auto` is at most a fifth of retraining's cost."""
+        return self.price is not None and self.price <= CHEAP * (1 + TIE)
+
+
+def at_equal_cost(setting: str, group: RunGroup) -> AtEqualCost | None:
+    """Compare a setting's policies at the costs of `auto`; None where it or all others were not run."""
+    curves: dict[str, Curve] = {}
+    for runs in group.policies.values():
+        for run in runs:
+            curves.setdefault(run.policy, {}).setdefault(run.seed, []).append(_point(run))
+    ours = {seed: sorted(found) for seed, found in curves.pop(OURS, {}).items()}
+    # A policy that was run at one or two budgets says too little about what lies between.
+    others = {
+        policy: {seed: sorted(found) for seed, found in curve.items()}
+        for policy, curve in curves.items()
+        if max(map(len, curve.values())) >= min(3, max(map(len, ours.values()), default=0))
+    }
+    seeds = sorted(set(ours).intersection(*others.values())) if others else []
+    number = min((len(ours[seed]) for seed in seeds), default=0)
+    if not number:
+        return None
+    reached = {
+        policy: {seed: [_read(curve[seed], cost) for cost, _ in ours[seed][:number]] for seed in seeds}
+        for policy, curve in (others | {OURS: ours}).items()
+    }
+    means = {
+        policy: [statistics.fmean(values) for values in zip(*by_seed.values(), strict=True)]
+        for policy, by_seed in reached.items()
+    }
+    highest = [max(values) for values in zip(*means.values(), strict=True)]
+    best = max(others, key=lambda policy: statistics.fmean(means[policy]))
+    leads = [statistics.fmean(reached[OURS][seed]) - statistics.fmean(reached[best][seed]) for seed in seeds]
+    answer = next((each for each in price_answers(group) if each.policy == OURS), None)
+    return AtEqualCost(
+        setting=setting,
+        regrets={p: [top - mean for top, mean in zip(highest, means[p], strict=True)] for p in means},
+        best=best,
+        lead=mean_interval(leads, CONFIDENCE) if len(leads) >= FEWEST_SEEDS else None,
+        price=answer.cost if answer else None,
+    )
+
+
+def mean_regrets(found: Sequence[AtEqualCost]) -> dict[str, float]:
+    """Return policy -> its mean regret over all settings and costs, for those that were run in each setting."""
+    policies = set.intersection(*(set(each.regrets) for each in found))
+    return {p: statistics.fmean(regret for each in found for regret in each.regrets[p]) for p in policies}
+
+
+def _point(run: RunRecord) -> tuple[float, float]:
+    return math.log(sum(stage_cost(stage, "flops") for stage in run.stages[1:])), run.final.accuracy or 0.0
+
+
+def _read(curve: Sequence[tuple[float, float]], cost: float) -> float:
+    """Return the accuracy at a cost, on the line between the nearest points."""
+    for (low, before), (high, after) in itertools.pairwise(curve):
+        if low <= cost <= high:
+            return before + (after - before) * (cost - low) / (high - low)
+    return curve[0][1] if cost < curve[0][0] else curve[-1][1]
