@@ -25,7 +25,7 @@ from lure.weights.cross_entropy import classification_loss
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
 from lure.weights.optimizer_state import clear_optimizer_state_, require_clearable
 from lure.weights.saliency import Batch, Loss
-from lure.words import percent
+from lure.words import choice_text, percent
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ class UnlearnReport:
         lines += [f"left out of the ranking: {name} ({reason})" for name, reason in self.left_out.items()]
         if not self.changed_count:
             lines.append("no weight changed")
+        if chosen := choice_text(self.choices):
+            lines.append(f"chose {chosen}")
         seed = "" if self.seed is None else f", seed {self.seed}"
         return "\n".join([f"{self.method}: {self.seconds:.3f} seconds{seed}", *lines])
 

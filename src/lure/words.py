@@ -1,6 +1,7 @@
 """How shares, counts and types are written in messages and tables: each in one place."""
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Where a program for tables would begin a formula: "=", "+", "-", "@", their wide forms, and so behind a semicolon, at
@@ -37,6 +38,26 @@ def count(number: int, noun: str, nouns: str | None = None) -> str:
         ('1 run', '3 runs', '2 policies')
     """
     return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def choice_text(choices: Iterable[Mapping[str, Any]]) -> str:
+    """Write which candidate a method that chooses has taken, and the losses by which it did; "" where it took none.
+
+    Example:
+        >>> choice_text([{"candidate": "mild", "taken": True, "loss": 1.1}, {"candidate": "fire", "loss": 1.24}])
+        'mild (validation loss 1.10 after a probe; fire 1.24)'
+        >>> choice_text([{"candidate": "mild", "taken": True}])
+        'mild'
+    """
+    choices = list(choices)
+    taken = next((choice for choice in choices if choice.get("taken")), None)
+    if taken is None:
+        return ""
+    if taken.get("loss") is None:
+        return str(taken["candidate"])
+    others = [choice for choice in choices if choice is not taken and choice.get("loss") is not None]
+    losses = "".join(f"; {choice['candidate']} {choice['loss']:.2f}" for choice in others)
+    return f"{taken['candidate']} (validation loss {taken['loss']:.2f} after a probe{losses})"
 
 
 def dtype_name(dtype: Any) -> str:

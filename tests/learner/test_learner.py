@@ -68,6 +68,26 @@ def test_a_stage_records_what_happened(tmp_path: Path) -> None:
     assert stages[0].generalization_gap == pytest.approx(stages[0].train_accuracy - stages[0].validation_accuracy)
 
 
+def test_an_unlearner_that_chooses_says_what_it_tried_and_what_it_cost(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, unlearner="auto:probe_share=0.5", epochs=2)
+    first, second = learn_all(tmp_path, recipe, CHUNKS[:2])
+    assert (first.choices, first.chosen) == ([], None)
+    read, mild, fire = second.choices
+    assert [choice["candidate"] for choice in (read, fire)] == ["version in use", "fire"]
+    assert second.chosen == min((mild, fire), key=lambda choice: choice["loss"])["candidate"]
+    # The whole of the new mega-batch; half of two epochs of nine steps; eight that validate, and all for BatchNorm.
+    assert read["examples_read"] == 36
+    assert (mild["examples_trained"], mild["examples_read"]) == (72, 8 + 72)
+    assert (fire["examples_trained"], fire["examples_read"]) == (72, 8 + 72)
+    per_example = second.train_flops // second.examples_seen
+    assert second.unlearn_flops == 2 * 72 * per_example + (36 + 2 * 80) * per_example // 3
+    assert mild["memorised"] <= max(0.0, first.train_accuracy)
+    assert mild["relearnable"] == 1
+    lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    assert "choices" not in lines[0], "what has nothing to say is written as before"
+    assert Stage.from_dict({k: v for k, v in lines[1].items() if k != "line_sha256"}, "here") == second
+
+
 SEEN: list[tuple[list[list[int]], list[int]]] = []  # of each mega-batch the labels, and all labels shuffled in fives
 
 
@@ -137,6 +157,7 @@ VARIANTS = {
     "averages, taught and carried": dataclasses.replace(
         RECIPE, regularizers=("ema:decay=0.8", "distill:focal=true", "parseval"), carry_optimizer=True, unlearner="redo"
     ),
+    "chosen by probes": dataclasses.replace(RECIPE, unlearner="auto:strength=1:probe_share=0.2", l2_init=1e-3),
     "no replay": dataclasses.replace(RECIPE, replay="none", unlearner="scratch", sample_augmented=True),
 }
 

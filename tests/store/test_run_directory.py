@@ -18,7 +18,7 @@ from lure.data.examples import Examples
 from lure.errors import InputError
 from lure.store.agreement import Agreement
 from lure.store.chunks import digest_rows
-from lure.store.durable import StorageError, replace_file, to_json, write_folder
+from lure.store.durable import StorageError, make_folder, replace_file, to_json, write_folder
 from lure.store.ledger import LEDGER, SEAL, Ledger, read_ledger, standing
 from lure.store.run_directory import RunDirectory
 from lure.store.stage import Stage
@@ -510,6 +510,25 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
                 with pytest.raises(InputError, match=f"{file} is damaged: remove the folder"):
                     directory.progress.read()
             file.write_bytes(whole)
+
+
+def test_a_folder_that_another_process_makes_at_the_same_time_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_dir = Path.is_dir
+
+    def is_dir_and_then_made(path: Path) -> bool:
+        there = is_dir(path)
+        if not there:
+            os.mkdir(path)  # the other process, right after this one has looked
+        return there
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_dir", is_dir_and_then_made)
+        make_folder(tmp_path / "policy")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
 
 
 def test_equal_tensors_are_equal_files() -> None:

@@ -2,16 +2,17 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from lure.learner.record import Offered
-from lure.randomness import derive_generator, draw_seed
+from lure.randomness import derive_generator, draw_seed, forked_rng
 from lure.recipe import Recipe
 from lure.training.fit import fit
 from lure.training.loader import Loader
@@ -35,24 +36,29 @@ class StageProbe:
         offered: what it is trained on. At most 256 of its validation examples judge the probes. Where there are none,
             a tenth of the training examples, at most as many, is kept from the probes and judges them.
         stage: number of the stage.
+        initial: state dict from before stage 1, for a regularizer that pulls towards it.
     """
 
     recipe: Recipe
     offered: Offered
     stage: int
+    initial: Mapping[str, Tensor] | None = None
 
     def __call__(self, model: nn.Module, share: float) -> Probed:
         """Train `model` in place for a share of the stage's steps, and measure it; every probe alike."""
         recipe, train, judges = self._recipe, *self._sets
         steps_an_epoch = math.ceil(len(self.offered.train) / recipe.batch_size)
-        steps = max(1, round(share * steps_an_epoch * self.recipe.epochs_of(self.stage)))
+        of_stage = steps_an_epoch * self.recipe.epochs_of(self.stage)
+        steps = max(1, round(share * min(of_stage, self.recipe.max_steps or of_stage)))
         recipe = dataclasses.replace(recipe, max_steps=steps, epochs=math.ceil(steps / steps_an_epoch) + 1)
-        trained = fit(model, train, _part(judges, torch.arange(0)), recipe, stage=self.stage).examples
+        nothing = _part(judges, torch.arange(0))
+        trained = fit(model, train, nothing, recipe, stage=self.stage, initial=self.initial).examples
         read = len(judges)
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
             generator = derive_generator(recipe.seed, self.stage, "probe")
             rows = torch.randperm(len(train), generator=generator)[: MOST_READ // 2]
-            update_bn(train.batches(rows, recipe.batch_size, recipe.augment, generator), model)
+            with forked_rng(None):  # dropout draws while the statistics are taken
+                update_bn(train.batches(rows, recipe.batch_size, recipe.augment, generator), model)
             read += len(rows)
         logits, labels = predict(model, judges, recipe)
         return Probed(float(F.cross_entropy(logits, labels)), trained, read)
@@ -87,5 +93,5 @@ class StageProbe:
         )
 
 
-def _part(loader: Loader, rows: torch.Tensor) -> Loader:
+def _part(loader: Loader, rows: Tensor) -> Loader:
     return Loader(loader.examples[rows.sort().values], loader.device, loader.channels_last, loader.workers)

@@ -44,7 +44,7 @@ def unlearn(state: WorkingState, arrived: MegaBatch, offered: Offered) -> Runnin
         all_batches=everything,
         chunks=everything.chunks(),
         shuffled=everything.shuffled,
-        probe=StageProbe(recipe, offered, number),
+        probe=StageProbe(recipe, offered, number, state.initial),
         effort=recipe.epochs_of(number) * len(offered.train) / stages[0].examples_seen,
         train_accuracy=stages[standing.current - 1].train_accuracy,
     )

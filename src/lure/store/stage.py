@@ -1,6 +1,7 @@
 """The record of a stage: what one round of learn, unlearn, relearn gave. One line of the ledger."""
 
 import dataclasses
+import itertools
 import types
 import typing
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any, Self
 
 from lure.errors import InputError
 
-# What the fields that hold records of their own must hold. An earlier ledger may lack what can be None.
+# What the fields that hold records, or lists of them, must hold. An earlier ledger may lack what can be None.
 CONTENTS: dict[str, dict[str, Any]] = {
     "arrival": {
         "examples": int,
@@ -26,6 +27,7 @@ CONTENTS: dict[str, dict[str, Any]] = {
         "warnings": list[str] | None,
     },
     "independent": {"examples": int, "accuracy": float},
+    "choices": {"candidate": str, "taken": bool, "loss": float | None},
 }
 
 
@@ -38,7 +40,7 @@ class Stage:
     gate the holdout is the test set. `generalization_gap` is train minus validation accuracy, or train minus test
     accuracy where nothing is held out for validation. `forgotten` says for each trainable tensor which share of its
     entries the unlearner changed; it is empty where there was nothing to unlearn. FLOPs count a multiply-add as two;
-    those of unlearning are its gradient passes over the sample.
+    those of unlearning are its gradient passes over the sample, and the probes of one that chooses.
 
     `num_classes` is how many classes the version knows, `new_classes` names those that its parent did not, the last
     ones. Test examples of a class that it does not know count as errors; `known_accuracy` leaves them out.
@@ -50,8 +52,9 @@ class Stage:
     replay memory: its own, and those accepted by hand since. `stopped_by` says which limit ended the training. `exact`
     is False where the same command need not give the same bits: after a budget in seconds, on an accelerator, or once
     torch was changed. `arrival`, `decision` and `independent` (accuracy on the set that decides nothing) are None
-    without a gate. `left_out` says of each tensor that the unlearner could not judge why; `again` that `--again` asked
-    for the stage. Neither is written where there is nothing to say.
+    without a gate. `left_out` says of each tensor that the unlearner could not judge why; `choices` what an unlearner
+    that chooses has tried, as in `UnlearnReport`; `again` that `--again` asked for the stage. None of the three is
+    written where there is nothing to say.
     """
 
     stage: int
@@ -141,9 +144,10 @@ class Stage:
             missing = value is None and kinds[name] is float and not name.endswith("_seconds")
             if not missing and not _fits(value, kinds[name]):
                 raise _damaged(where, name, value)
-            for key, kind in CONTENTS.get(name, {}).items() if value is not None else ():
-                if not _fits(value.get(key), kind):
-                    raise _damaged(where, f"{name}.{key}", value.get(key))
+            records = value if isinstance(value, list) else [value] if value is not None else []
+            for record, (key, kind) in itertools.product(records, CONTENTS.get(name, {}).items()):
+                if not _fits(record.get(key), kind):
+                    raise _damaged(where, f"{name}.{key}", record.get(key))
         return stage
 
 

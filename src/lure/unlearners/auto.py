@@ -32,8 +32,8 @@ class Auto:
 
         1 - shrink = strength * memorised * sqrt(relearnable),    perturb = (1 - shrink) / 4
 
-    so that a model that generalises is left as it is, one that has memorised noise is pulled towards a fresh draw, and a
-    short fit is not asked to relearn more than it can. The second candidate is FIRE, which keeps no sizes of weights,
+    so that a model that generalises is left as it is, one that has memorised noise is pulled towards a fresh draw, and
+    a short fit is not asked to relearn more than it can. The second candidate is FIRE, which keeps no sizes of weights,
     and helps most where training is slow. Each is trained for `probe_share` of the stage's steps, and the one with the
     lower validation loss goes on, its probe included.
 
