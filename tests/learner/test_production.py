@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -1024,6 +1025,22 @@ def test_status_says_which_file_was_refused_and_when(capsys: pytest.CaptureFixtu
     assert all(day in text for day in days)
     assert any(line.startswith(f"version 2 ({shown}, {days[1]}) was refused: ") for line in lines)
     assert "\x1b" not in text
+
+
+def test_status_says_what_the_last_update_chose(capsys: pytest.CaptureFixture) -> None:
+    begin(recipe=dataclasses.replace(RECIPE, unlearner="auto:probe_share=0.25"))
+    for number in (1, 2):
+        update("run", f"good{number}.npz")
+        assert main(["status", "run"]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("chose")]
+        assert len(lines) == number - 1, "the first update has nothing to choose"
+    last = status("run")["versions"][-1]
+    assert [choice["candidate"] for choice in last["choices"][1:]][1] == "fire"
+    assert re.fullmatch(
+        r"chose for version 2: (fire|shrink-perturb:shrink=\S+:perturb=\S+) \(validation loss \d\.\d\d after a probe; "
+        rf"\S+ \d\.\d\d\), {100 * last['unlearn_flops'] / last['train_flops']:.0f} % of the training cost",
+        lines[0],
+    )
 
 
 # The command line

@@ -107,6 +107,26 @@ def test_the_page_is_self_contained_and_whole(evaluated, tmp_path):
         assert heading in text
 
 
+def test_the_page_shows_what_was_chosen_where_something_was(runs, write_run, tmp_path):
+    text, _ = read_page(runs, tmp_path / "page.html")
+    assert "What was chosen" not in text
+    choices = [
+        {"candidate": "version in use", "taken": False, "examples_read": 200},
+        {"candidate": "shrink-perturb:shrink=0.62:perturb=0.095", "taken": True, "loss": 1.1},
+        {"candidate": EVIL, "taken": False, "loss": 1.24},
+    ]
+    directory = write_run("auto", 0, [0.6, 0.7], choices=choices)
+    text, loads = read_page([*runs, read_run(directory)], tmp_path / "page.html")
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in loads)
+    chosen = text.partition("What was chosen")[2].partition("What was forgotten where")[0]
+    assert "first seed" in chosen
+    assert "lure" not in chosen
+    said = f"2 shrink-perturb:shrink=0.62:perturb=0.095 (validation loss 1.10 after a probe; {EVIL} 1.24)"
+    assert said in chosen
+    lines = page_data([read_run(directory)])["groups"][0]["policies"]["auto"]["runs"][0]["stages"]
+    assert [line["choices"] for line in lines] == [choices, choices]
+
+
 def test_the_page_shows_the_numbers(evaluated, tmp_path):
     text, _ = read_page(evaluated, tmp_path / "page.html")
     assert verdict(evaluated) in text

@@ -6,7 +6,7 @@ from typing import Any
 
 from lure.cli.parser import Command, Parser, add_directory, add_json
 from lure.errors import printable
-from lure.words import MISSING, count, percent
+from lure.words import MISSING, choice_text, count, percent
 
 SHOWN = 5  # so many classes stand in a line
 WIDE = 100  # from here on there is room for the calibration error
@@ -89,6 +89,10 @@ def _status_lines(facts: dict[str, Any]) -> list[str]:
             f"negative flips of version {current['version']} (right in version {current['parent']}, wrong in it): "
             f"{current['negative_flips']} of {current['test_examples']}" + (f" ({_some(most)})" if most else "")
         )
+    last = facts["versions"][-1] if facts["versions"] else {}
+    if chosen := choice_text(last.get("choices", [])):
+        share = f", {percent(last['unlearn_flops'] / last['train_flops'], 0)} % of the training cost"
+        lines.append(f"chose for version {last['version']}: {chosen}{share if last['train_flops'] else ''}")
     if facts["running"]:
         epochs = count(facts["running"]["epochs_done"], "epoch")
         lines.append(f"interrupted: stage {facts['running']['stage']}, {epochs} done")

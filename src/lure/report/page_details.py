@@ -21,7 +21,7 @@ from lure.report.page_parts import (
 )
 from lure.report.plots import draw_curve, draw_reliability
 from lure.report.table import format_spread
-from lure.words import MISSING, percent
+from lure.words import MISSING, choice_text, percent
 
 NAMES = {"linf": "L-infinity", "l2": "L2", "pgd": "PGD", "fgsm": "FGSM"}
 
@@ -38,6 +38,7 @@ def detail_values(group: RunGroup, data: Data) -> dict[str, Any]:
         "calibration": _calibration(data),
         "corruptions": _corruptions(data),
         "attacks": _attacks(data),
+        "chosen": _chosen_table(group),
         "forgotten": _forgotten_table(group),
         "moved": _moved_table(group),
         "classes": _classes(group),
@@ -173,6 +174,20 @@ def _lines(
         policy: ([factor * row[place] for row in rows], [spread_of(row["accuracy"]) for row in rows])
         for policy, rows in points.items()
     }
+
+
+def _chosen_table(group: RunGroup) -> Table | None:
+    """Say what an unlearner that chooses took at each stage, in the first seed of each policy that has one."""
+    chosen = {
+        policy: {stage.stage: choice_text(stage.choices) for stage in runs[0].stages if stage.chosen}
+        for policy, runs in group.policies.items()
+    }
+    chosen = {policy: texts for policy, texts in chosen.items() if texts}
+    if not chosen:
+        return None
+    numbers = sorted({number for texts in chosen.values() for number in texts})
+    rows = [[str(number), *(texts.get(number, MISSING) for texts in chosen.values())] for number in numbers]
+    return Table(["stage", *map(policy_cell, chosen)], rows)
 
 
 def _forgotten_table(group: RunGroup) -> Table | None:
