@@ -9,7 +9,19 @@ import suite
 import suite_page
 from suite_claims import CLAIMS, NOT_TRIED, Claim, Rule, beats, fewer_flips, no_gap, some_price
 from suite_goals import at_equal_cost, mean_regrets
-from suite_protocol import ABLATIONS, BUDGETS, CHOOSING, CHOOSING_BUDGETS, CHOSEN, JUDGED, JUDGING, PARTS, SEARCH, SEEDS, name_of
+from suite_protocol import (
+    ABLATIONS,
+    BUDGETS,
+    CHOOSING,
+    CHOOSING_BUDGETS,
+    CHOSEN,
+    JUDGED,
+    JUDGING,
+    PARTS,
+    SEARCH,
+    SEEDS,
+    name_of,
+)
 
 from lure.experiment.compare import RunsFailed, plan
 from lure.recipe import Experiment, Policy, load_experiment
@@ -29,7 +41,11 @@ def test_the_document_says_what_the_ledgers_say() -> None:
 def test_what_is_judged_is_what_the_search_found() -> None:
     searched = suite_page.searched(suite_page.by_setting(suite_page.read(RESULTS, CHOOSING)))
     for rival, tried in searched.items():
-        if rival in CHOSEN and all(each.pairs == len(CHOOSING) * len(CHOOSING_BUDGETS) for each in tried.values()) and tried:
+        if (
+            rival in CHOSEN
+            and all(each.pairs == len(CHOOSING) * len(CHOOSING_BUDGETS) for each in tried.values())
+            and tried
+        ):
             assert suite_page.best_of(tried) == CHOSEN[rival], rival
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from lure.distributed import agree_on_buffers, number_of_processes, sum_over_processes
 from lure.learner.record import Offered
 from lure.randomness import derive_generator, draw_seed, forked_rng
 from lure.recipe import Recipe
@@ -59,9 +60,12 @@ class StageProbe:
             rows = torch.randperm(len(train), generator=generator)[: MOST_READ // 2]
             with forked_rng(None):  # dropout draws while the statistics are taken
                 update_bn(train.batches(rows, recipe.batch_size, recipe.augment, generator), model)
+            agree_on_buffers(model)
             read += len(rows)
         logits, labels = predict(model, judges, recipe)
-        return Probed(float(F.cross_entropy(logits, labels)), trained, read)
+        # Several processes must choose alike, or they would train different models.
+        loss = sum_over_processes(F.cross_entropy(logits, labels).to(judges.device)) / number_of_processes()
+        return Probed(float(loss), trained, read)
 
     @cached_property
     def _sets(self) -> tuple[Loader, Loader]:
