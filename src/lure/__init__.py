@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
     from lure.unlearn import UnlearnReport, unlearn_
     from lure.unlearners import (
         UNLEARNERS,
+        Auto,
         Context,
         Dash,
         Fire,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test compares this list wi
 __all__ = [
     "REGULARIZERS",
     "UNLEARNERS",
+    "Auto",
     "BufferReplay",
     "Comparison",
     "Context",
@@ -136,6 +138,7 @@ _HOME = {
     "unlearn": ("UnlearnReport", "unlearn_"),
     "unlearners": (
         "UNLEARNERS",
+        "Auto",
         "Context",
         "Dash",
         "Fire",

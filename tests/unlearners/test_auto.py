@@ -210,15 +210,15 @@ def test_a_probe_that_fails_leaves_the_model_as_it_was() -> None:
     assert equal(model, before)
 
 
-def test_a_layer_that_fire_refuses_is_refused_only_where_fire_is_tried() -> None:
+def test_where_fire_is_refused_the_first_candidate_goes_on() -> None:
     net = NETWORKS["normalised-weights"]
     model, new = trained(net), [net.batch(1)]
     before = copy.deepcopy(model)
-    context = Context(batches=new, chunks=[new], train_accuracy=1.0, probe=lambda model, share: Probed(1.0, 0, 0))
-    with pytest.raises(InputError, match="is computed by a parametrisation"):
-        apply_(Auto(), model, context)
-    assert equal(model, before)
-    assert apply_(Auto(probe_share=0), model, context).changed_count > 0
+    context = Context(batches=new, chunks=[new], train_accuracy=1.0, probe=lambda model, share: Probed(1.0, 5, 0))
+    report = apply_(Auto(strength=0), model, context)
+    assert equal(model, before), "nothing that FIRE began is left"
+    assert [choice["taken"] for choice in report.choices] == [False, True, False]
+    assert "is computed by a parametrisation" in report.choices[2]["refused"]
 
 
 def test_the_report_says_what_was_measured_and_taken() -> None:

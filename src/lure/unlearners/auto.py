@@ -94,10 +94,16 @@ class Auto:
             mild(model, context)
             context.choices.append({"candidate": name, **facts, "taken": True})
             return
-        start, tried = snapshot(model), []
+        start, tried, refused = snapshot(model), [], []
         for candidate, method in ((name, mild), ("fire", Fire())):
             unwrap(model).load_state_dict(start)
-            method(model, context)
+            try:
+                method(model, context)
+            except InputError as error:
+                if candidate == name:
+                    raise
+                refused = [{"candidate": candidate, "taken": False, "refused": str(error)}]
+                continue
             tried.append((candidate, context.probe(model, self.probe_share), snapshot(model)))
         best = min(tried, key=lambda each: each[1].loss)
         unwrap(model).load_state_dict(best[2])
@@ -110,6 +116,7 @@ class Auto:
             }
             for candidate, probed, _ in tried
         )
+        context.choices.extend(refused)
 
 
 def _row(probed: Probed) -> dict[str, float | int]:
