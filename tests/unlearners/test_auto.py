@@ -221,6 +221,20 @@ def test_where_fire_is_refused_the_first_candidate_goes_on() -> None:
     assert "is computed by a parametrisation" in report.choices[2]["refused"]
 
 
+def test_a_probe_of_fire_that_diverges_leaves_the_first_candidate() -> None:
+    model, calls = network(), []
+
+    def probe(probed: nn.Module, share: float) -> Probed:
+        calls.append(share)
+        if len(calls) == 2:
+            raise InputError("the loss is nan")
+        return Probed(1.0, 5, 0)
+
+    report = apply_(Auto(), model, context_for(model, 15, probe=probe))
+    assert [choice.get("refused") for choice in report.choices] == [None, None, "the loss is nan"]
+    assert report.choices[1]["taken"]
+
+
 def test_the_report_says_what_was_measured_and_taken() -> None:
     model = network()
     context = context_for(model, 15, probe=trains({"mild": 1.104, "fire": 1.2}))

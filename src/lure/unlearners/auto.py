@@ -99,12 +99,11 @@ class Auto:
             unwrap(model).load_state_dict(start)
             try:
                 method(model, context)
-            except InputError as error:
+                tried.append((candidate, context.probe(model, self.probe_share), snapshot(model)))
+            except InputError as error:  # a weight that FIRE cannot change, or a probe that diverged
                 if candidate == name:
                     raise
                 refused = [{"candidate": candidate, "taken": False, "refused": str(error)}]
-                continue
-            tried.append((candidate, context.probe(model, self.probe_share), snapshot(model)))
         best = min(tried, key=lambda each: each[1].loss)
         unwrap(model).load_state_dict(best[2])
         context.choices.extend(
