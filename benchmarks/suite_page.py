@@ -34,6 +34,7 @@ from lure.words import MISSING, percent, points
 
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 NO_RUNS = "No runs yet."
+SHOWN = 5  # missing runs of a setting that are named
 
 
 def write_document(out: Path, document: Path, page: Path) -> None:
@@ -249,7 +250,8 @@ def failures_block(groups: Mapping[str, RunGroup], found: Sequence[Standing], re
             if (policy, budget, seed) not in there
         ]
         if missing:
-            which = "; ".join(missing) if there else "not run yet"
+            more = f"; and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            which = "; ".join(missing[:SHOWN]) + more if there else "not run yet"
             lines.append(f"- {name}: {len(missing)} of {len(asked)}: {which}")
     if len(lines) == 2:
         lines = ["No run is missing."]
