@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from lure.distributed import number_of_processes, sum_over_processes
 from lure.errors import InputError
 from lure.randomness import forked_rng
 from lure.settings import check_settings, setting
-from lure.unlearners.contract import Context, Probed
+from lure.unlearners.contract import Context, Unlearner
 from lure.unlearners.fire import Fire
 from lure.unlearners.shrink_perturb import ShrinkPerturb
 from lure.weights.cross_entropy import read_logits
@@ -94,32 +95,28 @@ class Auto:
             mild(model, context)
             context.choices.append({"candidate": name, **facts, "taken": True})
             return
-        start, tried, refused = snapshot(model), [], []
-        for candidate, method in ((name, mild), ("fire", Fire())):
+        start, tried = snapshot(model), []
+        candidates: list[tuple[dict[str, Any], Unlearner]] = [
+            ({"candidate": name, **facts}, mild),
+            ({"candidate": "fire"}, Fire()),
+        ]
+        for row, method in candidates:
+            context.choices.append(row)
             unwrap(model).load_state_dict(start)
             try:
                 method(model, context)
-                tried.append((candidate, context.probe(model, self.probe_share), snapshot(model)))
+                probed = context.probe(model, self.probe_share)
             except InputError as error:  # a weight that FIRE cannot change, or a probe that diverged
-                if candidate == name:
+                if method is mild:
                     raise
-                refused = [{"candidate": candidate, "taken": False, "refused": str(error)}]
-        best = min(tried, key=lambda each: each[1].loss)
-        unwrap(model).load_state_dict(best[2])
-        context.choices.extend(
-            {
-                "candidate": candidate,
-                **(facts if candidate == name else {}),
-                **_row(probed),
-                "taken": candidate == best[0],
-            }
-            for candidate, probed, _ in tried
-        )
-        context.choices.extend(refused)
-
-
-def _row(probed: Probed) -> dict[str, float | int]:
-    return {"loss": probed.loss, "examples_trained": probed.trained, "examples_read": probed.read}
+                row |= {"taken": False, "refused": str(error)}
+            else:
+                row |= {"loss": probed.loss, "examples_trained": probed.trained, "examples_read": probed.read}
+                tried.append((probed.loss, row, snapshot(model)))
+        _, best, weights = min(tried, key=lambda each: each[0])
+        unwrap(model).load_state_dict(weights)
+        for _, row, _ in tried:
+            row["taken"] = row is best
 
 
 def _accuracy(model: nn.Module, chunks: Sequence[Iterable[Batch]]) -> tuple[float, int]:
