@@ -4,17 +4,17 @@ A rule looks at one setting and says yes, no or undecided; where the runs are mi
 that could tell, the claim is not tried. Intervals are of 90 %, by Student's t over seeds, of paired differences.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from suite_protocol import CHOSEN, name_of
 
 from lure.metrics.statistics import Interval, mean_interval
-from lure.report.comparison import RunGroup, totals
+from lure.report.comparison import RunGroup, paired_differences, totals
 from lure.report.price import FEWEST_SEEDS, cost_percent, price_answers
-from lure.report.records import RunRecord
+from lure.report.regret_table import difference_text
 from lure.report.verdict import CONFIDENCE, MARGIN
-from lure.words import count, percent, points
+from lure.words import count, percent
 
 NOT_TRIED = "not tried"
 Judge = Callable[[RunGroup], tuple[str, str]]  # a setting -> the verdict and its evidence; "" where runs are missing
@@ -46,12 +46,8 @@ class Claim:
 
 def _paired(group: RunGroup, first: str, second: str, measure: str) -> tuple[Interval | None, int]:
     """Return the interval of the difference of two policies at budget 1, and over how many seeds."""
-
-    def by_seed(runs: Sequence[RunRecord]) -> dict[int, float]:
-        return {run.seed: value for run in runs if (value := totals(run)[measure]) is not None}
-
-    ours, theirs = (by_seed(group.policies.get(policy, [])) for policy in (first, second))
-    differences = [value - theirs[seed] for seed, value in ours.items() if seed in theirs]
+    runs, others = (group.policies.get(policy, []) for policy in (first, second))
+    differences = list(paired_differences(runs, others, lambda run: totals(run)[measure]).values())
     if len(differences) < FEWEST_SEEDS:
         return None, len(differences)
     resolution = 1 / group.runs[0].stages[-1].test_examples
@@ -65,8 +61,7 @@ def _by_difference(
         found, seeds = _paired(group, first, second, measure)
         if found is None:
             return NOT_TRIED, ""
-        evidence = f"{points(found.mean)} ({points(found.low)} to {points(found.high)}), {count(seeds, 'seed')}"
-        return decide(found), evidence
+        return decide(found), f"{difference_text(found)}, {count(seeds, 'seed')}"
 
     return judge
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lure.metrics.statistics import Interval, mean_interval
-from lure.report.comparison import RunGroup, stage_cost
-from lure.report.price import FEWEST_SEEDS, price_answers
+from lure.report.comparison import RunGroup
+from lure.report.price import FEWEST_SEEDS, later_cost, price_answers
 from lure.report.records import RunRecord
-from lure.report.regret import CHEAP
-from lure.report.verdict import CONFIDENCE, TIE
+from lure.report.regret import is_low_price
+from lure.report.verdict import CONFIDENCE
 
 OURS = "auto"
 
@@ -49,7 +49,7 @@ class AtEqualCost:
     @property
     def is_cheap(self) -> bool:
         """Whether the price of `auto` is at most a fifth of retraining's cost."""
-        return self.price is not None and self.price <= CHEAP * (1 + TIE)
+        return is_low_price(self.price)
 
 
 def at_equal_cost(setting: str, group: RunGroup) -> AtEqualCost | None:
@@ -97,7 +97,7 @@ def mean_regrets(found: Sequence[AtEqualCost]) -> dict[str, float]:
 
 
 def _point(run: RunRecord) -> tuple[float, float]:
-    return math.log(sum(stage_cost(stage, "flops") for stage in run.stages[1:])), run.final.accuracy or 0.0
+    return math.log(later_cost(run, "flops")), run.final.accuracy or 0.0
 
 
 def _read(curve: Sequence[tuple[float, float]], cost: float) -> float:

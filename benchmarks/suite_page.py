@@ -20,13 +20,13 @@ from lure.report.price import price_answers
 from lure.report.records import RunRecord, read_runs
 from lure.report.regret import Cell, Standing, cells, standings
 from lure.report.regret_table import (
+    REGRET_HEADINGS,
     accuracy_text,
     difference_text,
-    low_price_text,
-    place_text,
+    regret_cells,
     regret_legend,
+    within_cells,
     within_heading,
-    worse_text,
 )
 from lure.report.table import price_legend, price_text
 from lure.report.verdict import MARGIN
@@ -81,12 +81,12 @@ def blocks(out: Path) -> dict[str, str]:
         "regret": regret_block(found),
         "profile": table(
             ["policy", *map(within_heading, found[0].within)],
-            [[code(each.policy), *(percent(share, 0) for share in each.within.values())] for each in found],
+            [[code(each.policy), *within_cells(each)] for each in found],
         )
         if found
         else NO_RUNS,
         "price": price_block(judged, found),
-        "each-setting": "\n\n".join(setting_block(name, group, found) for name, group in judged.items()) or NO_RUNS,
+        "each-setting": "\n\n".join(setting_block(name, reached, found) for name in names) or NO_RUNS,
         "auto": auto_block(judged),
         "claims": claims_block(judged | ablated),
         "failures": failures_block(judged, found, reached),
@@ -162,30 +162,8 @@ def regret_block(found: Sequence[Standing]) -> str:
     """Return the table of regrets, the worst case first."""
     if not found:
         return NO_RUNS
-    rows = [
-        [
-            code(each.policy),
-            percent(each.worst.regret),
-            place_text(each.worst),
-            percent(each.mean),
-            difference_text(each),
-            worse_text(each),
-            percent(each.extra_cost),
-            low_price_text(each),
-        ]
-        for each in found
-    ]
-    headings = [
-        "policy",
-        "worst regret",
-        "where",
-        "mean regret",
-        "from the best other",
-        "worse in",
-        "extra cost %",
-        "low price in",
-    ]
-    return f"{table(headings, rows)}\n\n{regret_legend(found)}"
+    rows = [[code(each.policy), *regret_cells(each)] for each in found]
+    return f"{table(['policy', *REGRET_HEADINGS], rows)}\n\n{regret_legend(found)}"
 
 
 def price_block(groups: Mapping[str, RunGroup], found: Sequence[Standing]) -> str:
@@ -207,13 +185,13 @@ def price_block(groups: Mapping[str, RunGroup], found: Sequence[Standing]) -> st
     return f"{table(['policy', *groups], rows)}\n\nShare of retraining's FLOPs of stages 2 and later{legend}."
 
 
-def setting_block(name: str, group: RunGroup, found: Sequence[Standing]) -> str:
+def setting_block(name: str, reached: Sequence[Cell], found: Sequence[Standing]) -> str:
     """Return final accuracy and regret of each policy at each budget of one setting."""
-    reached = {(cell.policy, cell.budget): cell for cell in cells([group])}
-    budgets = sorted({budget for _, budget in reached})
+    here = {(cell.policy, cell.budget): cell for cell in reached if cell.setting == name}
+    budgets = sorted({budget for _, budget in here})
     rows = []
     for each in found:
-        mine = [reached.get((each.policy, budget)) for budget in budgets]
+        mine = [here.get((each.policy, budget)) for budget in budgets]
         if any(mine):
             rows.append([code(each.policy), *(_accuracy(cell) for cell in mine)])
     return f"### {name}\n\n{table(['policy', *(f'budget {budget:g}' for budget in budgets)], rows)}"
@@ -287,15 +265,9 @@ def auto_block(groups: Mapping[str, RunGroup]) -> str:
         ],
         ["(c) price at most 20 % in six settings of eight", f"in {cheap} of {number}"],
     ]
-    rows = [[each.setting, code(each.best), _lead_text(each), _price_text(each)] for each in found]
+    rows = [[each.setting, code(each.best), difference_text(each.lead), _price_text(each)] for each in found]
     headings = ["setting", "best fixed policy there", f"{code(OURS)} minus it, in points", f"price of {code(OURS)}"]
     return f"{table(['goal', 'reached'], goals)}\n\n{table(headings, rows)}"
-
-
-def _lead_text(each: AtEqualCost) -> str:
-    if each.lead is None:
-        return MISSING
-    return f"{points(each.lead.mean)} ({points(each.lead.low)} to {points(each.lead.high)})"
 
 
 def _price_text(each: AtEqualCost) -> str:

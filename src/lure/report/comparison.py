@@ -9,7 +9,7 @@ the same order, so that most of the noise cancels.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,11 +148,13 @@ def finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def paired_differences(runs: Sequence[RunRecord], others: Sequence[RunRecord]) -> dict[int, float]:
-    """Return seed -> final accuracy of `runs` minus that of `others`, for the seeds for which both know it."""
-    ours, theirs = (
-        {run.seed: run.final.accuracy for run in side if run.final.accuracy is not None} for side in (runs, others)
-    )
+def paired_differences(
+    runs: Sequence[RunRecord],
+    others: Sequence[RunRecord],
+    measure: Callable[[RunRecord], float | None] = lambda run: run.final.accuracy,
+) -> dict[int, float]:
+    """Return seed -> measure (final accuracy) of `runs` minus that of `others`, for the seeds where both know it."""
+    ours, theirs = ({run.seed: value for run in side if (value := measure(run)) is not None} for side in (runs, others))
     return {seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs}
 
 

@@ -10,13 +10,12 @@ from lure.report.profile_plot import draw_profile
 from lure.report.regret import Cell as Reached
 from lure.report.regret import Standing, cells, standings_over_settings
 from lure.report.regret_table import (
+    REGRET_HEADINGS,
     accuracy_text,
-    difference_text,
-    low_price_text,
-    place_text,
+    regret_cells,
     regret_legend,
+    within_cells,
     within_heading,
-    worse_text,
 )
 from lure.words import MISSING, percent
 
@@ -33,7 +32,7 @@ def settings_values(groups: Sequence[RunGroup]) -> dict[str, Any] | None:
         "by_setting": _by_setting(found, setting_names(groups)),
         "profiles": Table(
             ["policy", *map(within_heading, found[0].within)],
-            [[policy_cell(each.policy), *(percent(share, 0) for share in each.within.values())] for each in found],
+            [[policy_cell(each.policy), *within_cells(each)] for each in found],
         ),
         "profile_figure": figure(
             partial(draw_profile, reached),
@@ -49,30 +48,11 @@ def settings_values(groups: Sequence[RunGroup]) -> dict[str, Any] | None:
 
 
 def _regrets(found: Sequence[Standing]) -> Table:
-    rows: list[list[Content]] = [
-        [
-            policy_cell(each.policy),
-            Cell(percent(each.worst.regret), "b"),
-            place_text(each.worst),
-            percent(each.mean),
-            difference_text(each),
-            worse_text(each),
-            percent(each.extra_cost),
-            low_price_text(each),
-        ]
-        for each in found
-    ]
-    headings = [
-        "policy",
-        "worst regret",
-        "where",
-        "mean regret",
-        "from the best other",
-        "worse in",
-        "extra cost %",
-        "low price in",
-    ]
-    return Table(headings, rows)
+    rows: list[list[Content]] = []
+    for each in found:
+        worst, *others = regret_cells(each)
+        rows.append([policy_cell(each.policy), Cell(worst, "b"), *others])
+    return Table(["policy", *REGRET_HEADINGS], rows)
 
 
 def _by_setting(found: Sequence[Standing], names: Sequence[str]) -> Table:

@@ -175,10 +175,11 @@ def cost_measure(group: RunGroup) -> Measure:
     """Return what costs are taken in: FLOPs if every run counted them, else seconds; or examples."""
     if group.counts_examples:
         return "examples_seen"
-    return "flops" if all(_later_cost(run, "flops") for run in group.runs) else "seconds"
+    return "flops" if all(later_cost(run, "flops") for run in group.runs) else "seconds"
 
 
-def _later_cost(run: RunRecord, measure: str) -> float:
+def later_cost(run: RunRecord, measure: str) -> float:
+    """Return what stages 2 and later of a run cost in "flops", "seconds" or "examples_seen"."""
     return math.fsum(stage_cost(stage, measure) for stage in run.stages[1:])
 
 
@@ -203,7 +204,7 @@ def _price(runs: Sequence[RunRecord], reference: Sequence[RunRecord], measure: s
     run = runs[0]
     differences = paired_differences(runs, reference)
     costs = [
-        statistics.fmean(_later_cost(run, measure) for run in side if run.seed in differences or not differences)
+        statistics.fmean(later_cost(run, measure) for run in side if run.seed in differences or not differences)
         for side in (runs, reference)
     ]
     interval = None
@@ -293,7 +294,7 @@ def _obstacle(group: RunGroup) -> str:
             "There is no price without retraining to measure it by: add scratch at budget 1 "
             f"(--unlearners scratch,... {asked})."
         )
-    if len(reference[0].stages) == 1 or not _later_cost(reference[0], cost_measure(group)):
+    if len(reference[0].stages) == 1 or not later_cost(reference[0], cost_measure(group)):
         return "There is no price yet: retraining has no second stage whose cost is known."
     return ""
 

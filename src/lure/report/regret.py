@@ -37,7 +37,7 @@ from lure.report.records import RunRecord
 from lure.report.verdict import CONFIDENCE, TIE
 
 WITHIN = (0.0, 0.005, 0.01, 0.02, 0.05)  # of a performance profile
-CHEAP = 0.2  # a price at most this, up to what counts as equal costs, is a low one
+CHEAP = 0.2  # a price at most this is a low one
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,11 @@ class Standing:
     extra_cost: float | None
     cheap: int
     priced: int
+
+
+def is_low_price(cost: float | None) -> bool:
+    """Tell whether a price, as a share of retraining's cost, is at most a fifth, up to what counts as equal costs."""
+    return cost is not None and cost <= (1 + TIE) * CHEAP
 
 
 def cells(groups: Sequence[RunGroup], names: Sequence[str] | None = None) -> list[Cell]:
@@ -238,7 +243,7 @@ def _standing(
         rival=rival,
         difference=difference,
         extra_cost=statistics.fmean(extra) if extra else None,
-        cheap=sum(cost is not None and cost <= (1 + TIE) * CHEAP for cost in paid),
+        cheap=sum(map(is_low_price, paid)),
         priced=len(paid),
     )
 

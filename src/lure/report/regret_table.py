@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
+from lure.metrics.statistics import Interval
 from lure.report.comparison import group_runs
 from lure.report.console import empty_table
 from lure.report.price import FEWEST_SEEDS
@@ -13,6 +14,15 @@ from lure.report.table import NEW_LINE, format_spread
 from lure.words import MISSING, count, percent, points
 
 WHERE_WIDTH = 20
+REGRET_HEADINGS = (
+    "worst regret",
+    "where",
+    "mean regret",
+    "from the best other",
+    "worse in",
+    "extra cost %",
+    "low price in",
+)
 
 
 def regret_tables(runs: Iterable[RunRecord]) -> list[Table]:
@@ -46,10 +56,9 @@ def regret_tables(runs: Iterable[RunRecord]) -> list[Table]:
     for limit in WITHIN:
         profiles.add_column(within_heading(limit), justify="right", no_wrap=True)
     for each in found:
-        difference = difference_text(each).replace(" (", NEW_LINE + "(")
-        numbers = percent(each.worst.regret), percent(each.mean), difference, worse_text(each), percent(each.extra_cost)
-        regrets.add_row(each.policy, *numbers, low_price_text(each), place_text(each.worst).replace(", ", NEW_LINE))
-        profiles.add_row(each.policy, *(percent(share, 0) for share in each.within.values()))
+        worst, where, *numbers = (text.replace(" (", NEW_LINE + "(") for text in regret_cells(each))
+        regrets.add_row(each.policy, worst, *numbers, where.replace(", ", NEW_LINE))
+        profiles.add_row(each.policy, *within_cells(each))
     regrets.caption = regret_legend(found)
     profiles.caption = "Share of the pairs of setting and budget, in %, in which a policy is at most so far behind."
     return [regrets, profiles]
@@ -60,25 +69,27 @@ def within_heading(limit: float) -> str:
     return f"within {100 * limit:g}" if limit else "best"
 
 
-def difference_text(standing: Standing) -> str:
-    """Write the difference from the best other policy over all pairs, in points: "-0.4 (-1.1 to +0.3)"."""
-    found = standing.difference
+def within_cells(standing: Standing) -> list[str]:
+    """Write the share of pairs within each limit of the profile, in %."""
+    return [percent(share, 0) for share in standing.within.values()]
+
+
+def regret_cells(standing: Standing) -> list[str]:
+    """Write what stands under each of `REGRET_HEADINGS`."""
+    return [
+        percent(standing.worst.regret),
+        f"{standing.worst.setting}, budget {standing.worst.budget:g}",
+        percent(standing.mean),
+        difference_text(standing.difference),
+        f"{standing.worse} of {standing.pairs}",
+        percent(standing.extra_cost),
+        f"{standing.cheap} of {standing.priced}" if standing.priced else MISSING,
+    ]
+
+
+def difference_text(found: Interval | None) -> str:
+    """Write a difference in points with its interval: "-0.4 (-1.1 to +0.3)"."""
     return f"{points(found.mean)} ({points(found.low)} to {points(found.high)})" if found else MISSING
-
-
-def worse_text(standing: Standing) -> str:
-    """Write in how many of its pairs a policy is worse than the best other one: "3 of 32"."""
-    return f"{standing.worse} of {standing.pairs}"
-
-
-def low_price_text(standing: Standing) -> str:
-    """Write in how many settings the price of a policy is low: "6 of 8"."""
-    return f"{standing.cheap} of {standing.priced}" if standing.priced else MISSING
-
-
-def place_text(cell: Cell) -> str:
-    """Write a setting and a budget: "cifar10, budget 0.1"."""
-    return f"{cell.setting}, budget {cell.budget:g}"
 
 
 def accuracy_text(cell: Cell) -> str:
