@@ -17,9 +17,22 @@ from lure.unlearners import Auto, Context, Fire, Probed, ShrinkPerturb
 pytestmark = pytest.mark.filterwarnings("ignore:fire left")
 
 
-def network() -> nn.Module:
+class Statistics(nn.Module):
+    """Passes on what comes, and counts what it saw in training: a buffer, as BatchNorm has, but no BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            self.count += len(inputs)
+        return inputs
+
+
+def network(norm: nn.Module | None = None) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 4))
+    return nn.Sequential(nn.Linear(5, 8), norm or Statistics(), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 4))
 
 
 def chunk(model: nn.Module, right: int, count: int = 20) -> list[tuple[Tensor, Tensor]]:
@@ -36,7 +49,7 @@ def context_for(model: nn.Module, right: int, **facts: object) -> Context:
 
 
 def trains(losses: dict[str, float], seen: list[nn.Module] | None = None) -> Callable[[nn.Module, float], Probed]:
-    """Return a probe that adds one to every weight and to the mean of each norm, and knows the losses beforehand.
+    """Return a probe that adds one to every weight and buffer, and knows the losses beforehand.
 
     FIRE's first layer has a rescaled orthogonal matrix; by that the two candidates are told apart.
     """
@@ -48,7 +61,7 @@ def trains(losses: dict[str, float], seen: list[nn.Module] | None = None) -> Cal
         if seen is not None:
             seen.append(copy.deepcopy(model))
         with torch.no_grad():
-            for tensor in (*model.parameters(), model[1].running_mean):
+            for tensor in (*model.parameters(), *model.buffers()):
                 tensor += 1
         return Probed(losses[name], {"fire": 5, "mild": 7}[name], {"fire": 11, "mild": 13}[name])
 
@@ -115,7 +128,7 @@ def test_the_better_probe_goes_on_and_the_other_leaves_no_trace(best: str, losse
     method = ShrinkPerturb(shrink=0.5, perturb=0.125) if best == "mild" else Fire()
     method(expected, Context(batches=[], generator=generator))
     assert equal(seen[best == "fire"], expected), "each candidate starts from the version in use"
-    probe(expected, 0.05)
+    probe(expected, 0.1)
     assert equal(model, expected)
     read, mild, fire = context.choices
     assert read == {"candidate": "version in use", "taken": False, "examples_read": 20}
@@ -137,17 +150,45 @@ def test_the_better_probe_goes_on_and_the_other_leaves_no_trace(best: str, losse
     }
 
 
-def test_a_share_of_zero_probes_nothing_and_each_probe_has_its_share() -> None:
-    model, shares = network(), []
+@pytest.mark.parametrize(
+    ("method", "norm", "right", "known", "shares"),
+    [
+        (Auto(), None, 15, 1.0, [0.1, 0.1]),
+        (Auto(probe_share=0.2), None, 15, 1.0, [0.2, 0.2]),
+        (Auto(probe_share=0), None, 15, 1.0, []),
+        (Auto(), None, 17, 1.0, [0.1, 0.1]),  # more than a tenth of what it knew was by heart
+        (Auto(), None, 19, 1.0, []),
+        (Auto(), None, 8, 0.46, [0.1, 0.1]),  # likewise, though the two accuracies are but 0.06 apart
+        (Auto(), None, 0, 0.0, []),  # nothing was known
+        (Auto(), nn.BatchNorm1d(8), 15, 1.0, []),
+        (Auto(), nn.LayerNorm(8), 15, 1.0, [0.1, 0.1]),
+    ],
+)
+def test_probes_are_run_where_they_may_be_worth_it(
+    method: Auto, norm: nn.Module | None, right: int, known: float, shares: list[float]
+) -> None:
+    model, seen = network(norm), []
 
     def probe(probed: nn.Module, share: float) -> Probed:
-        shares.append(share)
+        seen.append(share)
         return Probed(1.0, 0, 0)
 
-    Auto(probe_share=0)(model, context_for(model, 15, probe=probe))
-    assert shares == []
-    Auto(probe_share=0.2)(model, context_for(model, 15, probe=probe))
-    assert shares == [0.2, 0.2]
+    context = context_for(model, right, probe=probe, train_accuracy=known)
+    method(model, context)
+    assert seen == shares
+    assert [row["taken"] for row in context.choices] == [False, True, False][: 3 if shares else 2]
+
+
+def test_of_a_class_that_the_model_does_not_know_nothing_is_asked() -> None:
+    model = network()
+    new = [(inputs, labels.where(torch.arange(4) < 2, 7)) for inputs, labels in chunk(model, 10)]
+    context = Context(batches=new, chunks=[new], train_accuracy=1.0, num_known=4)
+    Auto()(model, context)
+    assert context.choices[0]["examples_read"] == 20
+    assert context.choices[1]["memorised"] == 0.4  # six of the ten whose class is known
+    before, context = copy.deepcopy(model), Context(batches=new, chunks=[new], train_accuracy=1.0, num_known=0)
+    Auto()(model, context)
+    assert equal(model, before), "without any example of a known class, it is not known what was memorised"
 
 
 def test_what_the_model_knows_is_read_where_nobody_says_it() -> None:
@@ -170,7 +211,7 @@ def test_a_few_hundred_examples_are_enough() -> None:
 
 
 def test_modes_stay_and_dropout_has_no_part_in_the_measurement() -> None:
-    model = network()
+    model = network(nn.BatchNorm1d(8))
     model[1].eval()
     modes = [layer.training for layer in model.modules()]
     statistics = copy.deepcopy(model[1].state_dict())

@@ -20,6 +20,7 @@ from lure.training.loader import Loader
 from lure.training.predict import predict
 from lure.training.regularizers import reads_previous
 from lure.unlearners import Probed
+from lure.weights.layers import has_batch_norm
 
 MOST_READ = 256  # examples that judge a probe; half as many give BatchNorm its statistics
 
@@ -55,7 +56,7 @@ class StageProbe:
         nothing = _part(judges, torch.arange(0))
         trained = fit(model, train, nothing, recipe, stage=self.stage, initial=self.initial).examples
         read = len(judges)
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        if has_batch_norm(model):
             generator = derive_generator(recipe.seed, self.stage, "probe")
             rows = torch.randperm(len(train), generator=generator)[: MOST_READ // 2]
             with forked_rng(None):  # dropout draws while the statistics are taken

@@ -47,6 +47,7 @@ def unlearn(state: WorkingState, arrived: MegaBatch, offered: Offered) -> Runnin
         probe=StageProbe(recipe, offered, number, state.initial),
         effort=recipe.epochs_of(number) * len(offered.train) / stages[0].examples_seen,
         train_accuracy=stages[standing.current - 1].train_accuracy,
+        num_known=state.num_known,
     )
     cleared = optimizer if recipe.carry_optimizer and not recipe.carry_as_released else None
     report = apply_(recipe.method, model, context, cleared)

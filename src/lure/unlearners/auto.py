@@ -15,11 +15,12 @@ from lure.unlearners.contract import Context, Unlearner
 from lure.unlearners.fire import Fire
 from lure.unlearners.shrink_perturb import ShrinkPerturb
 from lure.weights.cross_entropy import read_logits
-from lure.weights.layers import snapshot, unwrap
+from lure.weights.layers import has_batch_norm, snapshot, unwrap
 from lure.weights.modes import evaluating
 from lure.weights.saliency import Batch
 
 ENOUGH = 200  # new examples whose accuracy is read: its standard error is then below 4 points
+WORTH_A_PROBE = 0.1  # share of what the model knew that it had only memorised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +39,14 @@ class Auto:
     and helps most where training is slow. Each is trained for `probe_share` of the stage's steps, and the one with the
     lower validation loss goes on, its probe included.
 
+    Probes cost something, so there are none where FIRE has little to offer: where less than a tenth of what the model
+    had right was memorised, and in networks with BatchNorm, which keep their signals in shape by themselves. The first
+    candidate is then taken untried.
+
     The report, and with it the ledger, say what was measured, tried and taken, and what it cost.
 
     Changed: what `ShrinkPerturb` or `Fire` change, and what training changes after it, BatchNorm statistics included.
-    Without a probe, as in a training loop of one's own, the first candidate is taken untried.
+    In a training loop of one's own there is no recipe to probe by, and the first candidate is taken, too.
 
     Args:
         strength: chosen, like all constants here, on the suite's settings for choosing (docs/suite.md).
@@ -65,7 +70,7 @@ class Auto:
     """
 
     strength: float = setting(2.0, "how much is forgotten of each share that was memorised", 0)
-    probe_share: float = setting(0.05, "share of the stage's steps that each probe takes; 0: no probe", 0, 1)
+    probe_share: float = setting(0.1, "share of the stage's steps that each probe takes; 0: no probe", 0, 1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -74,7 +79,7 @@ class Auto:
         """Choose, and change the model in place."""
         if not context.chunks:
             raise InputError("auto reads the new data by themselves: give chunks=[...], oldest first, the new one last")
-        new, read = _accuracy(model, context.chunks[-1:])
+        new, read = _accuracy(model, context.chunks[-1:], context.num_known)
         known = context.train_accuracy
         if known is None:
             if len(context.chunks) < 2:
@@ -84,14 +89,15 @@ class Auto:
                 )
             known, more = _accuracy(model, context.chunks[-2::-1])
             read += more
-        memorised = max(0.0, known - new)
+        memorised = 0.0 if known is None or new is None else max(0.0, known - new)
         relearnable = 1.0 if context.effort is None else min(1.0, context.effort)
         shrink = round(max(0.0, 1 - self.strength * memorised * relearnable**0.5), 3)
         mild = ShrinkPerturb(shrink=shrink, perturb=round((1 - shrink) / 4, 4))
         name = f"shrink-perturb:shrink={mild.shrink:g}:perturb={mild.perturb:g}"
         facts = {"memorised": round(memorised, 4), "relearnable": round(relearnable, 4)}
         context.choices.append({"candidate": "version in use", "taken": False, "examples_read": read})
-        if context.probe is None or not self.probe_share:
+        by_heart = memorised / known if known else 0.0
+        if context.probe is None or not self.probe_share or by_heart < WORTH_A_PROBE or has_batch_norm(model):
             mild(model, context)
             context.choices.append({"candidate": name, **facts, "taken": True})
             return
@@ -119,17 +125,23 @@ class Auto:
             row["taken"] = row is best
 
 
-def _accuracy(model: nn.Module, chunks: Sequence[Iterable[Batch]]) -> tuple[float, int]:
-    """Return the accuracy on the first few hundred examples of some chunks, and how many were read."""
-    hits = seen = 0
+def _accuracy(
+    model: nn.Module, chunks: Sequence[Iterable[Batch]], num_known: int | None = None
+) -> tuple[float | None, int]:
+    """Return the accuracy on the first few hundred examples of some chunks, and how many were read.
+
+    Only examples of the first `num_known` classes count: nobody can know others. The accuracy is None if there is none.
+    """
+    hits = seen = read = 0
     device = next(unwrap(model).parameters()).device
     with evaluating(model), forked_rng(None), torch.no_grad():  # a DataLoader draws when it is asked for its batches
         for inputs, labels in (batch for chunk in chunks for batch in chunk):
-            hits += int((read_logits(model(inputs)).argmax(1) == labels).sum())
-            seen += len(labels)
+            right = read_logits(model(inputs)).argmax(1) == labels
+            known = torch.ones_like(right) if num_known is None else labels < num_known
+            hits, seen, read = hits + int((right & known).sum()), seen + int(known.sum()), read + len(labels)
             if seen * number_of_processes() >= ENOUGH:
                 break
-    total = sum_over_processes(torch.tensor([hits, seen], device=device))
-    if not total[1]:
+    hits, seen, read = sum_over_processes(torch.tensor([hits, seen, read], device=device)).tolist()
+    if not read:
         raise InputError("auto reads the accuracy on each chunk: pass a loader with at least one batch for each")
-    return int(total[0]) / int(total[1]), int(total[1])
+    return hits / seen if seen else None, read

@@ -41,6 +41,7 @@ class Context:
         probe: trains a model a little and tells how good it has become; None where there is no recipe to train by.
         effort: how many examples the coming fit sees, as a multiple of what the first fit saw; None where unknown.
         train_accuracy: of the model on the data that it was trained on last, in [0, 1]; None where unknown.
+        num_known: how many of the classes, the first ones, the model was trained on; None for all.
         left_out: where a method notes what it could not judge: parameter name -> reason. Goes into the report.
         choices: where a method that chooses notes each candidate, in order: its name under "candidate", whether it was
             "taken", and what it cost, as "examples_trained" and "examples_read". Goes into report and ledger.
@@ -57,6 +58,7 @@ class Context:
     probe: Probe | None = None
     effort: float | None = None
     train_accuracy: float | None = None
+    num_known: int | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     choices: list[dict[str, Any]] = field(default_factory=list)
 

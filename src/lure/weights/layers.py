@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
@@ -58,6 +58,16 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = model._orig_mod  # type: ignore[assignment]
         else:
             return model
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Return whether a layer normalises by the batch, and so keeps statistics of what it saw.
+
+    Example:
+        >>> has_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))), has_batch_norm(nn.LayerNorm(2))
+        (True, False)
+    """
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def suits_channels_last(model: nn.Module) -> bool:
