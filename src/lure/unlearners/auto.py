@@ -18,8 +18,10 @@ from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import snapshot, unwrap
 from lure.weights.modes import evaluating
 from lure.weights.saliency import Batch
+from lure.words import dtype_name
 
 ENOUGH = 200  # new examples whose accuracy is read: its standard error is then below 4 points
+COUNTS = "auto counts right answers: let each chunk give pairs (inputs, labels) with one integer label for each example"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,8 @@ class Auto:
         probe_share: share of the stage's optimiser steps that each of the two probes takes; 0 probes nothing.
 
     Raises:
-        InputError: if it is not known how well the model knows its training data.
+        InputError: if it is not known how well the model knows its training data, or a chunk's batches are not pairs
+            (inputs, labels) with one integer label for each example.
 
     Example:
         >>> net, new = nn.Linear(1, 2), [(torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 1]))]
@@ -70,10 +73,15 @@ class Auto:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def __call__(self, model: nn.Module, context: Context) -> None:
-        """Choose, and change the model in place."""
+    def require(self, context: Context) -> None:
+        """Refuse a context without the new data by themselves."""
         if not context.chunks:
             raise InputError("auto reads the new data by themselves: give chunks=[...], oldest first, the new one last")
+
+    def __call__(self, model: nn.Module, context: Context) -> None:
+        """Choose, and change the model in place."""
+        self.require(context)
+        assert context.chunks is not None
         new, read = _accuracy(model, context.chunks[-1:])
         known = context.train_accuracy
         if known is None:
@@ -124,8 +132,14 @@ def _accuracy(model: nn.Module, chunks: Sequence[Iterable[Batch]]) -> tuple[floa
     hits = seen = 0
     device = next(unwrap(model).parameters()).device
     with evaluating(model), forked_rng(None), torch.no_grad():  # a DataLoader draws when it is asked for its batches
-        for inputs, labels in (batch for chunk in chunks for batch in chunk):
-            hits += int((read_logits(model(inputs)).argmax(1) == labels).sum())
+        for batch in (batch for chunk in chunks for batch in chunk):
+            if not isinstance(batch, tuple | list) or len(batch) != 2:
+                raise InputError(f"{COUNTS}, not a {type(batch).__name__}")
+            inputs, labels = batch
+            logits = read_logits(model(inputs))
+            if labels.shape != logits.shape[:1] or labels.is_floating_point():
+                raise InputError(f"{COUNTS}, got {dtype_name(labels.dtype)} labels of shape {tuple(labels.shape)}")
+            hits += int((logits.argmax(1) == labels).sum())
             seen += len(labels)
             if seen * number_of_processes() >= ENOUGH:
                 break
