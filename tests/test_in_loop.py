@@ -160,6 +160,7 @@ def test_batches_are_made_only_when_they_are_read_and_from_the_seed() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"unlearners": ["lure", "auto"], "batches": lambda chunk: [{"labels": chunk}]}, "auto counts .*, not a dict$"),
         ({"unlearners": ["lure", "dash:shuffled=256"]}, "give a loader that shuffles, with batches of that size"),
         ({"unlearners": ["lurre"]}, "unknown unlearner 'lurre'"),
         ({"unlearners": []}, "give at least one of unlearners"),

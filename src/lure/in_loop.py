@@ -77,9 +77,9 @@ def compare_in_loop(
         on_stage: called with unlearner, seed and record after each chunk.
 
     Raises:
-        InputError: for an unknown unlearner, one that needs what a loop does not have (`dash:shuffled=256`), or a value
-            out of range, before anything is trained; for what `evaluate` returns, if that is no accuracy; or from
-            `unlearn_`.
+        InputError: for an unknown unlearner, one that needs what a loop does not have (`dash:shuffled=256`) or what
+            `batches` does not give (`auto`: pairs), or a value out of range, before anything is trained; for what
+            `evaluate` returns, if that is no accuracy; or from `unlearn_`.
 
     Example:
         >>> import torch
@@ -102,13 +102,15 @@ def compare_in_loop(
     for name, given in (("chunks", chunks), ("unlearners", unlearners), ("seeds", seeds)):
         if not given:
             raise InputError(f"give at least one of {name}")
-    for unlearner in unlearners:
-        require_context(build_unlearner(unlearner), Context(batches=[], initial={}, chunks=[[]]))
+    methods = [build_unlearner(unlearner) for unlearner in unlearners]
     for budget in budgets:
         require_within("budget", budget, 0, 1)
         if not budget:
             raise InputError("budget must be above 0 and at most 1, got 0")
     loop = _Loop(build, fit, evaluate, chunks, batches or _as_it_is, loss)
+    with _seeded(seeds[0], 1):
+        for method in methods:
+            require_context(method, Context(batches=[], initial={}, chunks=[_Counted(loop, seeds[0], 1)]))
     tried: list[float | None] = list(dict.fromkeys(budgets)) or [None]
     records = [
         loop.run(unlearner, seed, budget, on_stage)

@@ -202,8 +202,9 @@ def test_without_something_to_compare_it_changes_nothing(chunks: int | None, mes
     [
         ({"inputs": torch.zeros(2, 5), "labels": torch.zeros(2)}, "not a dict"),
         ((torch.zeros(2, 5),), "not a tuple"),
-        ((torch.zeros(2, 5), torch.zeros(2)), r"got float32 labels of shape \(2,\)"),
-        ((torch.zeros(2, 5), torch.zeros(2, 4, dtype=torch.int64)), r"got int64 labels of shape \(2, 4\)"),
+        ((torch.zeros(2, 5), ["cat", "dog"]), "got list"),
+        ((torch.zeros(2, 5), torch.zeros(2)), r"got float32 \(2,\)"),
+        ((torch.zeros(2, 5), torch.zeros(2, 4, dtype=torch.int64)), r"got int64 \(2, 4\)"),
     ],
 )
 def test_right_answers_can_be_counted_only_where_each_example_has_a_class(batch: object, got: str) -> None:

@@ -1,11 +1,12 @@
 """Auto: forget as much as was memorised, or make the weights orthogonal, whichever a short probe prefers."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lure.distributed import number_of_processes, sum_over_processes
 from lure.errors import InputError
@@ -74,23 +75,22 @@ class Auto:
         check_settings(self)
 
     def require(self, context: Context) -> None:
-        """Refuse a context without the new data by themselves."""
-        if not context.chunks:
-            raise InputError("auto reads the new data by themselves: give chunks=[...], oldest first, the new one last")
+        """Refuse a context without chunks, or one whose first batch has no answers that could be right."""
+        for batch in itertools.islice(_chunks(context)[0], 1):
+            _pair(batch)
 
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Choose, and change the model in place."""
-        self.require(context)
-        assert context.chunks is not None
-        new, read = _accuracy(model, context.chunks[-1:])
+        chunks = _chunks(context)
+        new, read = _accuracy(model, chunks[-1:])
         known = context.train_accuracy
         if known is None:
-            if len(context.chunks) < 2:
+            if len(chunks) < 2:
                 raise InputError(
                     "auto compares the new data with those that the model knows: give chunks=[...] with both, oldest "
                     "first, or train_accuracy="
                 )
-            known, more = _accuracy(model, context.chunks[-2::-1])
+            known, more = _accuracy(model, chunks[-2::-1])
             read += more
         memorised = max(0.0, known - new)
         relearnable = 1.0 if context.effort is None else min(1.0, context.effort)
@@ -127,19 +127,32 @@ class Auto:
             row["taken"] = row is best
 
 
+def _chunks(context: Context) -> Sequence[Iterable[Batch]]:
+    if not context.chunks:
+        raise InputError("auto reads the new data by themselves: give chunks=[...], oldest first, the new one last")
+    return context.chunks
+
+
+def _pair(batch: Batch) -> tuple[Any, Tensor]:
+    """Return inputs and labels of a batch."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise InputError(f"{COUNTS}, not a {type(batch).__name__}")
+    inputs, labels = batch
+    if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
+        kind = (
+            f"{dtype_name(labels.dtype)} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        )
+        raise InputError(f"{COUNTS}, got {kind}")
+    return inputs, labels
+
+
 def _accuracy(model: nn.Module, chunks: Sequence[Iterable[Batch]]) -> tuple[float, int]:
     """Return the accuracy on the first few hundred examples of some chunks, and how many were read."""
     hits = seen = 0
     device = next(unwrap(model).parameters()).device
     with evaluating(model), forked_rng(None), torch.no_grad():  # a DataLoader draws when it is asked for its batches
-        for batch in (batch for chunk in chunks for batch in chunk):
-            if not isinstance(batch, tuple | list) or len(batch) != 2:
-                raise InputError(f"{COUNTS}, not a {type(batch).__name__}")
-            inputs, labels = batch
-            logits = read_logits(model(inputs))
-            if labels.shape != logits.shape[:1] or labels.is_floating_point():
-                raise InputError(f"{COUNTS}, got {dtype_name(labels.dtype)} labels of shape {tuple(labels.shape)}")
-            hits += int((logits.argmax(1) == labels).sum())
+        for inputs, labels in (_pair(batch) for chunk in chunks for batch in chunk):
+            hits += int((read_logits(model(inputs)).argmax(1) == labels).sum())
             seen += len(labels)
             if seen * number_of_processes() >= ENOUGH:
                 break

@@ -76,7 +76,7 @@ def require_context(unlearner: Unlearner, context: Context) -> None:
     """Refuse a method that lacks what it needs, before the first training and not when it is over.
 
     A method that cannot do without an optional field of the context has `require(context)`, which raises if the field
-    is missing and reads no data. Others have no such method.
+    is missing. It reads a batch at most. Others have no such method.
 
     Raises:
         InputError: from the method's `require`; the message says what to give.
