@@ -1,5 +1,7 @@
 """Somebody's own loop under every unlearner: the same seeds for all, costs as it counts them, three trainers."""
 
+import copy
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
-from lure import InputError, compare_in_loop
+from lure import Context, InputError, compare_in_loop
+from lure.unlearners import Dash
 
 GENERATOR = torch.Generator().manual_seed(0)
 POINTS = torch.randn(160, 4, generator=GENERATOR)
@@ -103,9 +106,62 @@ def test_it_is_the_loop_that_the_docstring_shows() -> None:
     assert torch.equal(weights[2], weights[0] * 0.25)
 
 
+def test_a_step_a_chunk_reads_the_earlier_chunks_as_a_run_does() -> None:
+    entered: list[nn.Module] = []
+    left: list[nn.Module] = []
+
+    def recording(model: nn.Module, chunks: list[Any]) -> int:
+        entered.append(copy.deepcopy(model))
+        seen = fit(model, chunks)
+        left.append(copy.deepcopy(model))
+        return seen
+
+    in_order = functools.partial(DataLoader, batch_size=10)
+    chosen = {"unlearners": ["dash:ema=chunk"], "seeds": [0]}
+    answer = compare_in_loop(build, recording, evaluate, CHUNKS, batches=in_order, **chosen)
+    for number in (1, 2):
+        Dash(ema="chunk")(left[number - 1], Context(batches=[], chunks=[in_order(c) for c in CHUNKS[: number + 1]]))
+        for expected, found in zip(left[number - 1].parameters(), entered[number].parameters(), strict=True):
+            assert torch.equal(expected, found)
+    read = [stage.examples_seen - stage.train_examples for stage in answer.runs[0].stages]
+    assert read == [0, 80, 120], "all that it reads is counted, the old chunks included"
+
+
+def test_auto_compares_the_new_chunk_with_the_earlier_ones_and_says_what_it_took() -> None:
+    def answer_0(model: nn.Module, chunks: list[Any]) -> None:
+        with torch.no_grad():
+            model[2].weight.zero_()
+            model[2].bias.copy_(torch.tensor([1.0, 0.0]))
+
+    chunks = [[(POINTS[:4], torch.tensor(labels))] for labels in ([0, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1])]
+    first, *later = compare_in_loop(build, answer_0, evaluate, chunks, unlearners=["auto"], seeds=[0]).runs[0].stages
+    assert first.choices == []
+    assert [stage.choices[0]["examples_read"] for stage in later] == [8, 12]
+    assert [stage.choices[1]["memorised"] for stage in later] == [1 - 0.5, 0.75 - 0]
+    assert [stage.chosen for stage in later] == ["shrink-perturb:shrink=0:perturb=0.25" for _ in later], (
+        "the first candidate, untried"
+    )
+
+
+def test_batches_are_made_only_when_they_are_read_and_from_the_seed() -> None:
+    made: list[float] = []
+
+    def drawing(chunk: Any) -> Any:
+        made.append(float(torch.rand(())))
+        return loader(chunk)
+
+    for seed in (0, 0, 1):
+        compared(unlearners=["warm-start", "lure"], seeds=[seed], budgets=[0.1], batches=drawing)
+    assert len(made) == 6, "lure reads the new chunk, and nobody reads the old ones"
+    assert made[:2] == made[2:4]
+    assert len(set(made)) == 4
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"unlearners": ["lure", "auto"], "batches": lambda chunk: [{"labels": chunk}]}, "auto counts .*, not a dict$"),
+        ({"unlearners": ["lure", "dash:shuffled=256"]}, "give a loader that shuffles, with batches of that size"),
         ({"unlearners": ["lurre"]}, "unknown unlearner 'lurre'"),
         ({"unlearners": []}, "give at least one of unlearners"),
         ({"seeds": []}, "give at least one of seeds"),

@@ -18,7 +18,7 @@ from lure.randomness import derive_generator, draw_seed, forked_rng
 from lure.report.records import RunRecord
 from lure.store.stage import Stage
 from lure.unlearn import UnlearnReport, unlearn_
-from lure.unlearners import build_unlearner
+from lure.unlearners import Context, build_unlearner, require_context
 from lure.weights.layers import snapshot
 from lure.weights.saliency import Batch, Loss
 
@@ -49,7 +49,8 @@ def compare_in_loop(
         model = build()
         for number, chunk in enumerate(chunks):
             if number:
-                lure.unlearn_(model, batches(chunk), method=unlearner, draw=build, ...)
+                arrived = [batches(each) for each in chunks[: number + 1]]  # made when they are read
+                lure.unlearn_(model, arrived[-1], method=unlearner, draw=build, chunks=arrived, ...)
             fit(model, chunks[: number + 1])
             accuracy = evaluate(model)
 
@@ -70,13 +71,15 @@ def compare_in_loop(
         seeds: one run of each unlearner and budget for each; a price takes at least three.
         budgets: shares of the full training that `fit` is asked for, at every chunk but the first; in (0, 1].
         batches: chunk -> what the unlearner may read of it: anything that yields batches. None: the chunk itself, as it
-            may be a `DataLoader`.
+            may be a `DataLoader`. Unlearners read the new chunk. Those that need the earlier ones, too
+            (`dash:ema=chunk`, `auto`), get them all, however much of them `fit` replays; `auto` has no probe here.
         loss: (model, batch) -> mean loss, for unlearners that read data; cross-entropy of (inputs, labels) by default.
         on_stage: called with unlearner, seed and record after each chunk.
 
     Raises:
-        InputError: for an unknown unlearner or a value out of range, before anything is trained; for what `evaluate`
-            returns, if that is no accuracy; or from `unlearn_`.
+        InputError: for an unknown unlearner, one that needs what a loop does not have (`dash:shuffled=256`) or what
+            `batches` does not give (`auto`: pairs), or a value out of range, before anything is trained; for what
+            `evaluate` returns, if that is no accuracy; or from `unlearn_`.
 
     Example:
         >>> import torch
@@ -99,13 +102,15 @@ def compare_in_loop(
     for name, given in (("chunks", chunks), ("unlearners", unlearners), ("seeds", seeds)):
         if not given:
             raise InputError(f"give at least one of {name}")
-    for unlearner in unlearners:
-        build_unlearner(unlearner)
+    methods = [build_unlearner(unlearner) for unlearner in unlearners]
     for budget in budgets:
         require_within("budget", budget, 0, 1)
         if not budget:
             raise InputError("budget must be above 0 and at most 1, got 0")
     loop = _Loop(build, fit, evaluate, chunks, batches or _as_it_is, loss)
+    with _seeded(seeds[0], 1):
+        for method in methods:
+            require_context(method, Context(batches=[], initial={}, chunks=[_Counted(loop, seeds[0], 1)]))
     tried: list[float | None] = list(dict.fromkeys(budgets)) or [None]
     records = [
         loop.run(unlearner, seed, budget, on_stage)
@@ -145,14 +150,15 @@ class _Loop:
             raise InputError(f"build must return a torch.nn.Module, got {type(model).__name__}")
         initial = snapshot(model)
         stages: list[Stage] = []
-        for number, chunk in enumerate(self.chunks, start=1):
+        for number in range(1, len(self.chunks) + 1):
             report, read = None, 0
             if number > 1:
-                counted = _Counted(self.batches(chunk))
+                arrived = [_Counted(self, seed, each) for each in range(1, number + 1)]
+                new = arrived[-1]
                 method_seed = draw_seed(derive_generator(seed, number, "unlearn"))
                 with _seeded(seed, number):
-                    report = unlearn_(model, counted, unlearner, None, self.loss, method_seed, initial, self.build)
-                read = counted.rows
+                    report = unlearn_(model, new, unlearner, None, self.loss, method_seed, initial, self.build, arrived)
+                read = sum(each.rows for each in arrived)
             began = time.perf_counter()
             with _seeded(seed, number):
                 asked = {} if budget is None else {"budget": 1.0 if number == 1 else budget}
@@ -232,6 +238,7 @@ def _stage(
         committed_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         environment={},
         files={},
+        choices=[dict(choice) for choice in report.choices] if report else [],
     )
 
 
@@ -255,13 +262,17 @@ def _accuracy(measured: Any) -> tuple[float, int | None, int]:
 
 @dataclass
 class _Counted:
-    """Batches, and how many examples were read of them."""
+    """The batches of a chunk, made when they are read, and how many examples were read of them."""
 
-    batches: Iterable[Batch]
+    loop: _Loop
+    seed: int
+    number: int
     rows: int = 0
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.batches:
+        with _seeded(self.seed, self.number):
+            batches = self.loop.batches(self.loop.chunks[self.number - 1])
+        for batch in batches:
             self.rows += _rows(batch)
             yield batch
 

@@ -166,8 +166,8 @@ def unlearn_(
         initial: state dict from before the first training, for methods that go back to it.
         draw: builds a freshly initialised model of the same architecture. It must not set a seed, or each draw would
             be the same. Without it each layer's own `reset_parameters` draws the fresh weights.
-        chunks: a loader for each chunk that arrived so far, oldest first, for a method that takes a step for each
-            (`dash:ema=chunk`).
+        chunks: a loader for each chunk that arrived so far, oldest first, the new one last, for a method that takes a
+            step for each (`dash:ema=chunk`) or compares the new one with the others (`auto`).
         **hyperparameters: those of the method, such as forget_fraction=0.3.
 
     Returns:
@@ -185,12 +185,7 @@ def unlearn_(
         >>> report.method, report.changed_count
         ('lure:forget_fraction=0.5', 30)
     """
-    if isinstance(method, str):
-        method = build_unlearner(method, **hyperparameters)
-    elif isinstance(method, type) or not callable(method):
-        raise InputError(f"method must be the name of an unlearner or an unlearner, such as Lure(), got {method!r}")
-    elif hyperparameters:
-        raise InputError(f"give {', '.join(hyperparameters)} to the unlearner itself: it was passed already built")
+    method = choose_method(method, **hyperparameters)
     refuse_unmaterialized(model)
     parameter = next(unwrap(model).parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
@@ -206,13 +201,33 @@ def unlearn_(
         chunks=None if chunks is None else [OnDevice(chunk, device) for chunk in chunks],
     )
     report = dataclasses.replace(apply_(method, model, context, optimizer), seed=seed)
-    if not report.changed_count and not isinstance(method, WarmStart):
+    # A method that chooses may have found that there is nothing to forget.
+    if not report.changed_count and not report.choices and not isinstance(method, WarmStart):
         warnings.warn(
             f"{report.method} changed no weight of the model (seed {seed}): give another seed if the fresh weights are "
             f"those that were there, or options by which something is to change",
             stacklevel=2,
         )
     return report
+
+
+def choose_method(method: str | Unlearner, /, **hyperparameters: Any) -> Unlearner:
+    """Return the unlearner that the arguments of `unlearn_` name.
+
+    Raises:
+        InputError: for an unknown method or hyperparameter, or hyperparameters beside an unlearner that is built.
+
+    Example:
+        >>> choose_method("lure", forget_fraction=0.3).forget_fraction
+        0.3
+    """
+    if isinstance(method, str):
+        return build_unlearner(method, **hyperparameters)
+    if isinstance(method, type) or not callable(method):
+        raise InputError(f"method must be the name of an unlearner or an unlearner, such as Lure(), got {method!r}")
+    if hyperparameters:
+        raise InputError(f"give {', '.join(hyperparameters)} to the unlearner itself: it was passed already built")
+    return method
 
 
 def seed_of_weights(model: nn.Module) -> int:

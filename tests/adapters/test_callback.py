@@ -8,15 +8,16 @@ import pytest
 import torch
 from small_network import data, network
 
-from lure.adapters.callback import has_learnt, mark_fitted, unlearn_once
-from lure.unlearn import UnlearnReport
+from lure import InputError
+from lure.adapters.callback import check_choice, has_learnt, mark_fitted, unlearn_once
+from lure.unlearn import UnlearnReport, unlearn_
 
 
 class Callback:
     """What a trainer's callback keeps."""
 
-    def __init__(self, **options: object) -> None:
-        self.method, self.trained, self.options, self.num_uses = "random-reset", None, options, 0
+    def __init__(self, method: str = "random-reset", **options: object) -> None:
+        self.method, self.trained, self.options, self.num_uses = method, None, options, 0
         self.report: UnlearnReport | None = None
 
 
@@ -39,6 +40,43 @@ def test_the_options_of_the_user_win() -> None:
     weights_after(callback, forget_fraction=0.0)
     assert callback.report is not None
     assert callback.report.changed_count == 40 + 24
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("auto", {}, r"give chunks=\[...\]"),
+        ("dash:ema=chunk", {}, r"chunks=\[...\] of unlearn_, of a trainer's callback"),
+        ("dash", {"shuffled": 256, "chunks": []}, "give a loader that shuffles"),
+        ("scratch:reload=true", {}, "needs initial="),
+        ("lurre", {}, "unknown unlearner 'lurre'"),
+        ("lure", {"forget_fraction": 2}, "forget_fraction must"),
+    ],
+)
+def test_a_mistake_is_found_before_the_first_fit(method: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_choice(Callback(method, **options))
+
+
+@pytest.mark.parametrize("method", ["auto", "dash:ema=chunk"])
+def test_the_list_of_chunks_may_grow_from_fit_to_fit(method: str) -> None:
+    chunks: list[object] = []
+    callback = Callback(method, chunks=chunks, seed=0)
+    check_choice(callback)
+    chunks += [[data()], [data()]]
+    model, expected = network(), network()
+    unlearn_once(callback, model, {"loader": [data()]})
+    unlearn_(expected, [data()], method, seed=0, chunks=[[data()], [data()]])
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), expected.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("trainer", ["lightning", "transformers", "skorch"])
+def test_every_callback_finds_it_when_it_is_made(trainer: str) -> None:
+    pytest.importorskip(trainer)
+    adapter = importlib.import_module(f"lure.adapters.{trainer}")
+    with pytest.raises(InputError, match="give chunks="):
+        adapter.UnlearnCallback("auto")
+    assert adapter.UnlearnCallback("auto", chunks=[]).report is None
 
 
 def test_a_model_nobody_knows_is_left_alone_with_a_warning() -> None:

@@ -238,6 +238,28 @@ def test_without_something_to_compare_it_changes_nothing(chunks: int | None, mes
     assert equal(model, before)
 
 
+@pytest.mark.parametrize(
+    ("batch", "got"),
+    [
+        ({"inputs": torch.zeros(2, 5), "labels": torch.zeros(2)}, "not a dict"),
+        ((torch.zeros(2, 5),), "not a tuple"),
+        ((torch.zeros(2, 5), ["cat", "dog"]), "got list"),
+        ((torch.zeros(2, 5), torch.zeros(2)), r"got float32 \(2,\)"),
+        ((torch.zeros(2, 5), torch.zeros(2, 4, dtype=torch.int64)), r"got int64 \(2, 4\)"),
+    ],
+)
+def test_right_answers_can_be_counted_only_where_each_example_has_a_class(batch: object, got: str) -> None:
+    counts = r"^auto counts right answers: let each chunk give pairs \(inputs, labels\) with one integer label"
+    with pytest.raises(InputError, match=f"{counts} for each example, {got}$"):
+        unlearn_(network(), None, "auto", chunks=[[batch], [batch]])
+
+
+def test_that_nothing_is_to_be_forgotten_is_an_answer_and_no_warning() -> None:
+    model = network()
+    known = chunk(model, right=20)
+    assert unlearn_(model, None, "auto", chunks=[known, known]).changed_count == 0  # warnings are errors here
+
+
 def test_a_probe_that_fails_leaves_the_model_as_it_was() -> None:
     model = network()
     before = copy.deepcopy(model)

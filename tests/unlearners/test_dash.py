@@ -214,7 +214,7 @@ def test_shuffled_batches_are_asked_for_by_size() -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ("dash:ema=chunk", r"give a loader for each, oldest first \(unlearn_\(..., chunks=\[...\]\), or chunks of the"),
+        ("dash:ema=chunk", r"give a loader for each, oldest first \(chunks=\[...\] of unlearn_, of a trainer's"),
         ("dash:shuffled=256", "give a loader that shuffles, with batches of that size, and leave shuffled out"),
         ("dash:shuffled=256:ema=chunk", "shuffled mixes all data so far"),
         ("dash:shuffled=256:sample=new", "shuffled mixes all data so far"),

@@ -4,11 +4,13 @@ import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Protocol
 
 from torch import nn
 
-from lure.unlearn import UnlearnReport, unlearn_
+from lure.unlearn import UnlearnReport, choose_method, unlearn_
+from lure.unlearners import Context, require_context
 from lure.weights.layers import unwrap
 
 FITTED = "_lure_fitted"  # an attribute of a module that has been fitted; copying and pickling the module keep it
@@ -31,6 +33,18 @@ class UnlearnCallback(Protocol):
     options: dict[str, Any]
     num_uses: int
     report: UnlearnReport | None
+
+
+def check_choice(callback: UnlearnCallback) -> None:
+    """Find a mistake in a callback's method and options when it is made, and not when the first fit is over.
+
+    Raises:
+        InputError: as `unlearn_`, also if the method needs `chunks` or `initial` and the options hold none.
+    """
+    arguments, options = signature(unlearn_).parameters, callback.options
+    method = choose_method(callback.method, **{name: options[name] for name in options if name not in arguments})
+    given = options.get("chunks") is not None  # the list itself may be empty as yet
+    require_context(method, Context(batches=[], initial=options.get("initial"), chunks=[[]] if given else None))
 
 
 def has_learnt(callback: UnlearnCallback, model: nn.Module) -> bool:

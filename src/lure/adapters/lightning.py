@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lure.adapters.callback import FirstBatches, has_learnt, mark_fitted, unlearn_once
+from lure.adapters.callback import FirstBatches, check_choice, has_learnt, mark_fitted, unlearn_once
 from lure.errors import InputError
 from lure.unlearn import UnlearnReport
 
@@ -34,7 +34,11 @@ class UnlearnCallback(Callback):
         trained: True if the module has learnt earlier data already, so that its first fit is prepared, too; False if
             it has not; None, the default, takes it that it has not and warns.
         **options: other arguments of `unlearn_`, except the optimiser, which is the trainer's. A seed goes up by 1
-            with each use of the callback.
+            with each use of the callback. `dash:ema=chunk` and `auto` need `chunks`: a list of loaders, to which you
+            append the new chunk's before each fit.
+
+    Raises:
+        InputError: for an unknown method or option, or if the method needs what the options do not hold.
 
     Example:
         >>> callback = UnlearnCallback("dash", alpha=0.1)  # Trainer(callbacks=[callback]).fit(module, next_loader)
@@ -43,6 +47,7 @@ class UnlearnCallback(Callback):
     def __init__(self, method: str = "lure", *, trained: bool | None = None, **options: Any) -> None:
         self.method, self.trained, self.options, self.num_uses = method, trained, options, 0
         self.report: UnlearnReport | None = None
+        check_choice(self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Unlearn. By now the optimiser exists, and its state has been restored if there was one."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lure.adapters.callback import FirstBatches, has_learnt, mark_fitted, unlearn_once
+from lure.adapters.callback import FirstBatches, check_choice, has_learnt, mark_fitted, unlearn_once
 from lure.unlearn import UnlearnReport
 
 try:
@@ -27,7 +27,11 @@ class UnlearnCallback(Callback):  # type: ignore[misc]
         trained: True if the net has learnt earlier data already, so that its first fit is prepared, too; False if it
             has not; None, the default, takes it that it has not and warns.
         **options: other arguments of `unlearn_`, except the optimiser, which is the net's. A seed goes up by 1 with
-            each use of the callback.
+            each use of the callback. `dash:ema=chunk` and `auto` need `chunks`: a list of loaders, to which you append
+            the new chunk's before each fit.
+
+    Raises:
+        InputError: for an unknown method or option, or if the method needs what the options do not hold.
 
     Example:
         >>> callback = UnlearnCallback("dash", alpha=0.1)  # NeuralNetClassifier(..., callbacks=[callback])
@@ -36,6 +40,7 @@ class UnlearnCallback(Callback):  # type: ignore[misc]
     def __init__(self, method: str = "lure", *, trained: bool | None = None, **options: Any) -> None:
         self.method, self.trained, self.options, self.num_uses = method, trained, options, 0
         self.report: UnlearnReport | None = None
+        check_choice(self)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the method and its options, so that a search over the net's settings can copy the callback."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lure.adapters.callback import FirstBatches, has_learnt, mark_fitted, unlearn_once
+from lure.adapters.callback import FirstBatches, check_choice, has_learnt, mark_fitted, unlearn_once
 from lure.unlearn import UnlearnReport
 
 try:
@@ -30,7 +30,11 @@ class UnlearnCallback(TrainerCallback):
         method: name of the method, as in `unlearn_`.
         trained: True if the model has learnt earlier data already, so that its first `train()` is prepared, too; False
             if it has not; None, the default, takes it that it has not and warns.
-        **options: other arguments of `unlearn_`. A seed goes up by 1 with each use of the callback.
+        **options: other arguments of `unlearn_`. A seed goes up by 1 with each use of the callback. `dash:ema=chunk`
+            and `auto` need `chunks`: a list of loaders, to which you append the new chunk's before each `train()`.
+
+    Raises:
+        InputError: for an unknown method or option, or if the method needs what the options do not hold.
 
     Example:
         >>> callback = UnlearnCallback("dash", alpha=0.1)  # Trainer(..., callbacks=[callback]).train()
@@ -39,6 +43,7 @@ class UnlearnCallback(TrainerCallback):
     def __init__(self, method: str = "lure", *, trained: bool | None = None, **options: Any) -> None:
         self.method, self.trained, self.options, self.num_uses = method, trained, options, 0
         self.report: UnlearnReport | None = None
+        check_choice(self)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any

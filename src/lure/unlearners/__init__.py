@@ -10,7 +10,7 @@ from typing import Any
 from lure.errors import InputError
 from lure.settings import build_choice, format_choice
 from lure.unlearners.auto import Auto
-from lure.unlearners.contract import Context, Probed, Unlearner
+from lure.unlearners.contract import Context, Probed, Unlearner, require_context
 from lure.unlearners.dash import Dash
 from lure.unlearners.fire import Fire
 from lure.unlearners.fisher_reset import FisherReset
@@ -101,4 +101,5 @@ __all__ = [
     "WarmStart",
     "build_unlearner",
     "name_unlearner",
+    "require_context",
 ]

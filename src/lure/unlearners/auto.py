@@ -1,11 +1,12 @@
 """Auto: forget as much as was memorised, or make the weights orthogonal, whichever a short probe prefers."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lure.distributed import number_of_processes, sum_over_processes
 from lure.errors import InputError
@@ -18,9 +19,11 @@ from lure.weights.cross_entropy import read_logits
 from lure.weights.layers import has_batch_norm, snapshot, unwrap
 from lure.weights.modes import evaluating
 from lure.weights.saliency import Batch
+from lure.words import dtype_name
 
 ENOUGH = 200  # new examples whose accuracy is read: its standard error is then below 4 points
 WORTH_A_PROBE = 0.1  # share of what the model knew that it had only memorised
+COUNTS = "auto counts right answers: let each chunk give pairs (inputs, labels) with one integer label for each example"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ class Auto:
         probe_share: share of the stage's optimiser steps that each of the two probes takes; 0 probes nothing.
 
     Raises:
-        InputError: if it is not known how well the model knows its training data.
+        InputError: if it is not known how well the model knows its training data, or a chunk's batches are not pairs
+            (inputs, labels) with one integer label for each example.
 
     Example:
         >>> net, new = nn.Linear(1, 2), [(torch.tensor([[1.0], [-1.0]]), torch.tensor([1, 1]))]
@@ -75,19 +79,23 @@ class Auto:
     def __post_init__(self) -> None:
         check_settings(self)
 
+    def require(self, context: Context) -> None:
+        """Refuse a context without chunks, or one whose first batch has no answers that could be right."""
+        for batch in itertools.islice(_chunks(context)[0], 1):
+            _pair(batch)
+
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Choose, and change the model in place."""
-        if not context.chunks:
-            raise InputError("auto reads the new data by themselves: give chunks=[...], oldest first, the new one last")
-        new, read = _accuracy(model, context.chunks[-1:], context.num_known)
+        chunks = _chunks(context)
+        new, read = _accuracy(model, chunks[-1:], context.num_known)
         known = context.train_accuracy
         if known is None:
-            if len(context.chunks) < 2:
+            if len(chunks) < 2:
                 raise InputError(
                     "auto compares the new data with those that the model knows: give chunks=[...] with both, oldest "
                     "first, or train_accuracy="
                 )
-            known, more = _accuracy(model, context.chunks[-2::-1])
+            known, more = _accuracy(model, chunks[-2::-1])
             read += more
         memorised = 0.0 if known is None or new is None else max(0.0, known - new)
         relearnable = 1.0 if context.effort is None else min(1.0, context.effort)
@@ -125,6 +133,25 @@ class Auto:
             row["taken"] = row is best
 
 
+def _chunks(context: Context) -> Sequence[Iterable[Batch]]:
+    if not context.chunks:
+        raise InputError("auto reads the new data by themselves: give chunks=[...], oldest first, the new one last")
+    return context.chunks
+
+
+def _pair(batch: Batch) -> tuple[Any, Tensor]:
+    """Return inputs and labels of a batch."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise InputError(f"{COUNTS}, not a {type(batch).__name__}")
+    inputs, labels = batch
+    if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
+        kind = (
+            f"{dtype_name(labels.dtype)} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        )
+        raise InputError(f"{COUNTS}, got {kind}")
+    return inputs, labels
+
+
 def _accuracy(
     model: nn.Module, chunks: Sequence[Iterable[Batch]], num_known: int | None = None
 ) -> tuple[float | None, int]:
@@ -135,7 +162,7 @@ def _accuracy(
     hits = seen = read = 0
     device = next(unwrap(model).parameters()).device
     with evaluating(model), forked_rng(None), torch.no_grad():  # a DataLoader draws when it is asked for its batches
-        for inputs, labels in (batch for chunk in chunks for batch in chunk):
+        for inputs, labels in (_pair(batch) for chunk in chunks for batch in chunk):
             right = read_logits(model(inputs)).argmax(1) == labels
             known = torch.ones_like(right) if num_known is None else labels < num_known
             hits, seen, read = hits + int((right & known).sum()), seen + int(known.sum()), read + len(labels)

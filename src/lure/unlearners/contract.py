@@ -74,6 +74,25 @@ class Unlearner(Protocol):
         """Change `model` in place; leave mode, `.grad`, buffers not named in the docstring, and global state alone."""
 
 
+def require_context(unlearner: Unlearner, context: Context) -> None:
+    """Refuse a method that lacks what it needs, before the first training and not when it is over.
+
+    A method that cannot do without an optional field of the context has `require(context)`, which raises if the field
+    is missing. It reads a batch at most. Others have no such method.
+
+    Raises:
+        InputError: from the method's `require`; the message says what to give.
+
+    Example:
+        >>> from lure.unlearners import Scratch
+        >>> require_context(Scratch(reload=True), Context(batches=[]))
+        Traceback (most recent call last):
+        lure.errors.InputError: scratch:reload=true needs initial=, a state dict from before the first training
+    """
+    if require := getattr(unlearner, "require", None):
+        require(context)
+
+
 def sample_batches(context: Context, sample: Literal["new", "all"]) -> Iterable[Batch]:
     """Return the batches that a method asks for: the given sample, or all data so far in order of arrival.
 

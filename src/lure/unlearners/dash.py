@@ -93,9 +93,23 @@ class Dash:
         if self.shuffled is not None and (self.ema == "chunk" or self.sample == "new"):
             raise InputError("shuffled mixes all data so far: it goes with sample=all, and with ema=batch or ema=none")
 
+    def require(self, context: Context) -> None:
+        """Refuse a context without the data in the form that is asked for."""
+        if self.shuffled is not None and context.shuffled is None:
+            raise InputError(
+                f"shuffled={self.shuffled} needs data that can be read in any order, as a run's can: give a loader "
+                f"that shuffles, with batches of that size, and leave shuffled out"
+            )
+        if self.ema == "chunk" and self.sample == "all" and not context.chunks:
+            raise InputError(
+                "ema=chunk takes a step for each chunk that arrived: give a loader for each, oldest first "
+                "(chunks=[...] of unlearn_, of a trainer's callback or of the Context), or ask for ema=batch"
+            )
+
     @torch.no_grad()
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Shrink kernels in place."""
+        self.require(context)
         layers = weight_layers(model)
         refuse_computed(model, [name for _, weights in layers for name in weights])
         reach = Reach()
@@ -122,24 +136,14 @@ class Dash:
         """Return the running mean of the negative gradient, a step for each batch."""
         batches = sample_batches(context, self.sample)
         if self.shuffled is not None:
-            if context.shuffled is None:
-                raise InputError(
-                    f"shuffled={self.shuffled} needs data that can be read in any order, as a run's can: give a loader "
-                    f"that shuffles, with batches of that size, and leave shuffled out"
-                )
+            assert context.shuffled is not None
             batches = context.shuffled(self.shuffled, torch.Generator().manual_seed(draw_seed(context.generator)))
         return accumulate_gradients(model, batches, context.loss, self._step, reach)
 
     def _over_chunks(self, model: nn.Module, context: Context, reach: Reach) -> dict[str, Tensor]:
         """Return the running mean of the negative gradient, a step for each chunk, oldest first."""
-        chunks = [context.batches] if self.sample == "new" else context.chunks
-        if not chunks:
-            raise InputError(
-                "ema=chunk takes a step for each chunk that arrived: give a loader for each, oldest first "
-                "(unlearn_(..., chunks=[...]), or chunks of the Context), or ask for ema=batch"
-            )
         running: dict[str, Tensor] = {}
-        for chunk in chunks:
+        for chunk in [context.batches] if self.sample == "new" else context.chunks or ():
             gradients = mean_gradients(model, chunk, context.loss, reach)
             running = running or {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
             self._step(list(running.values()), list(gradients.values()))

@@ -45,13 +45,18 @@ class Scratch:
     def __post_init__(self) -> None:
         check_settings(self)
 
+    def require(self, context: Context) -> None:
+        """Refuse a context without what is reloaded."""
+        if self.reload and context.initial is None:
+            raise InputError("scratch:reload=true needs initial=, a state dict from before the first training")
+
     def __call__(self, model: nn.Module, context: Context) -> None:
         """Redraw the whole model in place."""
+        self.require(context)
         if not self.reload:
             redraw_all_(model, context.generator, context.draw, context.initial)
             return
-        if context.initial is None:
-            raise InputError("scratch:reload=true needs initial=, a state dict from before the first training")
+        assert context.initial is not None
         buffers = {n: buffer for n, buffer in unwrap(model).named_buffers() if n in context.initial}
         tensors = {**trainable(model), **buffers}
         require_initial(tensors, context.initial)
