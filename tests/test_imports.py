@@ -15,6 +15,7 @@ FLOORS = [
     "words",
     "randomness",
     "settings",
+    "recommended",
     "distributed",
     "data",
     "models",

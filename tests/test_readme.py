@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lure.cli.compare import COMPARED
+from lure.recommended import COMPARED
 from lure.report.numbers import page_data
 from lure.report.records import read_runs
 from lure.unlearners import UNLEARNERS
@@ -73,7 +73,7 @@ def test_adapters_exist() -> None:
 
 def test_the_demonstration_compares_as_many_policies_as_it_says() -> None:
     words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"]
-    number = len(COMPARED.split(","))
+    number = len(COMPARED)
     assert f"compares {words[number]} policies on an embedded sample" in README
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lure.cli import main
+from lure.recommended import WHY
 
 QUICK = "--num-mega-batches 2 --mega-batch-size 20 --epochs 4 --test-limit 50 --threads 1 --model mlp:width=4".split()  # noqa: SIM905
 
@@ -20,6 +21,7 @@ def test_a_comparison_over_budgets_ends_in_the_price(capsys: pytest.CaptureFixtu
     words = ["compare", *QUICK, "--unlearners", "warm-start,scratch", "--budgets", "0.5,1", "--seeds", "0,1,2"]
     assert main([*words, "--out", "all"]) == 0
     compared = capsys.readouterr().out
+    assert WHY not in compared, "your own data have decided"
     assert compared.startswith("plot: all/accuracy_over_stages.png\nplot: all/price.png\n")
     assert Path("all/price.png").read_bytes().startswith(b"\x89PNG")
     assert main(["report", "all", "--csv", "rows.csv"]) == 0
@@ -53,7 +55,9 @@ def test_at_one_budget_the_verdict_stays_last(capsys: pytest.CaptureFixture[str]
     words = ["compare", *QUICK, "--unlearners", "warm-start,scratch", "--seeds", "0", "--out", "all"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1].startswith("One seed does not decide which policy to take")
+    answer, hint = out.splitlines()[-2:]
+    assert answer.startswith("One seed does not decide which policy to take")
+    assert hint == f"Until your data decide: unlearner auto, schedule cosine, regularizers ema; {WHY}."
     assert "Nothing cheaper than retraining was tried: add --budgets 0.1,0.3,1." in " ".join(out.split())
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from lure import Experiment, InputError
 from lure.cli import main
-from lure.cli.compare import COMPARED
 from lure.experiment.compare import compare, plan
 from lure.recipe import Policy, load_policies
+from lure.recommended import COMPARED
 from lure.report.comparison import group_runs
 from lure.report.records import read_runs
 
@@ -83,11 +83,11 @@ def test_a_recipe_file_holds_policies(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_only_policies_that_nobody_named_have_budgets_of_their_own(tmp_path: Path) -> None:
     words = ["compare", *SMALL, "--seeds", "0", "--jobs", "1", "--test-limit", "20", "--out"]
-    for named, budgets in (([], {0.1, 0.3, 1.0}), (["--unlearners", COMPARED], {1.0})):
+    for named, budgets in (([], {0.1, 0.3, 1.0}), (["--unlearners", ",".join(COMPARED)], {1.0})):
         out = tmp_path / str(len(named))
         assert main([*words, str(out), *named]) == 0
         assert {(run.policy, run.budget) for run in read_runs([out])} == {
-            (policy, budget) for policy in COMPARED.split(",") for budget in budgets
+            (policy, budget) for policy in COMPARED for budget in budgets
         }
 
 

@@ -9,11 +9,10 @@ from lure.cli.experiment_flags import DEFAULT_RECIPE, add_experiment, experiment
 from lure.cli.parser import Command, Parser, split_names
 from lure.errors import InputError
 from lure.recipe import Policy, Recipe, load_policies
+from lure.recommended import COMPARED, RECOMMENDED, WHY
 from lure.settings import parse_value
 
-# What is compared where no policy is named: retraining, and what may be cheaper.
-COMPARED = "warm-start,scratch,lure,shrink-perturb"
-DEFAULT = [Policy.read(choice) for choice in COMPARED.split(",")]
+DEFAULT = [Policy.read(choice) for choice in COMPARED]
 BUDGETS = "0.1,0.3,1"
 
 
@@ -22,7 +21,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--unlearners",
         metavar="A,B,C",
-        help=f"unlearners to compare (default, where no policy is given: {COMPARED.replace(',', ', ')})",
+        help=f"unlearners to compare (default, where no policy is given: {', '.join(COMPARED)})",
     )
     parser.add_argument(
         "--policy",
@@ -121,6 +120,8 @@ def compare_command(arguments: argparse.Namespace) -> None:
 def _print_comparison(directories: Sequence[Path], out: Path) -> None:
     from lure.cli.report import print_comparison
     from lure.report.plots import plot_accuracy_over_stages, plot_price
+    from lure.report.comparison import group_runs
+    from lure.report.price import winner
     from lure.report.records import read_runs
 
     runs = read_runs(directories)
@@ -128,6 +129,8 @@ def _print_comparison(directories: Sequence[Path], out: Path) -> None:
         if runs[0].tested and plot(runs, out / name) is not False:
             print(f"plot: {out / name}")
     print_comparison(runs)
+    if len({run.policy for run in runs}) > 1 and not any(map(winner, group_runs(runs))):
+        print(f"Until your data decide: {', '.join(f'{name} {value}' for name, value in RECOMMENDED.items())}; {WHY}.")
 
 
 def _policies(arguments: argparse.Namespace) -> list[Policy]:

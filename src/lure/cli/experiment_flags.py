@@ -46,7 +46,7 @@ def add_experiment(parser: Parser, default_out: str, without: Sequence[str] = ()
     names = [name for name in Experiment.__dataclass_fields__ if name not in without]
     for title, of_recipe in (("how the model is trained", True), ("which data arrive, and how", False)):
         chosen = [name for name in names if (name in Recipe.__dataclass_fields__) is of_recipe]
-        add_fields(parser, f"{title} (default: the recipe's)", Experiment, chosen, into="fields", with_defaults=False)
+        add_fields(parser, f"{title} (default: the recipe's)", Experiment, chosen, into="fields", defaults=None)
 
 
 def experiment_of(arguments: argparse.Namespace) -> "Experiment":

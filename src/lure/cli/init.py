@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from lure.cli.parser import Command, Parser, add_directory, add_fields, add_hints, hints_of
+from lure.recommended import RECOMMENDED, WHY, recommended_beside
 
 
 def add_flags(parser: Parser) -> None:
@@ -20,26 +21,38 @@ def add_flags(parser: Parser) -> None:
     )
     add_hints(parser)
     gate = "the gate: when a version after the first is refused (shares in [0, 1])"
-    add_fields(parser, gate, Gate, list(Gate.__dataclass_fields__), into="gate", with_defaults=True)
+    add_fields(parser, gate, Gate, list(Gate.__dataclass_fields__), into="gate", defaults={})
     training = "how the model is trained, now and at every update"
-    add_fields(parser, training, Recipe, list(Recipe.__dataclass_fields__), into="fields", with_defaults=True)
+    add_fields(parser, training, Recipe, list(Recipe.__dataclass_fields__), into="fields", defaults=RECOMMENDED)
 
 
 def init_command(arguments: argparse.Namespace) -> None:
     """Create the directory, and print what to do next."""
     from lure.learner import production
     from lure.learner.gate import Gate
+    from lure.learner.opening import read_recipe
     from lure.recipe import Recipe
+    from lure.settings import format_value
+    from lure.store.run_directory import RunDirectory
 
+    chosen = recommended_beside(arguments.fields)
+    directory = RunDirectory(arguments.directory)
+    begun = directory.exists
+    if begun:  # it keeps what was recommended when it was begun
+        stored = read_recipe(directory)
+        chosen = {name: format_value(getattr(stored, name)) for name in chosen}
     shown = production.init(
         arguments.directory,
         arguments.holdout,
         independent=arguments.test,
-        recipe=Recipe(**arguments.fields),
+        recipe=Recipe(**chosen | arguments.fields),
         gate=Gate(**arguments.gate),
         hints=hints_of(arguments),
     )
     print(shown)
+    if chosen and not begun:
+        print("chosen for you:", ", ".join(f"{name} {value}" for name, value in chosen.items()))
+        print(f"why: {WHY}")
     print(f"{arguments.directory} is ready; give it the first chunk: lure update {arguments.directory} DATA")
 
 

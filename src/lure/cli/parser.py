@@ -107,7 +107,7 @@ class _IntoDictionary(argparse.Action):
 
 
 def add_fields(
-    parser: Parser, title: str, record: type[Any], names: Sequence[str], *, into: str, with_defaults: bool
+    parser: Parser, title: str, record: type[Any], names: Sequence[str], *, into: str, defaults: Mapping[str, str] | None
 ) -> None:
     """Add a group with a flag for each of some fields of a record.
 
@@ -119,12 +119,14 @@ def add_fields(
         record: a dataclass whose fields have a "meaning" in their metadata.
         names: the fields.
         into: the attribute of the parsed arguments that holds the dictionary.
-        with_defaults: whether the help shows the fields' defaults.
+        defaults: field -> default that the help shows instead of the field's own; None shows no defaults.
     """
     group, hints = parser.add_argument_group(title), typing.get_type_hints(record)
     fields = {field.name: field for field in dataclasses.fields(record)}
     for name in names:
-        default = f" (default {format_value(fields[name].default)})" if with_defaults else ""
+        default = ""
+        if defaults is not None:
+            default = f" (default {defaults.get(name) or format_value(fields[name].default)})"
         group.add_argument(
             f"--{name.replace('_', '-')}",
             action=_IntoDictionary,

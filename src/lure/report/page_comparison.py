@@ -35,7 +35,6 @@ from lure.report.table import (
     price_legend,
     price_text,
 )
-from lure.report.verdict import named_policy
 from lure.words import MISSING, count, percent, points
 
 WITHOUT_PRICE = ("not decided by these seeds", "dearer than retraining", "worse at every budget tried")  # in this order
@@ -96,13 +95,13 @@ def _group_values(group: RunGroup, name: str) -> dict[str, Any]:
         "summary": _summary(group),
         "answer": data["price_sentence" if priced else "verdict"],
         "second": second,
-        "prices": _price_table(group, order, _winner(group)) if several_policies else None,
+        "prices": _price_table(group, order, winner(group)) if several_policies else None,
         "price_legend": price_legend(price_answers(group)),
         "price_unit": UNITS[data["price_measure"]],
         "price_figure": _price_figure(group) if priced and data["price"] else None,
         "notes": data["left_out"] + data["notes"],
-        "policies": _policy_table(group, data, _winner(group)),
-        "winner": _winner(group) is not None,
+        "policies": _policy_table(group, data, winner(group)),
+        "winner": winner(group) is not None,
         "from_scratch": any(item["difference_from_scratch"] for item in data["policies"].values()),
         "figures": _accuracy_figures(group, beside_cost=several_policies and not (priced and data["price"])),
         "several_budgets": several_budgets,
@@ -110,11 +109,6 @@ def _group_values(group: RunGroup, name: str) -> dict[str, Any]:
         "details": detail_values(shown, details),
         "run": run_values(group),
     }
-
-
-def _winner(group: RunGroup) -> str | None:
-    """Return the label of the policy that the answer on a group names; None where it names none."""
-    return winner(group) if asks_for_price([group]) else named_policy(group)
 
 
 def _order(group: RunGroup, priced: bool) -> list[str]:
@@ -145,7 +139,7 @@ def _settings_table(groups: Sequence[RunGroup]) -> Table | None:
     if len(groups) == 1 or not any(prices(group) for group in groups):
         return None
     answers = [{answer.policy: answer for answer in price_answers(group)} for group in groups]
-    winners = [group.policies[won][0].policy if (won := _winner(group)) else None for group in groups]
+    winners = [group.policies[won][0].policy if (won := winner(group)) else None for group in groups]
     names = dict.fromkeys(run.policy for group in groups for run in group.runs)
     rows: list[list[Content]] = []
     for name in names:

@@ -53,7 +53,7 @@ from lure.metrics.statistics import Interval, mean_interval
 from lure.recipe import shared_recipe
 from lure.report.comparison import RunGroup, group_runs, paired_differences, setting_names, stage_cost
 from lure.report.records import RunRecord
-from lure.report.verdict import CONFIDENCE, MARGIN, TIE
+from lure.report.verdict import CONFIDENCE, MARGIN, TIE, named_policy
 from lure.settings import split_choice
 from lure.words import count, percent, points
 
@@ -370,11 +370,13 @@ def _cheapest(rows: Iterable[Price]) -> Price | None:
 
 
 def winner(group: RunGroup) -> str | None:
-    """Return which of `group.policies` the price sentence names as the cheapest; None where it names none.
+    """Return which of `group.policies` the answer names, a price sentence or a verdict; None where it names none.
 
     Args:
         group: runs that may be compared.
     """
+    if not asks_for_price([group]):
+        return named_policy(group)
     by_label = dict(zip(group.policies, prices(group), strict=False))  # no prices at all, or one for each
     cheaper = [row for row in by_label.values() if row.is_cheaper]
     named = _cheapest(cheaper)

@@ -1,0 +1,70 @@
+"""What `lure init` takes for what nobody has set, and that it says so."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lure import Recipe
+from lure.cli import main
+from lure.learner import production
+from lure.recommended import RECOMMENDED, WHY
+
+WORDS = ["init", "model", "--holdout", "holdout.npz", "--epochs", "3"]
+
+
+@pytest.fixture(autouse=True)
+def _a_holdout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    inputs = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    np.savez("holdout.npz", inputs=inputs, labels=np.arange(20) % 2)
+
+
+def stored() -> dict[str, object]:
+    recipe = tomllib.loads(Path("model/recipe.toml").read_text(encoding="utf-8"))
+    return {name: recipe[name] for name in ("unlearner", "schedule", "regularizers")}
+
+
+@pytest.mark.parametrize(
+    ("flags", "taken", "said"),
+    [
+        ([], ("auto", "cosine", ["ema"]), "unlearner auto, schedule cosine, regularizers ema"),
+        (["--unlearner", "warm-start"], ("warm-start", "cosine", ["ema"]), "schedule cosine, regularizers ema"),
+        (["--regularizers", ""], ("auto", "cosine", []), "unlearner auto, schedule cosine"),
+        # Only the schedule of steps has milestones.
+        (["--milestones", "2"], ("auto", "steps", ["ema"]), "unlearner auto, regularizers ema"),
+        (["--milestones", "2", "--schedule", "cosine"], ("auto", "cosine", ["ema"]), "unlearner auto, regularizers ema"),
+    ],
+)
+def test_what_is_left_open_is_taken_as_recommended(
+    flags: list[str], taken: tuple[object, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*WORDS, *flags]) == 0
+    assert tuple(stored().values()) == taken
+    assert capsys.readouterr().out.splitlines()[1:3] == [f"chosen for you: {said}", f"why: {WHY}"]
+
+
+def test_the_help_shows_what_is_recommended(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["init", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for name, value in RECOMMENDED.items():
+        after = text.split(f"--{name} ")[-1]
+        assert f"(default {value})" in after.split(" --")[0]
+
+
+def test_nothing_is_chosen_where_all_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--unlearner", "lure", "--schedule", "steps", "--regularizers", "ema"]
+    assert main([*WORDS, *flags]) == 0
+    assert "chosen" not in capsys.readouterr().out
+
+
+def test_a_directory_that_was_begun_keeps_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    production.init("model", "holdout.npz", recipe=Recipe(epochs=3))  # as an earlier version did
+    before = stored()
+    assert main(WORDS) == 0
+    assert stored() == before == {"unlearner": "lure", "schedule": "steps", "regularizers": []}
+    assert "chosen" not in capsys.readouterr().out
+    assert main([*WORDS, "--unlearner", "auto"]) == 2
+    assert "unlearner: lure -> auto" in capsys.readouterr().err
