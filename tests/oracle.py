@@ -31,7 +31,9 @@ from lure.cli import main
 SHORT_FORM = Path(__file__).with_name("oracle.json")
 TIMES = ("unlearn_seconds", "train_seconds", "committed_at", "line_sha256", "environment", "sha256", "command")
 
-COMMON = ["--epochs", "2", "--batch-size", "16", "--lr", "0.05", "--milestones", "1", "--threads", "1"]
+# The schedule of 0.1.0 and no average, whatever is recommended today.
+SCHEDULE = ["--schedule", "steps", "--milestones", "1", "--regularizers", ""]
+COMMON = ["--epochs", "2", "--batch-size", "16", "--lr", "0.05", *SCHEDULE, "--threads", "1"]
 IMAGES = ["--model", "convnet:width=4"]
 TABLE = ["--model", "mlp:width=8", "--validation-fraction", "0.2"]
 
