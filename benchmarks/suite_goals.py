@@ -2,7 +2,7 @@
 
 Another policy's accuracy at the cost of `auto` is read off the line between its two nearest budgets, over the logarithm
 of the cost, seed by seed; past its dearest budget it is that of the dearest. So whatever `auto` spends on choosing, the
-others may spend on training.
+others may spend on training. Budgets and seeds that some policy was not run at, or only in part, are left out.
 """
 
 import itertools
@@ -20,7 +20,8 @@ from lure.report.verdict import CONFIDENCE
 
 OURS = "auto"
 
-Curve = dict[int, list[tuple[float, float]]]  # seed -> (log of the cost of stages 2 and later, final accuracy), by cost
+Curve = dict[int, dict[float, tuple[float, float]]]
+"""Seed -> budget -> log of the cost of stages 2 and later, final accuracy."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,26 @@ def at_equal_cost(setting: str, group: RunGroup) -> AtEqualCost | None:
     curves: dict[str, Curve] = {}
     for runs in group.policies.values():
         for run in runs:
-            curves.setdefault(run.policy, {}).setdefault(run.seed, []).append(_point(run))
-    ours = {seed: sorted(found) for seed, found in curves.pop(OURS, {}).items()}
+            curves.setdefault(run.policy, {}).setdefault(run.seed, {})[run.budget] = _point(run)
+    ours = curves.pop(OURS, {})
     # A policy that was run at one or two budgets says too little about what lies between.
-    others = {
-        policy: {seed: sorted(found) for seed, found in curve.items()}
-        for policy, curve in curves.items()
-        if max(map(len, curve.values())) >= min(3, max(map(len, ours.values()), default=0))
-    }
-    seeds = sorted(set(ours).intersection(*others.values())) if others else []
-    number = min((len(ours[seed]) for seed in seeds), default=0)
-    if not number:
+    others = {policy: curve for policy, curve in curves.items() if len(_budgets(curve)) >= min(3, len(_budgets(ours)))}
+    # A budget that some policy was never run at would be compared with what it reached at a smaller one.
+    dearest = min((max(_budgets(curve)) for curve in others.values()), default=0.0)
+    budgets = sorted(budget for budget in _budgets(ours) if budget <= dearest)
+    # A seed that is half done would put a curve through fewer points.
+    seeds = [
+        seed
+        for seed, points in sorted(ours.items())
+        if points.keys() >= set(budgets)
+        and all(curve.get(seed, {}).keys() == _budgets(curve) for curve in others.values())
+    ]
+    if not budgets or not seeds:
         return None
     reached = {
-        policy: {seed: [_read(curve[seed], cost) for cost, _ in ours[seed][:number]] for seed in seeds}
+        policy: {
+            seed: [_read(sorted(curve[seed].values()), ours[seed][budget][0]) for budget in budgets] for seed in seeds
+        }
         for policy, curve in (others | {OURS: ours}).items()
     }
     means = {
@@ -94,6 +101,11 @@ def mean_regrets(found: Sequence[AtEqualCost]) -> dict[str, float]:
     """Return policy -> its mean regret over all settings and costs, for those that were run in each setting."""
     policies = set.intersection(*(set(each.regrets) for each in found))
     return {p: statistics.fmean(regret for each in found for regret in each.regrets[p]) for p in policies}
+
+
+def _budgets(curve: Curve) -> set[float]:
+    """Return every budget that some seed was run at."""
+    return {budget for points in curve.values() for budget in points}
 
 
 def _point(run: RunRecord) -> tuple[float, float]:

@@ -34,7 +34,11 @@ def stored() -> dict[str, object]:
         (["--regularizers", ""], ("auto", "cosine", []), "unlearner auto, schedule cosine"),
         # Only the schedule of steps has milestones.
         (["--milestones", "2"], ("auto", "steps", ["ema"]), "unlearner auto, regularizers ema"),
-        (["--milestones", "2", "--schedule", "cosine"], ("auto", "cosine", ["ema"]), "unlearner auto, regularizers ema"),
+        (
+            ["--milestones", "2", "--schedule", "cosine"],
+            ("auto", "cosine", ["ema"]),
+            "unlearner auto, regularizers ema",
+        ),
     ],
 )
 def test_what_is_left_open_is_taken_as_recommended(

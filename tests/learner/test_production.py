@@ -1027,9 +1027,7 @@ def test_status_says_which_file_was_refused_and_when(capsys: pytest.CaptureFixtu
     assert "\x1b" not in text
 
 
-def test_status_says_what_the_last_update_chose(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_says_what_the_last_update_chose(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lure.unlearners.auto.WORTH_A_PROBE", 0)  # however little so small a model has memorised
     begin(recipe=dataclasses.replace(RECIPE, unlearner="auto:probe_share=0.25"))
     for number in (1, 2):

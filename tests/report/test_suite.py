@@ -343,6 +343,20 @@ def test_auto_is_compared_at_its_own_cost(write_suite):
     assert "| cifar10 | `lure` | -1.0 (-1.0 to -1.0) | - |" in made
 
 
+def test_what_is_half_done_is_left_out_of_the_comparison(write_suite):
+    given = {
+        "auto": {0.1: POOR, 0.2: GOOD, 0.4: GOOD, 1.0: GOOD},
+        "lure": {0.1: GOOD, 0.2: GOOD, 0.4: GOOD},
+        "scratch": {0.1: POOR, 0.2: POOR, 0.4: POOR, 1.0: POOR},
+    }
+    out = write_suite("cifar10", given)
+    write_suite("cifar10", {policy: {0.1: [0.99]} for policy in given}, seeds=(3,))
+    found = at_equal_cost("cifar10", suite_page.by_setting(suite_page.read(out, JUDGING))["cifar10"])
+    assert found is not None
+    assert found.best == "lure"
+    assert [round(value, 4) for value in found.regrets["auto"]] == [0.1, 0.0, 0.0], "no budget of 1, and no seed 3"
+
+
 def test_auto_has_no_comparison_where_it_did_not_run(write_suite):
     out = write_suite("cifar10", {"lure": {0.1: GOOD}})
     assert suite_page.blocks(out)["auto"] == suite_page.NO_RUNS

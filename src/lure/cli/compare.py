@@ -119,8 +119,8 @@ def compare_command(arguments: argparse.Namespace) -> None:
 
 def _print_comparison(directories: Sequence[Path], out: Path) -> None:
     from lure.cli.report import print_comparison
-    from lure.report.plots import plot_accuracy_over_stages, plot_price
     from lure.report.comparison import group_runs
+    from lure.report.plots import plot_accuracy_over_stages, plot_price
     from lure.report.price import winner
     from lure.report.records import read_runs
 

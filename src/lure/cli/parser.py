@@ -107,7 +107,13 @@ class _IntoDictionary(argparse.Action):
 
 
 def add_fields(
-    parser: Parser, title: str, record: type[Any], names: Sequence[str], *, into: str, defaults: Mapping[str, str] | None
+    parser: Parser,
+    title: str,
+    record: type[Any],
+    names: Sequence[str],
+    *,
+    into: str,
+    defaults: Mapping[str, str] | None,
 ) -> None:
     """Add a group with a flag for each of some fields of a record.
 
