@@ -57,7 +57,8 @@ def test_at_one_budget_the_verdict_stays_last(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     answer, hint = out.splitlines()[-2:]
     assert answer.startswith("One seed does not decide which policy to take")
-    assert hint == f"Until your data decide: unlearner auto, schedule cosine, regularizers ema; {WHY}."
+    assert hint.startswith("Until your data decide: unlearner ")
+    assert hint.endswith(f", schedule cosine, regularizers ema; {WHY}.")
     assert "Nothing cheaper than retraining was tried: add --budgets 0.1,0.3,1." in " ".join(out.split())
 
 

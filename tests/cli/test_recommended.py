@@ -27,26 +27,24 @@ def stored() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("flags", "taken", "said"),
+    ("flags", "given"),
     [
-        ([], ("auto", "cosine", ["ema"]), "unlearner auto, schedule cosine, regularizers ema"),
-        (["--unlearner", "warm-start"], ("warm-start", "cosine", ["ema"]), "schedule cosine, regularizers ema"),
-        (["--regularizers", ""], ("auto", "cosine", []), "unlearner auto, schedule cosine"),
+        ([], {}),
+        (["--unlearner", "dash"], {"unlearner": "dash"}),
+        (["--regularizers", ""], {"regularizers": []}),
         # Only the schedule of steps has milestones.
-        (["--milestones", "2"], ("auto", "steps", ["ema"]), "unlearner auto, regularizers ema"),
-        (
-            ["--milestones", "2", "--schedule", "cosine"],
-            ("auto", "cosine", ["ema"]),
-            "unlearner auto, regularizers ema",
-        ),
+        (["--milestones", "2"], {"schedule": "steps"}),
+        (["--gamma", "0.5"], {"schedule": "steps"}),
+        (["--milestones", "2", "--schedule", "constant"], {"schedule": "constant"}),
     ],
 )
 def test_what_is_left_open_is_taken_as_recommended(
-    flags: list[str], taken: tuple[object, ...], said: str, capsys: pytest.CaptureFixture[str]
+    flags: list[str], given: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*WORDS, *flags]) == 0
-    assert tuple(stored().values()) == taken
-    assert capsys.readouterr().out.splitlines()[1:3] == [f"chosen for you: {said}", f"why: {WHY}"]
+    assert stored() == dict(RECOMMENDED) | {"regularizers": [RECOMMENDED["regularizers"]]} | given
+    chosen = ", ".join(f"{name} {value}" for name, value in RECOMMENDED.items() if name not in given)
+    assert capsys.readouterr().out.splitlines()[1:3] == [f"chosen for you: {chosen}", f"why: {WHY}"]
 
 
 def test_the_help_shows_what_is_recommended(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,5 +68,5 @@ def test_a_directory_that_was_begun_keeps_its_own(capsys: pytest.CaptureFixture[
     assert main(WORDS) == 0
     assert stored() == before == {"unlearner": "lure", "schedule": "steps", "regularizers": []}
     assert "chosen" not in capsys.readouterr().out
-    assert main([*WORDS, "--unlearner", "auto"]) == 2
-    assert "unlearner: lure -> auto" in capsys.readouterr().err
+    assert main([*WORDS, "--unlearner", "dash"]) == 2
+    assert "unlearner: lure -> dash" in capsys.readouterr().err
