@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lure.metrics.statistics import Interval, mean_interval
 from lure.report.comparison import RunGroup
-from lure.report.price import FEWEST_SEEDS, later_cost, price_answers
+from lure.report.price import FEWEST_SEEDS, PriceAnswer, later_cost, price_answers
 from lure.report.records import RunRecord
 from lure.report.regret import is_low_price
 from lure.report.verdict import CONFIDENCE
@@ -33,14 +33,14 @@ class AtEqualCost:
         regrets: policy -> one regret for each budget of `auto`, as shares of 1.
         best: the fixed policy with the highest mean over these budgets.
         lead: of `auto` before it, averaged over the budgets, over the seeds; None with fewer than three seeds.
-        price: of `auto`, as a share of retraining's cost; None where it has none.
+        price: of `auto`; None without retraining to measure it by.
     """
 
     setting: str
     regrets: Mapping[str, Sequence[float]]
     best: str
     lead: Interval | None
-    price: float | None
+    price: PriceAnswer | None
 
     @property
     def is_worse(self) -> bool:
@@ -50,7 +50,7 @@ class AtEqualCost:
     @property
     def is_cheap(self) -> bool:
         """Whether the price of `auto` is at most a fifth of retraining's cost."""
-        return is_low_price(self.price)
+        return self.price is not None and is_low_price(self.price.cost)
 
 
 def at_equal_cost(setting: str, group: RunGroup) -> AtEqualCost | None:
@@ -93,7 +93,7 @@ def at_equal_cost(setting: str, group: RunGroup) -> AtEqualCost | None:
         regrets={p: [top - mean for top, mean in zip(highest, means[p], strict=True)] for p in means},
         best=best,
         lead=mean_interval(leads, CONFIDENCE) if len(leads) >= FEWEST_SEEDS else None,
-        price=answer.cost if answer else None,
+        price=answer,
     )
 
 

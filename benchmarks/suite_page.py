@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from suite_claims import CLAIMS
-from suite_goals import OURS, AtEqualCost, at_equal_cost, mean_regrets
+from suite_goals import OURS, at_equal_cost, mean_regrets
 from suite_protocol import ABLATED, ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, SEARCH, SEEDS, name_of
 
 from lure.errors import InputError
@@ -265,13 +265,12 @@ def auto_block(groups: Mapping[str, RunGroup]) -> str:
         ],
         ["(c) price at most 20 % in six settings of eight", f"in {cheap} of {number}"],
     ]
-    rows = [[each.setting, code(each.best), difference_text(each.lead), _price_text(each)] for each in found]
+    rows = [
+        [each.setting, code(each.best), difference_text(each.lead), price_text(each.price) if each.price else MISSING]
+        for each in found
+    ]
     headings = ["setting", "best fixed policy there", f"{code(OURS)} minus it, in points", f"price of {code(OURS)}"]
     return f"{table(['goal', 'reached'], goals)}\n\n{table(headings, rows)}"
-
-
-def _price_text(each: AtEqualCost) -> str:
-    return MISSING if each.price is None else f"{percent(each.price, 0)} %"
 
 
 def ablation_block(name: str, group: RunGroup) -> str:
