@@ -340,7 +340,7 @@ def test_auto_is_compared_at_its_own_cost(write_suite):
     assert round(mean_regrets([found])["auto"], 4) == 0.01
     made = suite_page.blocks(out)["auto"]
     assert "| worse in 1 of 1 |" in made
-    assert "| cifar10 | `lure` | -1.0 (-1.0 to -1.0) | open |" in made
+    assert "| cifar10 | `lure` | -1.0 (-1.0 to -1.0) | worse |" in made
 
 
 def test_what_is_half_done_is_left_out_of_the_comparison(write_suite):
