@@ -94,7 +94,7 @@ ABLATIONS = {
     "warm-start": "nothing redrawn",
     "lure": "the least salient fifth, by the new data",
     AS_RELEASED: "as the released code does it",
-    **{f"lure:forget_fraction={share}": f"{share:.0%} redrawn" for share in (0.05, 0.1, 0.4, 0.6, 0.8, 0.95)},
+    **{f"lure:forget_fraction={share}": f"{100 * share:g} % redrawn" for share in (0.05, 0.1, 0.4, 0.6, 0.8, 0.95)},
     "lure:sample=all": "saliency by all data",
     "lure:sample=all:sample_size=900": "saliency by the oldest mega-batch",
     "lure-most-salient=unlearner=suite_ablations:MostSalient": "the most salient fifth",
