@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,13 @@ from suite_protocol import (
 )
 
 from lure.experiment.compare import RunsFailed, plan
+from lure.metrics.statistics import mean_interval
 from lure.recipe import Experiment, Policy, load_experiment
+from lure.recommended import RECOMMENDED, WHY
 from lure.report.comparison import group_runs
 from lure.report.records import read_runs
+from lure.report.regret import standings
+from lure.report.verdict import CONFIDENCE
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "suite"
@@ -360,3 +365,36 @@ def test_what_is_half_done_is_left_out_of_the_comparison(write_suite):
 def test_auto_has_no_comparison_where_it_did_not_run(write_suite):
     out = write_suite("cifar10", {"lure": {0.1: GOOD}})
     assert suite_page.blocks(out)["auto"] == suite_page.NO_RUNS
+
+
+def test_what_is_recommended_quotes_the_ledgers():
+    groups = suite_page.by_setting(suite_page.read(RESULTS, JUDGING))
+    ends = {
+        (setting, run.policy, run.budget, run.seed): run.final.accuracy
+        for setting, group in groups.items()
+        for runs in group.policies.values()
+        for run in runs
+    }
+
+    def lead(budgets):
+        """`auto` minus the recommended policy, in points, over all settings."""
+        seeds = range(3)
+        leads = [
+            statistics.fmean(
+                100 * (ends[setting, "auto", budget, seed] - ends[setting, RECOMMENDED["unlearner"], budget, seed])
+                for setting in JUDGING
+                for budget in budgets
+            )
+            for seed in seeds
+        ]
+        return mean_interval(leads, CONFIDENCE)
+
+    full, every = lead([1.0]), lead(BUDGETS)
+    dearer = next(each for each in standings(list(groups.values()), list(groups)) if each.policy == "auto").extra_cost
+    assert (
+        f"{full.mean:.1f} points (90 % interval {full.low:.1f} to {full.high:.1f}, 3 seeds) at the full budget" in WHY
+    )
+    assert f"for {100 * dearer:.0f} % more cost" in WHY
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"`auto` ends {every.mean:.1f} points (90 % interval {every.low:.1f} to {every.high:.1f}, 3 seeds)" in readme
+    assert f"{full.mean:.1f} at the full one, for {100 * dearer:.0f} % more cost" in readme
