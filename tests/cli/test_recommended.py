@@ -9,7 +9,7 @@ import pytest
 from lure import Recipe
 from lure.cli import main
 from lure.learner import production
-from lure.recommended import RECOMMENDED, WHY
+from lure.recommended import RECOMMENDED, WHY, WHY_TRAINED_SO
 
 WORDS = ["init", "model", "--holdout", "holdout.npz", "--epochs", "3"]
 
@@ -44,7 +44,8 @@ def test_what_is_left_open_is_taken_as_recommended(
     assert main([*WORDS, *flags]) == 0
     assert stored() == dict(RECOMMENDED) | {"regularizers": [RECOMMENDED["regularizers"]]} | given
     chosen = ", ".join(f"{name} {value}" for name, value in RECOMMENDED.items() if name not in given)
-    assert capsys.readouterr().out.splitlines()[1:3] == [f"chosen for you: {chosen}", f"why: {WHY}"]
+    why = WHY_TRAINED_SO if "unlearner" in given else WHY  # who has chosen the unlearner is not told why
+    assert capsys.readouterr().out.splitlines()[1:3] == [f"chosen for you: {chosen}", f"why: {why}"]
 
 
 def test_the_help_shows_what_is_recommended(capsys: pytest.CaptureFixture[str]) -> None:

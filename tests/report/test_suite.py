@@ -30,7 +30,7 @@ from lure.recipe import Experiment, Policy, load_experiment
 from lure.recommended import RECOMMENDED, WHY
 from lure.report.comparison import group_runs
 from lure.report.records import read_runs
-from lure.report.regret import standings
+from lure.report.regret import cells, standings
 from lure.report.verdict import CONFIDENCE
 
 ROOT = Path(__file__).parents[2]
@@ -390,11 +390,17 @@ def test_what_is_recommended_quotes_the_ledgers():
         return mean_interval(leads, CONFIDENCE)
 
     full, every = lead([1.0]), lead(BUDGETS)
-    dearer = next(each for each in standings(list(groups.values()), list(groups)) if each.policy == "auto").extra_cost
-    assert (
-        f"{full.mean:.1f} points (90 % interval {full.low:.1f} to {full.high:.1f}, 3 seeds) at the full budget" in WHY
-    )
-    assert f"for {100 * dearer:.0f} % more cost" in WHY
+    reached = cells(list(groups.values()), list(groups))
+    costs = {(cell.setting, cell.policy): cell.cost for cell in reached if cell.budget == 1}
+    dearer = statistics.fmean(costs[name, "auto"] / costs[name, RECOMMENDED["unlearner"]] - 1 for name in JUDGING)
+    points = f"{full.mean:.1f} points (90 % interval {full.low:.1f} to {full.high:.1f}, 3 seeds)"
+    assert f"{points} at the full budget, for {100 * dearer:.0f} % more cost" in WHY
+    (near,) = {
+        round(each.within[0.01], 1)
+        for each in standings(list(groups.values()), list(groups))
+        if each.policy == RECOMMENDED["unlearner"]
+    }
+    assert near == 0.5, "half the time within a point of the best"
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"`auto` ends {every.mean:.1f} points (90 % interval {every.low:.1f} to {every.high:.1f}, 3 seeds)" in readme
-    assert f"{full.mean:.1f} at the full one, for {100 * dearer:.0f} % more cost" in readme
+    assert f"{every.mean:.1f} points (90 % interval {every.low:.1f} to {every.high:.1f}, 3 seeds)" in readme
+    assert f"{full.mean:.1f} at the full one, for {100 * dearer:.0f} % more cost there" in readme
