@@ -50,7 +50,7 @@ def test_two_short_stages_of_the_demonstration_come_out_as_ever(policy: str, tmp
 def test_the_committed_runs_saw_the_data_that_the_demonstration_gives_today() -> None:
     dataset = open_dataset(load_experiment("demo"), Placement())
     files = [file for folder in ("demo", "demo-last-epoch") for file in RESULTS.glob(f"{folder}/*/seed-*/ledger.jsonl")]
-    assert len(files) == 36 + 18
+    assert len(files) == 45 + 18
     for file in files:
         seed = int(file.parent.name.removeprefix("seed-"))
         stream = stream_of(dataclasses.replace(load_experiment("demo"), seed=seed), dataset)
