@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lure.comparison import Comparison
 from lure.errors import InputError, require_within
 from lure.randomness import derive_generator, draw_seed, forked_rng
+from lure.recommended import COMPARED
 from lure.report.records import RunRecord
 from lure.store.stage import Stage
 from lure.unlearn import UnlearnReport, unlearn_
@@ -25,7 +26,7 @@ from lure.weights.saliency import Batch, Loss
 Model = TypeVar("Model", bound=nn.Module)
 Chunk = TypeVar("Chunk")
 
-COMPARED = ("warm-start", "scratch", "lure", "shrink-perturb")
+IN_LOOP = tuple(name for name in COMPARED if name != "auto")  # it asks for pairs, and has no probe here
 STEPS = 1000  # an accuracy that comes without the number of examples is taken to count to a thousandth
 
 
@@ -35,7 +36,7 @@ def compare_in_loop(
     evaluate: Callable[[Model], "float | tuple[int, int]"],
     chunks: Sequence[Chunk],
     *,
-    unlearners: Sequence[str] = COMPARED,
+    unlearners: Sequence[str] = IN_LOOP,
     seeds: Sequence[int] = (0, 1, 2),
     budgets: Sequence[float] = (),
     batches: Callable[[Chunk], Iterable[Batch]] | None = None,

@@ -36,3 +36,13 @@ def recommended_beside(given: Iterable[str]) -> dict[str, str]:
     if not taken.isdisjoint(("milestones", "gamma")):
         taken.add("schedule")
     return {name: value for name, value in RECOMMENDED.items() if name not in taken}
+
+
+def in_words(fields: Mapping[str, str]) -> str:
+    """Write recipe fields as a sentence lists them.
+
+    Example:
+        >>> in_words({"unlearner": "auto", "schedule": "cosine"})
+        'unlearner auto, schedule cosine'
+    """
+    return ", ".join(f"{name} {value}" for name, value in fields.items())

@@ -9,7 +9,7 @@ from lure.cli.experiment_flags import DEFAULT_RECIPE, add_experiment, experiment
 from lure.cli.parser import Command, Parser, split_names
 from lure.errors import InputError
 from lure.recipe import Policy, Recipe, load_policies
-from lure.recommended import COMPARED, RECOMMENDED, WHY
+from lure.recommended import COMPARED, RECOMMENDED, WHY, in_words
 from lure.settings import parse_value
 
 DEFAULT = [Policy.read(choice) for choice in COMPARED]
@@ -130,7 +130,7 @@ def _print_comparison(directories: Sequence[Path], out: Path) -> None:
             print(f"plot: {out / name}")
     print_comparison(runs)
     if len({run.policy for run in runs}) > 1 and not any(map(winner, group_runs(runs))):
-        print(f"Until your data decide: {', '.join(f'{name} {value}' for name, value in RECOMMENDED.items())}; {WHY}.")
+        print(f"Until your data decide: {in_words(RECOMMENDED)}; {WHY}.")
 
 
 def _policies(arguments: argparse.Namespace) -> list[Policy]:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lure.cli.parser import Command, Parser, add_directory, add_fields, add_hints, hints_of
-from lure.recommended import RECOMMENDED, WHY, WHY_TRAINED_SO, recommended_beside
+from lure.recommended import RECOMMENDED, WHY, WHY_TRAINED_SO, in_words, recommended_beside
 
 
 def add_flags(parser: Parser) -> None:
@@ -51,7 +51,7 @@ def init_command(arguments: argparse.Namespace) -> None:
     )
     print(shown)
     if chosen and not begun:
-        print("chosen for you:", ", ".join(f"{name} {value}" for name, value in chosen.items()))
+        print(f"chosen for you: {in_words(chosen)}")
         print("why:", WHY if "unlearner" in chosen else WHY_TRAINED_SO)
     print(f"{arguments.directory} is ready; give it the first chunk: lure update {arguments.directory} DATA")
 

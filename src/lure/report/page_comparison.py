@@ -79,7 +79,7 @@ def _overview(groups: Sequence[RunGroup]) -> str:
 def _group_values(group: RunGroup, name: str) -> dict[str, Any]:
     data, several_policies = group_data(group), len(group.policies) > 1
     priced = asks_for_price([group])
-    order = _order(group, priced)
+    order, named = _order(group, priced), winner(group)
     shown = one_budget_each(group)
     several_budgets = len(shown.policies) < len(group.policies)
     details = group_data(shown) if several_budgets else data
@@ -95,13 +95,13 @@ def _group_values(group: RunGroup, name: str) -> dict[str, Any]:
         "summary": _summary(group),
         "answer": data["price_sentence" if priced else "verdict"],
         "second": second,
-        "prices": _price_table(group, order, winner(group)) if several_policies else None,
+        "prices": _price_table(group, order, named) if several_policies else None,
         "price_legend": price_legend(price_answers(group)),
         "price_unit": UNITS[data["price_measure"]],
         "price_figure": _price_figure(group) if priced and data["price"] else None,
         "notes": data["left_out"] + data["notes"],
-        "policies": _policy_table(group, data, winner(group)),
-        "winner": winner(group) is not None,
+        "policies": _policy_table(group, data, named),
+        "winner": named is not None,
         "from_scratch": any(item["difference_from_scratch"] for item in data["policies"].values()),
         "figures": _accuracy_figures(group, beside_cost=several_policies and not (priced and data["price"])),
         "several_budgets": several_budgets,
