@@ -1,6 +1,6 @@
-"""What `auto` was to reach, and whether it does: compared at equal total cost, its probes included.
+"""What our own policies were to reach, and whether they do: compared at equal total cost, probes included.
 
-Another policy's accuracy at the cost of `auto` is read off the line between its two nearest budgets, over the logarithm
+A fixed policy's accuracy at the cost of `auto` is read off the line between its two nearest budgets, over the logarithm
 of the cost, seed by seed; past its dearest budget it is that of the dearest. So whatever `auto` spends on choosing, the
 others may spend on training. Budgets and seeds that some policy was not run at, or only in part, are left out.
 """
@@ -18,7 +18,8 @@ from lure.report.records import RunRecord
 from lure.report.regret import is_low_price
 from lure.report.verdict import CONFIDENCE
 
-OURS = "auto"
+OURS = ("auto", "auto-l2-init")
+"""The first is `auto` as it ships; all others of the suite are the fixed policies that these are compared with."""
 
 Curve = dict[int, dict[float, tuple[float, float]]]
 """Seed -> budget -> log of the cost of stages 2 and later, final accuracy."""
@@ -26,17 +27,19 @@ Curve = dict[int, dict[float, tuple[float, float]]]
 
 @dataclass(frozen=True)
 class AtEqualCost:
-    """How the policies compare in one setting at the costs of `auto`.
+    """How one of our policies compares with the fixed ones in one setting, at what it costs.
 
     Attributes:
         setting: its name.
-        regrets: policy -> one regret for each budget of `auto`, as shares of 1.
+        ours: the policy.
+        regrets: policy -> one regret for each budget of ours, as shares of 1.
         best: the fixed policy with the highest mean over these budgets.
-        lead: of `auto` before it, averaged over the budgets, over the seeds; None with fewer than three seeds.
-        price: of `auto`; None without retraining to measure it by.
+        lead: of ours before it, averaged over the budgets, over the seeds; None with fewer than three seeds.
+        price: of ours; None without retraining to measure it by.
     """
 
     setting: str
+    ours: str
     regrets: Mapping[str, Sequence[float]]
     best: str
     lead: Interval | None
@@ -44,24 +47,25 @@ class AtEqualCost:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the seeds show that `auto` is worse than the best fixed policy."""
+        """Whether the seeds show that ours is worse than the best fixed policy."""
         return self.lead is not None and self.lead.high < 0
 
     @property
     def is_cheap(self) -> bool:
-        """Whether the price of `auto` is at most a fifth of retraining's cost."""
+        """Whether its price is at most a fifth of retraining's cost."""
         return self.price is not None and is_low_price(self.price.cost)
 
 
-def at_equal_cost(setting: str, group: RunGroup) -> AtEqualCost | None:
-    """Compare a setting's policies at the costs of `auto`; None where it or all others were not run."""
+def at_equal_cost(setting: str, group: RunGroup, policy: str = OURS[0]) -> AtEqualCost | None:
+    """Compare a setting's fixed policies with one of ours, at what ours costs; None where either were not run."""
     curves: dict[str, Curve] = {}
     for runs in group.policies.values():
         for run in runs:
             curves.setdefault(run.policy, {}).setdefault(run.seed, {})[run.budget] = _point(run)
-    ours = curves.pop(OURS, {})
+    ours = curves.get(policy, {})
     # A policy that was run at one or two budgets says too little about what lies between.
-    others = {policy: curve for policy, curve in curves.items() if len(_budgets(curve)) >= min(3, len(_budgets(ours)))}
+    enough = min(3, len(_budgets(ours)))
+    others = {name: curve for name, curve in curves.items() if name not in OURS and len(_budgets(curve)) >= enough}
     # A budget that some policy was never run at would be compared with what it reached at a smaller one.
     dearest = min((max(_budgets(curve)) for curve in others.values()), default=0.0)
     budgets = sorted(budget for budget in _budgets(ours) if budget <= dearest)
@@ -75,22 +79,23 @@ def at_equal_cost(setting: str, group: RunGroup) -> AtEqualCost | None:
     if not budgets or not seeds:
         return None
     reached = {
-        policy: {
+        name: {
             seed: [_read(sorted(curve[seed].values()), ours[seed][budget][0]) for budget in budgets] for seed in seeds
         }
-        for policy, curve in (others | {OURS: ours}).items()
+        for name, curve in (others | {policy: ours}).items()
     }
     means = {
-        policy: [statistics.fmean(values) for values in zip(*by_seed.values(), strict=True)]
-        for policy, by_seed in reached.items()
+        name: [statistics.fmean(values) for values in zip(*by_seed.values(), strict=True)]
+        for name, by_seed in reached.items()
     }
     highest = [max(values) for values in zip(*means.values(), strict=True)]
-    best = max(others, key=lambda policy: statistics.fmean(means[policy]))
-    leads = [statistics.fmean(reached[OURS][seed]) - statistics.fmean(reached[best][seed]) for seed in seeds]
-    answer = next((each for each in price_answers(group) if each.policy == OURS), None)
+    best = max(others, key=lambda name: statistics.fmean(means[name]))
+    leads = [statistics.fmean(reached[policy][seed]) - statistics.fmean(reached[best][seed]) for seed in seeds]
+    answer = next((each for each in price_answers(group) if each.policy == policy), None)
     return AtEqualCost(
         setting=setting,
-        regrets={p: [top - mean for top, mean in zip(highest, means[p], strict=True)] for p in means},
+        ours=policy,
+        regrets={name: [top - mean for top, mean in zip(highest, means[name], strict=True)] for name in means},
         best=best,
         lead=mean_interval(leads, CONFIDENCE) if len(leads) >= FEWEST_SEEDS else None,
         price=answer,

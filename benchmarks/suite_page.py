@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from suite_claims import CLAIMS
-from suite_goals import OURS, at_equal_cost, mean_regrets
+from suite_goals import OURS, AtEqualCost, at_equal_cost, mean_regrets
 from suite_protocol import ABLATED, ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, SEARCH, SEEDS, name_of
 
 from lure.errors import InputError
@@ -249,28 +249,48 @@ def failures_block(groups: Mapping[str, RunGroup], found: Sequence[Standing], re
 
 
 def auto_block(groups: Mapping[str, RunGroup]) -> str:
-    """Return what `auto` was to reach, and how far it does."""
-    found = [each for name, group in groups.items() if (each := at_equal_cost(name, group))]
-    if not found:
+    """Return what our own policies were to reach, and how far they do."""
+    compared = {
+        policy: [each for name, group in groups.items() if (each := at_equal_cost(name, group, policy))]
+        for policy in OURS
+    }
+    compared = {policy: found for policy, found in compared.items() if found}
+    if not compared:
         return NO_RUNS
-    overall = mean_regrets(found)
-    rival = min((policy for policy in overall if policy != OURS), key=overall.__getitem__)
-    worse, cheap = sum(each.is_worse for each in found), sum(each.is_cheap for each in found)
-    number = len(found)
     goals = [
-        ["(a) nowhere shown to be worse than the best fixed policy there", f"worse in {worse} of {number}"],
-        [
-            "(b) half the mean regret of the best fixed policy over all, or less",
-            f"{percent(overall[OURS])} points, {code(rival)} {percent(overall[rival])}",
-        ],
-        ["(c) price at most 20 % in six settings of eight", f"in {cheap} of {number}"],
+        ["(a) nowhere shown to be worse than the best fixed policy there", *map(_worse_text, compared.values())],
+        ["(b) half the mean regret of the best fixed policy over all, or less", *map(_regret_text, compared.values())],
+        ["(c) price at most 20 % in six settings of eight", *map(_cheap_text, compared.values())],
     ]
-    rows = [
-        [each.setting, code(each.best), difference_text(each.lead), price_text(each.price) if each.price else MISSING]
-        for each in found
-    ]
-    headings = ["setting", "best fixed policy there", f"{code(OURS)} minus it, in points", f"price of {code(OURS)}"]
-    return f"{table(['goal', 'reached'], goals)}\n\n{table(headings, rows)}"
+    blocks = [table(["goal", *map(code, compared)], goals)]
+    for policy, found in compared.items():
+        rows = [
+            [
+                each.setting,
+                code(each.best),
+                difference_text(each.lead),
+                price_text(each.price) if each.price else MISSING,
+            ]
+            for each in found
+        ]
+        headings = ["setting", "best fixed policy there", f"{code(policy)} minus it, in points", "its price"]
+        blocks.append(table(headings, rows))
+    return "\n\n".join(blocks)
+
+
+def _worse_text(found: Sequence[AtEqualCost]) -> str:
+    return f"worse in {sum(each.is_worse for each in found)} of {len(found)}"
+
+
+def _regret_text(found: Sequence[AtEqualCost]) -> str:
+    overall = mean_regrets(found)
+    ours = overall.pop(found[0].ours)
+    rival = min(overall, key=overall.__getitem__)
+    return f"{percent(ours)} points, {code(rival)} {percent(overall[rival])}"
+
+
+def _cheap_text(found: Sequence[AtEqualCost]) -> str:
+    return f"in {sum(each.is_cheap for each in found)} of {len(found)}"
 
 
 def ablation_block(name: str, group: RunGroup) -> str:

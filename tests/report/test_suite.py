@@ -348,6 +348,23 @@ def test_auto_is_compared_at_its_own_cost(write_suite):
     assert "| cifar10 | `lure` | -1.0 (-1.0 to -1.0) | worse |" in made
 
 
+def test_each_of_our_policies_is_compared_with_the_fixed_ones_alone(write_suite):
+    stays = next(text for text in JUDGED if name_of(text) == "auto-l2-init")
+    every = {
+        "auto": {0.1: POOR, 1.0: POOR},
+        stays: {0.1: [0.9, 0.91, 0.92], 1.0: [0.9, 0.91, 0.92]},
+        "lure": {0.1: GOOD, 1.0: GOOD},
+        "scratch": {0.1: POOR, 1.0: GOOD},
+    }
+    out = write_suite("cifar10", every)
+    made = suite_page.blocks(out)["auto"]
+    assert "| goal | `auto` | `auto-l2-init` |" in made
+    assert "| worse in 1 of 1 | worse in 0 of 1 |" in made
+    assert "| 10.0 points, `lure` 0.0 | 0.0 points, `lure` 10.0 |" in made
+    assert "| cifar10 | `lure` | -10.0 (-10.0 to -10.0) |" in made
+    assert "| cifar10 | `lure` | +10.0 (+10.0 to +10.0) |" in made
+
+
 def test_what_is_half_done_is_left_out_of_the_comparison(write_suite):
     given = {
         "auto": {0.1: POOR, 0.2: GOOD, 0.4: GOOD, 1.0: GOOD},
