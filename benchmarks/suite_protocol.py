@@ -85,7 +85,7 @@ JUDGED = tuple(
             *CHOSEN.values(),
             "fire",
             "auto",
-            # Tried while `auto` was designed, and level with it; added to the judged after these settings had been seen.
+            # Level with `auto` while that was designed; added to the judged after these settings had been seen.
             "auto-l2-init=unlearner=auto regularizers=ema,l2-init:strength=0.001",
         )
     )
