@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import lure.data.augmentation
 import lure.recipe
 from lure import BufferReplay, Examples, Experiment, InputError, LastReplay, Learner, Lure, Recipe, Scratch
-from lure.recipe import differing_fields, load_experiment, policy_name, shipped_recipes, to_toml
+from lure.recipe import Policy, differing_fields, load_experiment, policy_name, shipped_recipes, to_toml
 from lure.training.fit import Epoch, fit
 from lure.training.loader import Loader
 from lure.training.schedule import build_optimizer, learning_rate
@@ -126,6 +126,22 @@ def test_bad_values_are_refused_with_field_and_value(name: str) -> None:
 def test_the_released_order_has_no_noise_and_no_imbalance(other: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="order = released has neither imbalance nor label noise"):
         Experiment(order="released", **other)
+
+
+def test_what_the_schedule_does_not_read_is_refused_where_it_was_asked_for() -> None:
+    cosine = 'schedule = "cosine"\nmilestones = [3]\n'
+    assert Experiment.from_toml(cosine, "a file").milestones == (3,), "a complete recipe holds every field"
+    assert Experiment.from_toml(cosine, "a file", {"milestones": ""}).milestones == ()
+    assert Experiment.from_toml(cosine, "a file", {"milestones": "5", "schedule": "steps"}).milestones == (5,)
+    with pytest.raises(
+        InputError, match=r"^a file: milestones have no effect in schedule = cosine: .* schedule = steps$"
+    ):
+        Experiment.from_toml(cosine, "a file", {"milestones": "5"})
+    with pytest.raises(InputError, match=r"^a file: gamma has no effect in schedule = constant: leave it out, or set "):
+        Experiment.from_toml("epochs = 3", "a file", {"gamma": "0.5", "schedule": "constant"})
+    with pytest.raises(InputError, match=r"^policy late: cooldown has no effect in schedule = steps: .* = cooldown$"):
+        Policy.read("late=unlearner=dash cooldown=0.5").applied_to(Experiment())
+    assert Policy.read("late=schedule=cooldown cooldown=0.5").applied_to(Experiment()).cooldown == 0.5
 
 
 def test_bad_files_are_named() -> None:

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import re
 import tomllib
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import resources
@@ -207,9 +207,40 @@ class Recipe:
                 message = str(unknown_name("recipe field", name, known))
                 raise InputError(f"{where}: {message.split(' (valid')[0]}")
         try:
-            return cls(**{**values, **(overrides or {})})
+            made = cls(**{**values, **(overrides or {})})
+            require_effect(made, overrides or {})
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
+        return made
+
+
+OF_SCHEDULE = {"milestones": "steps", "gamma": "steps", "cooldown": "cooldown"}
+
+
+def require_effect(recipe: Recipe, given: Iterable[str]) -> None:
+    """Raise if somebody has set a field that the recipe's schedule does not read.
+
+    A recipe's file may hold such fields, since a complete one holds every field.
+
+    Args:
+        recipe: what was made of it.
+        given: names of the fields that were set beside the file. No milestones are no contradiction.
+
+    Raises:
+        InputError: naming the field.
+
+    Example:
+        >>> require_effect(Recipe(schedule="cosine", milestones=(10,)), ["milestones"])
+        Traceback (most recent call last):
+        lure.errors.InputError: milestones have no effect in schedule = cosine: leave them out, or set schedule = steps
+    """
+    for name in given:
+        if OF_SCHEDULE.get(name, recipe.schedule) != recipe.schedule and getattr(recipe, name) != ():
+            has, it = ("have", "them") if name == "milestones" else ("has", "it")
+            raise InputError(
+                f"{name} {has} no effect in schedule = {recipe.schedule}: leave {it} out, or set schedule = "
+                f"{OF_SCHEDULE[name]}"
+            )
 
 
 # Fields in which any two runs of one comparison may differ.
@@ -344,11 +375,13 @@ class Policy:
             departs = tuple(f"{field}={format_value(getattr(shared, field))}" for field in sorted(apart))
             note = {"policy": self.name, "departs_from": departs}
         try:
-            return dataclasses.replace(shared, **self.fields, **note)
+            made = dataclasses.replace(shared, **self.fields, **note)
+            require_effect(made, self.fields)
         except InputError as error:
             if not self.is_named:
                 raise
             raise InputError(f"policy {self.name}: {error}") from None
+        return made
 
 
 def shared_recipe(values: Mapping[str, Any]) -> dict[str, Any]:

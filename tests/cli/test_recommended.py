@@ -35,7 +35,7 @@ def stored() -> dict[str, object]:
         # Only the schedule of steps has milestones.
         (["--milestones", "2"], {"schedule": "steps"}),
         (["--gamma", "0.5"], {"schedule": "steps"}),
-        (["--milestones", "2", "--schedule", "constant"], {"schedule": "constant"}),
+        (["--schedule", "constant"], {"schedule": "constant"}),
     ],
 )
 def test_what_is_left_open_is_taken_as_recommended(
@@ -46,6 +46,12 @@ def test_what_is_left_open_is_taken_as_recommended(
     chosen = ", ".join(f"{name} {value}" for name, value in RECOMMENDED.items() if name not in given)
     why = WHY_TRAINED_SO if "unlearner" in given else WHY  # who has chosen the unlearner is not told why
     assert capsys.readouterr().out.splitlines()[1:3] == [f"chosen for you: {chosen}", f"why: {why}"]
+
+
+def test_what_contradicts_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--milestones", "2", "--schedule", "constant"]) == 2
+    assert capsys.readouterr().err.startswith("error: milestones have no effect in schedule = constant: ")
+    assert not Path("model").exists()
 
 
 def test_the_help_shows_what_is_recommended(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ def init_command(arguments: argparse.Namespace) -> None:
     from lure.learner import production
     from lure.learner.gate import Gate
     from lure.learner.opening import read_recipe
-    from lure.recipe import Recipe
+    from lure.recipe import Recipe, require_effect
     from lure.settings import format_value
     from lure.store.run_directory import RunDirectory
 
@@ -41,11 +41,13 @@ def init_command(arguments: argparse.Namespace) -> None:
     if begun:  # it keeps what was recommended when it was begun
         stored = read_recipe(directory)
         chosen = {name: format_value(getattr(stored, name)) for name in chosen}
+    recipe = Recipe(**chosen | arguments.fields)
+    require_effect(recipe, arguments.fields)
     shown = production.init(
         arguments.directory,
         arguments.holdout,
         independent=arguments.test,
-        recipe=Recipe(**chosen | arguments.fields),
+        recipe=recipe,
         gate=Gate(**arguments.gate),
         hints=hints_of(arguments),
     )
