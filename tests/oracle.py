@@ -31,7 +31,8 @@ from lure.cli import main
 SHORT_FORM = Path(__file__).with_name("oracle.json")
 TIMES = ("unlearn_seconds", "train_seconds", "committed_at", "line_sha256", "environment", "sha256", "command")
 
-# The schedule of 0.1.0 and no average, whatever is recommended today.
+# The unlearner and schedule of 0.1.0 and no average, whatever is recommended today.
+UNLEARNER = ["--unlearner", "lure"]
 SCHEDULE = ["--schedule", "steps", "--milestones", "1", "--regularizers", ""]
 COMMON = ["--epochs", "2", "--batch-size", "16", "--lr", "0.05", *SCHEDULE, "--threads", "1"]
 IMAGES = ["--model", "convnet:width=4"]
@@ -191,7 +192,7 @@ def run_case(folder: Path, name: str) -> Path:
         make_data(folder, kind)
     out = folder / f"case-{list(CASES).index(name)}"
     # A flag that stands twice has its last value.
-    call(["run", "own-data", "--data", data, "--out", out, "--num-mega-batches", "3", *COMMON, *flags])
+    call(["run", "own-data", "--data", data, "--out", out, "--num-mega-batches", "3", *COMMON, *UNLEARNER, *flags])
     return out
 
 

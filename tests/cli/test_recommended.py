@@ -9,6 +9,7 @@ import pytest
 from lure import Recipe
 from lure.cli import main
 from lure.learner import production
+from lure.recipe import load_experiment
 from lure.recommended import RECOMMENDED, WHY, WHY_TRAINED_SO
 
 WORDS = ["init", "model", "--holdout", "holdout.npz", "--epochs", "3"]
@@ -46,6 +47,11 @@ def test_what_is_left_open_is_taken_as_recommended(
     chosen = ", ".join(f"{name} {value}" for name, value in RECOMMENDED.items() if name not in given)
     why = WHY_TRAINED_SO if "unlearner" in given else WHY  # who has chosen the unlearner is not told why
     assert capsys.readouterr().out.splitlines()[1:3] == [f"chosen for you: {chosen}", f"why: {why}"]
+
+
+def test_the_recipe_for_own_data_is_what_is_recommended() -> None:
+    recipe = load_experiment("own-data")
+    assert recipe == load_experiment("own-data", RECOMMENDED)
 
 
 def test_what_contradicts_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
