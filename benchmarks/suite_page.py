@@ -13,10 +13,11 @@ from suite_goals import OURS, AtEqualCost, at_equal_cost, mean_regrets
 from suite_protocol import ABLATED, ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, SEARCH, SEEDS, name_of
 
 from lure.errors import InputError
+from lure.metrics.statistics import mean_interval
 from lure.recipe import shipped_recipes
-from lure.report.comparison import RunGroup, group_runs
+from lure.report.comparison import RunGroup, group_runs, paired_differences
 from lure.report.page import write_page
-from lure.report.price import price_answers
+from lure.report.price import FEWEST_SEEDS, price_answers
 from lure.report.records import RunRecord, read_runs
 from lure.report.regret import Cell, Standing, cells, standings
 from lure.report.regret_table import (
@@ -29,7 +30,7 @@ from lure.report.regret_table import (
     within_heading,
 )
 from lure.report.table import price_legend, price_text
-from lure.report.verdict import MARGIN
+from lure.report.verdict import CONFIDENCE, MARGIN
 from lure.words import MISSING, percent, points
 
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
@@ -294,19 +295,22 @@ def _cheap_text(found: Sequence[AtEqualCost]) -> str:
 
 
 def ablation_block(name: str, group: RunGroup) -> str:
-    """Return what each part of LURE is worth in one setting: final accuracy, and points from LURE itself."""
+    """Return what each part of LURE is worth in one setting: final accuracy, and its difference from LURE itself."""
+    runs: dict[tuple[str, float], list[RunRecord]] = {}
+    for run in group.runs:
+        runs.setdefault((run.policy, run.budget), []).append(run)
     reached = {(cell.policy, cell.budget): cell for cell in cells([group])}
     budgets = sorted({budget for _, budget in reached})
     rows = []
     for text, what in ABLATIONS.items():
-        mine = [reached.get((name_of(text), budget)) for budget in budgets]
-        base = [reached.get(("lure", budget)) for budget in budgets]
-        if any(mine):
-            away = [
-                points(one.accuracy.mean - lure.accuracy.mean) if one and lure else MISSING
-                for one, lure in zip(mine, base, strict=True)
-            ]
-            numbers = [cell for one, two in zip(map(_accuracy, mine), away, strict=True) for cell in (one, two)]
-            rows.append([code(name_of(text)), what, *numbers])
-    headings = [heading for budget in budgets for heading in (f"budget {budget:g}", "from lure")]
+        policy = name_of(text)
+        numbers = []
+        for budget in budgets:
+            mine, base = (runs.get((each, budget), []) for each in (policy, "lure"))
+            differences = list(paired_differences(mine, base).values()) if policy != "lure" else []
+            away = mean_interval(differences, CONFIDENCE) if len(differences) >= FEWEST_SEEDS else None
+            numbers += [_accuracy(reached.get((policy, budget))), difference_text(away)]
+        if any((policy, budget) in reached for budget in budgets):
+            rows.append([code(policy), what, *numbers])
+    headings = [heading for budget in budgets for heading in (f"budget {budget:g}", "minus lure")]
     return f"### {name}\n\n{table(['policy', 'what it is', *headings], rows)}"

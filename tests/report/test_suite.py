@@ -316,9 +316,12 @@ def test_no_ledgers_make_a_document_without_figures(tmp_path):
 
 
 def test_ablations_stand_beside_lure(write_suite):
-    out = write_suite("ablation-cifar10", {"lure": {1.0: GOOD}, "random-reset": {1.0: POOR}})
-    text = suite_page.blocks(out)["ablations"]
-    assert "| `random-reset` | a random fifth | 71.0±1.0 (3) / 10.0 | -10.0 |" in text
+    rows = {"lure": {0.2: POOR, 1.0: GOOD}, "random-reset": {1.0: [0.70, 0.71, 0.75]}}
+    text = suite_page.blocks(write_suite("ablation-cifar10", rows))["ablations"]
+    # Seed by seed -10, -10 and -7: a mean of -9 and a standard error of 1, of which Student's t takes 2.92.
+    row = "| - | - | 72.0±2.6 (3) / 9.0 | -9.0 (-11.9 to -6.1) |"
+    assert f"| `random-reset` | a random fifth {row}" in text
+    assert "by the new data | 71.0±1.0 (3) / - | - | **81.0±1.0 (3) / 0.0** | - |" in text
 
 
 def test_auto_is_compared_at_its_own_cost(write_suite):
