@@ -284,18 +284,20 @@ def test_where_fire_is_refused_the_first_candidate_goes_on() -> None:
     assert "is computed by a parametrisation" in report.choices[2]["refused"]
 
 
-def test_a_probe_of_fire_that_diverges_leaves_the_first_candidate() -> None:
+@pytest.mark.parametrize(("diverges", "refused"), [(1, ["the loss is nan", None]), (2, [None, "the loss is nan"])])
+def test_where_a_probe_diverges_the_other_candidate_goes_on(diverges: int, refused: list[str | None]) -> None:
     model, calls = network(), []
 
     def probe(probed: nn.Module, share: float) -> Probed:
-        calls.append(share)
-        if len(calls) == 2:
+        calls.append(copy.deepcopy(probed))
+        if len(calls) == diverges:
             raise InputError("the loss is nan")
         return Probed(1.0, 5, 0)
 
     report = apply_(Auto(), model, context_for(model, 15, probe=probe))
-    assert [choice.get("refused") for choice in report.choices] == [None, None, "the loss is nan"]
-    assert report.choices[1]["taken"]
+    assert [choice.get("refused") for choice in report.choices[1:]] == refused
+    assert [choice["taken"] for choice in report.choices[1:]] == [why is None for why in refused]
+    assert equal(model, calls[2 - diverges]), "the weights of the probe that came to its end"
 
 
 def test_the_report_says_what_was_measured_and_taken() -> None:

@@ -109,7 +109,7 @@ class Auto:
             mild(model, context)
             context.choices.append({"candidate": name, **facts, "taken": True})
             return
-        start, tried = snapshot(model), []
+        start, tried, refusals = snapshot(model), [], list[InputError]()
         candidates: list[tuple[dict[str, Any], Unlearner]] = [
             ({"candidate": name, **facts}, mild),
             ({"candidate": "fire"}, Fire()),
@@ -121,12 +121,13 @@ class Auto:
                 method(model, context)
                 probed = context.probe(model, self.probe_share)
             except InputError as error:  # a weight that FIRE cannot change, or a probe that diverged
-                if method is mild:
-                    raise
+                refusals.append(error)
                 row |= {"taken": False, "refused": str(error)}
             else:
                 row |= {"loss": probed.loss, "examples_trained": probed.trained, "examples_read": probed.read}
                 tried.append((probed.loss, row, snapshot(model)))
+        if not tried:
+            raise refusals[0]
         _, best, weights = min(tried, key=lambda each: each[0])
         unwrap(model).load_state_dict(weights)
         for _, row, _ in tried:
