@@ -2,12 +2,13 @@
 
 A fixed policy's accuracy at the cost of `auto` is read off the line between its two nearest budgets, over the logarithm
 of the cost, seed by seed; past its dearest budget it is that of the dearest. So whatever `auto` spends on choosing, the
-others may spend on training. Budgets and seeds that some policy was not run at, or only in part, are left out.
+others may spend on training. A budget counts where at least three seeds have it; seeds that lack one are left out.
 """
 
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class AtEqualCost:
         ours: the policy.
         regrets: policy -> one regret for each budget of ours, as shares of 1.
         best: the fixed policy with the highest mean over these budgets.
-        lead: of ours before it, averaged over the budgets, over the seeds; None with fewer than three seeds.
+        lead: of ours before it, averaged over the budgets, over the seeds.
         price: of ours; None without retraining to measure it by.
     """
 
@@ -42,13 +43,13 @@ class AtEqualCost:
     ours: str
     regrets: Mapping[str, Sequence[float]]
     best: str
-    lead: Interval | None
+    lead: Interval
     price: PriceAnswer | None
 
     @property
     def is_worse(self) -> bool:
         """Whether the seeds show that ours is worse than the best fixed policy."""
-        return self.lead is not None and self.lead.high < 0
+        return self.lead.high < 0
 
     @property
     def is_cheap(self) -> bool:
@@ -57,12 +58,14 @@ class AtEqualCost:
 
 
 def at_equal_cost(setting: str, group: RunGroup, policy: str = OURS[0]) -> AtEqualCost | None:
-    """Compare a setting's fixed policies with one of ours, at what ours costs; None where either were not run."""
+    """Compare a setting's fixed policies with one of ours, at what ours costs; None where either has too few seeds."""
     curves: dict[str, Curve] = {}
-    for runs in group.policies.values():
-        for run in runs:
-            curves.setdefault(run.policy, {}).setdefault(run.seed, {})[run.budget] = _point(run)
+    for run in group.runs:
+        curves.setdefault(run.policy, {}).setdefault(run.seed, {})[run.budget] = _point(run)
+    curves = {name: _where_enough_seeds(curve) for name, curve in curves.items()}
     ours = curves.get(policy, {})
+    if not ours:
+        return None
     # A policy that was run at one or two budgets says too little about what lies between.
     enough = min(3, len(_budgets(ours)))
     others = {name: curve for name, curve in curves.items() if name not in OURS and len(_budgets(curve)) >= enough}
@@ -76,7 +79,7 @@ def at_equal_cost(setting: str, group: RunGroup, policy: str = OURS[0]) -> AtEqu
         if points.keys() >= set(budgets)
         and all(curve.get(seed, {}).keys() == _budgets(curve) for curve in others.values())
     ]
-    if not budgets or not seeds:
+    if not budgets or len(seeds) < FEWEST_SEEDS:
         return None
     reached = {
         name: {
@@ -97,7 +100,7 @@ def at_equal_cost(setting: str, group: RunGroup, policy: str = OURS[0]) -> AtEqu
         ours=policy,
         regrets={name: [top - mean for top, mean in zip(highest, means[name], strict=True)] for name in means},
         best=best,
-        lead=mean_interval(leads, CONFIDENCE) if len(leads) >= FEWEST_SEEDS else None,
+        lead=mean_interval(leads, CONFIDENCE),
         price=answer,
     )
 
@@ -106,6 +109,16 @@ def mean_regrets(found: Sequence[AtEqualCost]) -> dict[str, float]:
     """Return policy -> its mean regret over all settings and costs, for those that were run in each setting."""
     policies = set.intersection(*(set(each.regrets) for each in found))
     return {p: statistics.fmean(regret for each in found for regret in each.regrets[p]) for p in policies}
+
+
+def _where_enough_seeds(curve: Curve) -> Curve:
+    """Return the curve without the budgets that too few seeds were run at, and without seeds that have no other."""
+    times = Counter(budget for points in curve.values() for budget in points)
+    kept = {
+        seed: {budget: point for budget, point in points.items() if times[budget] >= FEWEST_SEEDS}
+        for seed, points in curve.items()
+    }
+    return {seed: points for seed, points in kept.items() if points}
 
 
 def _budgets(curve: Curve) -> set[float]:

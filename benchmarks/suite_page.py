@@ -5,6 +5,7 @@ made here, and a test compares them with the ledgers.
 """
 
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from suite_goals import OURS, AtEqualCost, at_equal_cost, mean_regrets
 from suite_protocol import ABLATED, ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, SEARCH, SEEDS, name_of
 
 from lure.errors import InputError
-from lure.metrics.statistics import mean_interval
+from lure.metrics.statistics import Interval, mean_interval
 from lure.recipe import shipped_recipes
 from lure.report.comparison import RunGroup, group_runs, paired_differences
 from lure.report.page import write_page
@@ -35,6 +36,8 @@ from lure.words import MISSING, percent, points
 
 BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 NO_RUNS = "No runs yet."
+WARM = "warm-start"
+TIE = 0.0005  # mean regrets this close to the lowest count as equal to it
 SHOWN = 5  # missing runs of a setting that are named
 
 
@@ -65,9 +68,18 @@ def read(out: Path, settings: Iterable[str], prefix: str = "") -> list[RunRecord
 
 
 def by_setting(runs: Sequence[RunRecord]) -> dict[str, RunGroup]:
-    """Return setting -> its runs, by the name of its folder."""
-    groups = group_runs(runs) if runs else []
-    return {group.runs[0].directory.parents[1].name: group for group in groups}
+    """Return setting -> its runs, by the name of its folder.
+
+    Raises:
+        InputError: if runs in one folder cannot be compared.
+    """
+    found: dict[str, RunGroup] = {}
+    for group in group_runs(runs) if runs else []:
+        folder = group.runs[0].directory.parents[1]
+        if folder.name in found:
+            raise InputError(f"{folder} holds runs of two recipes or lengths: a setting has one")
+        found[folder.name] = group
+    return found
 
 
 def blocks(out: Path) -> dict[str, str]:
@@ -86,6 +98,7 @@ def blocks(out: Path) -> dict[str, str]:
         )
         if found
         else NO_RUNS,
+        "against-warm-start": against_block(judged),
         "price": price_block(judged, found),
         "each-setting": "\n\n".join(setting_block(name, reached, found) for name in names) or NO_RUNS,
         "auto": auto_block(judged),
@@ -126,11 +139,13 @@ def searched(groups: Mapping[str, RunGroup]) -> dict[str, dict[str, Standing]]:
 
 
 def best_of(tried: Mapping[str, Standing]) -> str | None:
-    """Return the setting with the lowest mean regret, to a tenth of a point, among those of the most pairs.
+    """Return the first setting within a twentieth of a point of the lowest mean regret, among those of the most pairs.
 
-    Of equal ones the first: what two seeds say beyond a tenth is chance.
+    What two seeds say beyond that is chance.
     """
-    return min(tried, key=lambda text: (-tried[text].pairs, round(100 * tried[text].mean, 1)), default=None)
+    most = max((each.pairs for each in tried.values()), default=0)
+    means = {text: each.mean for text, each in tried.items() if each.pairs == most}
+    return next((text for text, mean in means.items() if mean <= min(means.values()) + TIE), None)
 
 
 def search_block(groups: Mapping[str, RunGroup]) -> str:
@@ -165,6 +180,56 @@ def regret_block(found: Sequence[Standing]) -> str:
         return NO_RUNS
     rows = [[code(each.policy), *regret_cells(each)] for each in found]
     return f"{table(['policy', *REGRET_HEADINGS], rows)}\n\n{regret_legend(found)}"
+
+
+def lead_over(
+    groups: Mapping[str, RunGroup], settings: Sequence[str], policy: str, rival: str = WARM
+) -> tuple[Interval, int] | None:
+    """Return by how much a policy leads another over all budgets of some settings, and over how many seeds.
+
+    The difference is taken seed by seed at equal budget and averaged over all pairs of setting and budget; the interval
+    is over the seeds that have every pair. None with fewer than three.
+    """
+    differences = [
+        _differences(groups[setting], policy, rival, budget)
+        for setting in settings
+        if setting in groups
+        for budget in BUDGETS
+    ]
+    seeds = set.intersection(*(set(each) for each in differences)) if differences else set()
+    if len(seeds) < FEWEST_SEEDS:
+        return None
+    leads = [statistics.fmean(each[seed] for each in differences) for seed in sorted(seeds)]
+    return mean_interval(leads, CONFIDENCE), len(leads)
+
+
+def _differences(group: RunGroup, policy: str, rival: str, budget: float) -> dict[int, float]:
+    """Return seed -> final accuracy of one policy minus that of another at a budget."""
+    mine, theirs = (
+        [run for run in group.runs if (run.policy, run.budget) == (name, budget)] for name in (policy, rival)
+    )
+    return paired_differences(mine, theirs)
+
+
+def against_block(groups: Mapping[str, RunGroup]) -> str:
+    """Return how each policy compares with a warm start at equal budget, over all settings and by data."""
+    parts = {
+        "all settings": JUDGING,
+        "CIFAR-10": [setting for setting in JUDGING if setting.startswith("cifar10")],
+        "Fashion-MNIST and MNIST": [setting for setting in JUDGING if not setting.startswith("cifar10")],
+    }
+    rows: list[tuple[float, list[str]]] = []
+    for policy in (name_of(text) for text in JUDGED):
+        pairs = [_differences(group, policy, WARM, budget) for group in groups.values() for budget in BUDGETS]
+        found = [mean_interval(list(each.values()), CONFIDENCE) for each in pairs if len(each) >= FEWEST_SEEDS]
+        if policy == WARM or not found:
+            continue
+        leads = [lead_over(groups, settings, policy) for settings in parts.values()]
+        better, worse = sum(each.low > 0 for each in found), sum(each.high < 0 for each in found)
+        texts = [f"{difference_text(lead[0])}, n={lead[1]}" if lead else MISSING for lead in leads]
+        mean = statistics.fmean(each.mean for each in found)
+        rows.append((-mean, [code(policy), f"{better} of {len(found)}", f"{worse} of {len(found)}", *texts]))
+    return table(["policy", "better in", "worse in", *parts], [row for _, row in sorted(rows)]) if rows else NO_RUNS
 
 
 def price_block(groups: Mapping[str, RunGroup], found: Sequence[Standing]) -> str:
@@ -286,8 +351,9 @@ def _worse_text(found: Sequence[AtEqualCost]) -> str:
 def _regret_text(found: Sequence[AtEqualCost]) -> str:
     overall = mean_regrets(found)
     ours = overall.pop(found[0].ours)
-    rival = min(overall, key=overall.__getitem__)
-    return f"{percent(ours)} points, {code(rival)} {percent(overall[rival])}"
+    rival = min(overall, key=overall.__getitem__, default=None)
+    theirs = f"{code(rival)} {percent(overall[rival])}" if rival else "no fixed policy ran in each setting"
+    return f"{percent(ours)} points, {theirs}"
 
 
 def _cheap_text(found: Sequence[AtEqualCost]) -> str:

@@ -15,7 +15,6 @@ FLOORS = [
     "words",
     "randomness",
     "settings",
-    "recommended",
     "distributed",
     "data",
     "models",
@@ -24,6 +23,7 @@ FLOORS = [
     "unlearn",
     "training/regularizers",  # a recipe holds its regularizers, and they know nothing of recipes
     "recipe",
+    "recommended",
     "training",
     "metrics",
     "store",

@@ -10,7 +10,7 @@ from lure import Recipe
 from lure.cli import main
 from lure.learner import production
 from lure.recipe import load_experiment
-from lure.recommended import RECOMMENDED, WHY, WHY_TRAINED_SO
+from lure.recommended import RECOMMENDED, WHY, WHY_IN_PART
 
 WORDS = ["init", "model", "--holdout", "holdout.npz", "--epochs", "3"]
 
@@ -36,7 +36,7 @@ def stored() -> dict[str, object]:
         # Only the schedule of steps has milestones.
         (["--milestones", "2"], {"schedule": "steps"}),
         (["--gamma", "0.5"], {"schedule": "steps"}),
-        (["--schedule", "constant"], {"schedule": "constant"}),
+        (["--cooldown", "0.5", "--schedule", "cooldown"], {"schedule": "cooldown"}),
     ],
 )
 def test_what_is_left_open_is_taken_as_recommended(
@@ -45,7 +45,7 @@ def test_what_is_left_open_is_taken_as_recommended(
     assert main([*WORDS, *flags]) == 0
     assert stored() == dict(RECOMMENDED) | {"regularizers": [RECOMMENDED["regularizers"]]} | given
     chosen = ", ".join(f"{name} {value}" for name, value in RECOMMENDED.items() if name not in given)
-    why = WHY_TRAINED_SO if "unlearner" in given else WHY  # who has chosen the unlearner is not told why
+    why = WHY_IN_PART if given else WHY  # its figures are those of all three together
     assert capsys.readouterr().out.splitlines()[1:3] == [f"chosen for you: {chosen}", f"why: {why}"]
 
 
@@ -54,9 +54,16 @@ def test_the_recipe_for_own_data_is_what_is_recommended() -> None:
     assert recipe == load_experiment("own-data", RECOMMENDED)
 
 
-def test_what_contradicts_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*WORDS, "--milestones", "2", "--schedule", "constant"]) == 2
-    assert capsys.readouterr().err.startswith("error: milestones have no effect in schedule = constant: ")
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--milestones", "2", "--schedule", "constant"], "milestones have no effect in schedule = constant: "),
+        (["--cooldown", "0.5"], "cooldown has no effect in schedule = steps: leave it out, or set schedule = cooldown"),
+    ],
+)
+def test_what_contradicts_is_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
     assert not Path("model").exists()
 
 

@@ -115,6 +115,14 @@ def test_the_price_is_the_least_cost_that_is_not_worse_whatever_lies_above(make)
     }
 
 
+def test_what_is_written_as_all_of_the_cost_is_no_more_than_that(make):
+    costs = {"lure": (10.04, SAME), "fire": (10.06, SAME), "redo": (9.0, SAME)}  # of 10
+    runs = make({("scratch", 1.0): (10, BASE), ("redo", 0.1): (1, NOISY), **{(p, 1.0): c for p, c in costs.items()}})
+    found = {policy: answer.text for policy, answer in answers(runs).items()}
+    assert (found["lure"], found["redo"]) == ("100 %", "at most 90 %")
+    assert found["fire"] == "dearer than retraining"
+
+
 def test_retraining_may_have_another_name_but_no_other_recipe(make):
     renamed = make({("scratch", 1.0): (10, BASE)}, recipe={"policy": "again", "departs_from": ["epochs=20"]})
     others = make({("lure", 0.1): (1, SAME)})

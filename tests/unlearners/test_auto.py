@@ -225,7 +225,7 @@ def test_modes_stay_and_dropout_has_no_part_in_the_measurement() -> None:
 @pytest.mark.parametrize(
     ("chunks", "message"),
     [
-        (None, r"^auto reads the new data by themselves: give chunks=\[\.\.\.\], oldest first, the new one last$"),
+        (None, r"^auto reads the new data on their own: give chunks=\[\.\.\.\], oldest first, the new one last$"),
         (1, r"^auto compares the new data with those that the model knows: give chunks=.* or train_accuracy=$"),
         (2, r"^auto reads the accuracy on each chunk: pass a loader with at least one batch for each$"),
     ],
@@ -282,6 +282,37 @@ def test_where_fire_is_refused_the_first_candidate_goes_on() -> None:
     assert equal(model, before), "nothing that FIRE began is left"
     assert [choice["taken"] for choice in report.choices] == [False, True, False]
     assert "is computed by a parametrisation" in report.choices[2]["refused"]
+
+
+def test_of_earlier_chunks_the_latest_are_read_first() -> None:
+    model = network()
+    oldest, latest, new = chunk(model, right=0, count=240), chunk(model, right=240, count=240), chunk(model, right=0)
+    context = Context(batches=new, chunks=[oldest, latest, new])
+    Auto()(model, context)
+    assert context.choices[-1]["memorised"] == 1.0, "all of the latest are right, none of the oldest"
+    assert context.choices[0]["examples_read"] == 20 + 200
+
+
+def test_reading_goes_on_past_classes_that_nobody_could_know() -> None:
+    model = network()
+    unknown = [(inputs, torch.full_like(labels, 7)) for inputs, labels in chunk(model, right=0, count=240)]
+    new = [*unknown, *chunk(model, right=10)]
+    context = Context(batches=new, chunks=[new], train_accuracy=1.0, num_known=4)
+    Auto()(model, context)
+    assert context.choices[-1]["memorised"] == 0.5
+
+
+def test_an_error_that_is_no_refusal_ends_the_choice() -> None:
+    model, calls = network(), []
+
+    def probe(probed: nn.Module, share: float) -> Probed:
+        calls.append(share)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return Probed(1.0, 5, 0)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        apply_(Auto(), model, context_for(model, 15, probe=probe))
 
 
 @pytest.mark.parametrize(("diverges", "refused"), [(1, ["the loss is nan", None]), (2, [None, "the loss is nan"])])

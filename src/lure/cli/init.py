@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lure.cli.parser import Command, Parser, add_directory, add_fields, add_hints, hints_of
-from lure.recommended import RECOMMENDED, WHY, WHY_TRAINED_SO, in_words, recommended_beside
+from lure.recommended import RECOMMENDED, WHY, WHY_IN_PART, in_words, recommended_beside
 
 
 def add_flags(parser: Parser) -> None:
@@ -54,7 +54,7 @@ def init_command(arguments: argparse.Namespace) -> None:
     print(shown)
     if chosen and not begun:
         print(f"chosen for you: {in_words(chosen)}")
-        print("why:", WHY if "unlearner" in chosen else WHY_TRAINED_SO)
+        print("why:", WHY if chosen == RECOMMENDED else WHY_IN_PART)
     print(f"{arguments.directory} is ready; give it the first chunk: lure update {arguments.directory} DATA")
 
 

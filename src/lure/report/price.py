@@ -5,8 +5,9 @@ with no other field changed by a policy. It is the reference for accuracy and fo
 the first counts, which is the one that is called `scratch`, if any is.
 
 **Cost** is what the stages from the second on took, training and unlearning together, over the same of retraining: the
-first stage is the same for all. It is taken in FLOPs, or in seconds if any run did not count its FLOPs; a loop of the
-user's own (`lure.compare_in_loop`) may count examples instead.
+first stage is the same for all that differ in the unlearner or the budget alone. (A policy that sets more, such as a
+regularizer, may gain in the first stage already, at no cost that counts here.) It is taken in FLOPs, or in seconds if
+any run did not count its FLOPs; a loop of the user's own (`lure.compare_in_loop`) may count examples instead.
 
 **How one budget of one policy is judged.** Its final accuracy minus that of retraining is taken seed by seed, over the
 seeds that both have, and Student's t gives the 90 % interval of the mean difference (5 % on either side):
@@ -20,8 +21,9 @@ taken as one test example.
 
 **The answer for a policy** is one of these, and the first that applies is given:
 
-- a *price*, the least cost among its budgets that are not worse, if that is at most the cost of retraining. It is
-  marked "at most" where a cheaper budget is open: the seeds show that this much suffices, not that it takes as much;
+- a *price*, the least cost among its budgets that are not worse, if that is at most the cost of retraining, rounded to
+  whole percent. It is marked "at most" where a cheaper budget is open: the seeds show that this much suffices, not that
+  it takes as much;
 - *not decided by these seeds*: a budget is open that costs no more than retraining, or nothing is shown to be not worse
   and some budget is open;
 - *dearer than retraining*: it is not worse only at more than retraining's cost; or it is worse at every budget, the
@@ -59,6 +61,7 @@ from lure.words import count, percent, points
 
 FEWEST_SEEDS = 3
 ROUNDING = 1e-9  # costs are quotients of means
+AFFORDABLE = 1.005  # a cost below this is written as 100 % or less
 SMALLER_BUDGETS = "--budgets 0.1,0.3,1"
 
 Measure = Literal["flops", "examples_seen", "seconds"]
@@ -242,7 +245,7 @@ def price_answers(group: RunGroup) -> list[PriceAnswer]:
 
 
 def _answer(rows: Sequence[Price], regret: float | None) -> PriceAnswer:
-    policy, affordable = rows[0].policy, [row for row in rows if row.cost <= 1 + ROUNDING]
+    policy, affordable = rows[0].policy, [row for row in rows if row.cost < AFFORDABLE]
     shown = [row for row in affordable if row.not_worse]
     if shown:
         least = min(shown, key=lambda row: row.cost)

@@ -11,9 +11,9 @@ that is good everywhere beats one that is best in one setting and poor in anothe
 - its **performance profile**: the share of pairs in which it is at most so many points behind the best;
 - in how many pairs it is **worse than the best other**: the 90 % interval (Student's t) of its final accuracy minus
   that of the best other policy, seed by seed, ends below zero, with at least three common seeds;
-- its **difference from the best other policy over all**: the one with the lowest mean regret of those that ran in all
-  pairs. The final accuracies are subtracted seed by seed, averaged over the pairs that both have, and the interval is
-  over the seeds.
+- its **difference from the best other policy over all**: the one with the lowest mean regret of those that ran in the
+  most pairs. The final accuracies are subtracted seed by seed, averaged over the pairs that both have, and the interval
+  is over the seeds.
 
 The best of a pair is chosen by the seeds that it is then compared on, which makes every regret a little too high, and
 that of all policies alike. Regret at equal budget is not regret at equal cost: probing and unlearning come on top of
@@ -82,7 +82,7 @@ class Standing:
         by_setting: setting -> mean regret over its budgets there.
         within: points behind the best, as a share -> share of its pairs in which it is at most that far behind.
         worse: in how many pairs it is worse than the best other policy.
-        rival: the best other policy over all; None where it is the only one that ran in all pairs.
+        rival: the best other policy over all; None where no other ran in as many pairs.
         difference: final accuracy minus that of `rival`, over the pairs; None with fewer than two common seeds.
         extra_cost: what it costs more than the cheapest policy at the same budget, as a share, on average; None without
             retraining.

@@ -103,9 +103,9 @@ def regret_legend(found: Iterable[Standing]) -> str:
     best = min(found, key=lambda each: (-each.pairs, each.mean))
     return (
         f"Regret at equal budget: points of final accuracy behind the best, in {count(best.pairs, 'pair')} of setting "
-        f"and budget. From the best other: the mean over all pairs, seed by seed, against {best.policy}, or for itself "
-        f"against {best.rival or 'none'}. Worse in: pairs in which the 90 % interval of the difference from the best "
-        f"other there ends below zero, with at least {FEWEST_SEEDS} seeds. Extra cost: what it costs beyond "
-        f"the cheapest policy at the same budget, on average. Low price in: settings in which it is at "
-        f"most {percent(CHEAP, 0)} % of retraining's cost."
+        "and budget. From the best other: the mean over the pairs that both have, seed by seed, against "
+        f"{best.policy}, or for itself against {best.rival or 'none'}. Worse in: pairs in which the 90 % interval of "
+        f"the difference from the best other there ends below zero, with at least {FEWEST_SEEDS} seeds. Extra cost: "
+        "what it costs beyond the cheapest policy at the same budget, on average. Low price in: settings in which it "
+        f"is at most {percent(CHEAP, 0)} % of retraining's cost."
     )
