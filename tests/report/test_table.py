@@ -113,6 +113,9 @@ def test_each_budget_has_a_row_and_stands_under_the_name_where_it_is_narrow(budg
         "budget 0.1",
         "budget 1",
     ]
+    first = [line.split()[0] for line in narrow.splitlines() if line.strip()]
+    at = first.index("shrink-perturb:")
+    assert first[at + 1] == "shrink=0.2:perturb=0.8", "a long name is broken where its options begin"
 
 
 def test_the_price_table(budgets):

@@ -40,6 +40,7 @@ from lure.words import MISSING, count, percent, points
 WIDE = 100
 FLIPS_SHOWN = 3  # so many classes are named
 NEW_LINE = "\n"
+NARROW_NAME = 20  # characters of a name that always fit
 SETTING_WIDTH = 15  # columns of a setting in the table over settings
 NAME_WIDTH = 26  # and of the policies there
 SHORT = {
@@ -129,11 +130,13 @@ def comparison_table(runs: Iterable[RunRecord], width: int = WIDE) -> Table:
 
 
 def budget_label(group: RunGroup, policy: str, width: int = WIDE) -> str:
-    """Write a policy and its budget, if the group has several; where it is narrow, the budget is under the name."""
+    """Write a policy and its budget, if the group has several; where it is narrow, below one another."""
     run = group.policies[policy][0]
+    # Without this a long name would be broken in the middle of a word or number.
+    name = run.policy if width >= WIDE or len(run.policy) <= NARROW_NAME else run.policy.replace(":", f":{NEW_LINE}", 1)
     if len({run.budget for run in group.runs}) == 1:
-        return policy
-    return f"{run.policy}{', ' if width >= WIDE else NEW_LINE}budget {run.budget:g}"
+        return name
+    return f"{name}{', ' if width >= WIDE else NEW_LINE}budget {run.budget:g}"
 
 
 def _policy_cells(group: RunGroup, policy: str, measures: Iterable[str]) -> list[str]:
