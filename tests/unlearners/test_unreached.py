@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import lure
 from lure import InputError, unlearn_
 from lure.unlearners import build_unlearner
+from lure.weights.ranking import Reach
 
 BY_DATA = ["lure", "lure:scope=all", "fisher-reset", "lure:ties=all"]
 
@@ -241,3 +244,100 @@ def test_the_option_is_known_by_name() -> None:
     assert build_unlearner("lure:unseen_rows=rank") == lure.UNLEARNERS["lure"](unseen_rows="rank")
     with pytest.raises(InputError, match="unseen_rows"):
         build_unlearner("lure:unseen_rows=drop")
+
+
+# Kernels
+
+
+class OnePixel(nn.Module):
+    """A convolution whose 3 x 3 kernel sees the one pixel of its input and padding around it, and a classifier."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.kernel = nn.Conv2d(6, 10, 3, **{"padding": 1} | settings)
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.kernel(inputs[..., None, None])).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", BY_DATA)
+def test_positions_that_only_see_padding_stay_and_do_not_count(method: str) -> None:
+    torch.manual_seed(0)
+    model = OnePixel()
+    before = copy.deepcopy(model)
+    report = unlearn_(model, batches(), method, forget_fraction=0.5, seed=1)
+    moved = model.kernel.weight != before.kernel.weight
+    assert moved[:, :, 1, 1].any(), "the middle of the kernel takes part"
+    assert moved.sum() == moved[:, :, 1, 1].sum()
+    biases = 13 if "all" in method.split("scope=")[-1:] else 0
+    assert report.changed_count == round(0.5 * (60 + 30 + biases))
+    assert report.left_out == {"kernel.weight": "8 of 9 kernel positions, which only see padding"}
+
+
+def test_what_a_network_computes_changes_where_most_positions_only_see_padding() -> None:
+    torch.manual_seed(0)
+    model = OnePixel()
+    inputs = batches()[0][0]
+    before = model(inputs)
+    unlearn_(model, batches(), "lure", forget_fraction=0.2, seed=1)
+    assert not torch.allclose(model(inputs), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["circular", "replicate"])
+def test_padding_that_repeats_data_is_no_padding(mode: str) -> None:
+    assert unlearn_(OnePixel(padding_mode=mode), batches(), "lure").left_out == {}
+
+
+def test_positions_that_any_batch_reads_are_ranked() -> None:
+    class Twice(OnePixel):
+        def forward(self, inputs: Tensor) -> Tensor:
+            wide = inputs[..., None, None].expand(-1, -1, 1, 2)  # reads the middle row
+            return super().forward(inputs) + self.head(self.kernel(wide).mean((2, 3)))
+
+    left_out = unlearn_(Twice(), batches(), "lure").left_out
+    assert left_out == {"kernel.weight": "6 of 9 kernel positions, which only see padding"}
+
+
+def test_a_kernel_that_is_read_elsewhere_too_is_reached_there() -> None:
+    class Elsewhere(OnePixel):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs) + self.kernel.weight.sum()
+
+    loss = lambda net, batch: net(batch[0]).pow(2).mean()  # noqa: E731
+    assert unlearn_(Elsewhere(), batches(), "lure", loss=loss).left_out == {}
+
+
+def test_a_kernel_that_is_pruned_or_computed() -> None:
+    model, mask = OnePixel(), torch.ones(10, 6, 3, 3)
+    mask[:, :2] = 0
+    prune.custom_from_mask(model.kernel, "weight", mask)
+    report = unlearn_(model, batches(), "lure", forget_fraction=0.5)
+    assert report.changed_count == round(0.5 * (40 + 30))
+    unread = "180 pruned entries; 8 of 9 kernel positions, which only see padding"
+    assert report.left_out == {"kernel.weight_orig": unread}
+    model = OnePixel()
+    torch.nn.utils.parametrizations.weight_norm(model.kernel)
+    assert unlearn_(model, batches(), "lure").left_out == {}, "its norm depends on every entry"
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_is_read_is_what_has_a_gradient(data: st.DataObject) -> None:
+    number = data.draw(st.integers(1, 3))
+
+    def each(low: int, high: int) -> tuple[int, ...]:
+        return tuple(data.draw(st.lists(st.integers(low, high), min_size=number, max_size=number)))
+
+    size, kernel, stride, dilation, padding = each(1, 4), each(1, 4), each(1, 3), each(1, 2), each(0, 3)
+    same = data.draw(st.booleans()) and set(stride) == {1}
+    assume(same or all(n + 2 * p > d * (k - 1) for n, p, d, k in zip(size, padding, dilation, kernel, strict=True)))
+    layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[number - 1](
+        2, 2, kernel, stride, "same" if same else padding, dilation, groups=data.draw(st.sampled_from([1, 2]))
+    )
+    nn.init.ones_(layer.weight)
+    reach = Reach()
+    with reach.watching(layer):
+        layer(torch.ones(*data.draw(st.sampled_from([(3, 2), (2,)])), *size)).sum().backward()
+    assert torch.equal(reach.positions["weight"], layer.weight.grad.ne(0).any(0).any(0))

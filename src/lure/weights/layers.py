@@ -214,6 +214,26 @@ def embedding_tables(model: nn.Module) -> dict[str, nn.Embedding | nn.EmbeddingB
     return tables
 
 
+def kernels(model: nn.Module) -> dict[str, nn.Conv1d | nn.Conv2d | nn.Conv3d]:
+    """Return parameter name -> layer for the trainable kernels of convolutions that no other layer holds, too.
+
+    Kernels that a parametrisation computes are left out: its norm depends on every entry.
+    """
+    names = {id(parameter): name for name, parameter in trainable(model).items()}
+    holders = _holders(unwrap(model))
+    found = {}
+    for layer in unwrap(model).modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            kernel = layer._parameters.get("weight", layer._parameters.get("weight_orig"))
+            if kernel is not None and id(kernel) in names and holders[id(kernel)] == 1 and not _is_computed(layer):
+                found[names[id(kernel)]] = layer
+    return found
+
+
+def _is_computed(layer: nn.Module) -> bool:
+    return parametrize.is_parametrized(layer, "weight") or hasattr(layer, "weight_u")
+
+
 def refuse_computed(model: nn.Module, names: Iterable[str]) -> None:
     """Raise if a layer computes its weight from one of these parameters, by weight norm and the like.
 

@@ -2,11 +2,12 @@
 
 A score of zero says that the loss does not depend on a weight. It says nothing where the pass over the data could not
 have shown that it does: a tensor that no batch's loss is computed from (a head that only training uses, the head of
-another task), an entry that a pruning mask removes, a row of an embedding table that no batch looks up. Those leave the
-ranking and the count. A unit that the data reach and that never fires (dead ReLU) scores zero and stays in: there the
-zero is a finding.
+another task), an entry that a pruning mask removes, a row of an embedding table that no batch looks up, a position of a
+kernel that only ever sees padding. Those leave the ranking and the count. A unit that the data reach and that never
+fires (dead ReLU) scores zero and stays in: there the zero is a finding.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from lure.distributed import sum_over_processes
 from lure.errors import InputError
-from lure.weights.layers import Scope, embedding_tables, forgettable, pruning_masks
+from lure.weights.layers import Scope, embedding_tables, forgettable, kernels, pruning_masks
 from lure.words import count
 
 UnseenRows: TypeAlias = Literal["keep", "rank"]
@@ -30,15 +31,21 @@ class Reach:
     Attributes:
         tensors: parameter name -> whether the loss of any batch is computed from it.
         rows: name of an embedding table -> bool (rows,): which rows any batch looked up, or gave a gradient.
+        positions: name of a convolution's kernel -> bool (kernel size): which positions ever read more than padding.
     """
 
     tensors: dict[str, bool] = field(default_factory=dict)
     rows: dict[str, Tensor] = field(default_factory=dict)
+    positions: dict[str, Tensor] = field(default_factory=dict)
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """Run a block while every look-up in the model's embedding tables is noted."""
+        """Run a block while it is noted what embedding tables are asked for, and what kernels read."""
         handles = []
+        for name, kernel in kernels(model).items():
+            device = next(kernel.parameters(recurse=False)).device
+            read = self.positions[name] = torch.zeros(kernel.kernel_size, dtype=torch.bool, device=device)
+            handles.append(kernel.register_forward_pre_hook(_reading(read), with_kwargs=True))
         for name, layer in embedding_tables(model).items():
             table = self.rows[name] = torch.zeros(layer.num_embeddings, dtype=torch.bool, device=layer.weight.device)
             handles.append(layer.register_forward_pre_hook(_noting(table), with_kwargs=True))
@@ -57,12 +64,15 @@ class Reach:
             self.tensors[name] = self.tensors.get(name, False) or gradient is not None
             if gradient is not None and name in self.rows:
                 self.rows[name] |= gradient.detach().to_dense().ne(0).any(1)
+            if gradient is not None and name in self.positions:  # the kernel may be read elsewhere, too
+                self.positions[name] |= gradient.detach().ne(0).any(0).any(0)
 
     def join_processes(self, names: list[str], device: torch.device) -> None:
         """Make the notes of all processes one, where several train together; one of them may have read no batch."""
         flags = torch.tensor([float(self.tensors.get(name, False)) for name in names], device=device)
         self.tensors = dict(zip(names, (sum_over_processes(flags) > 0).tolist(), strict=True))
         self.rows = {name: sum_over_processes(seen.float()) > 0 for name, seen in self.rows.items()}
+        self.positions = {name: sum_over_processes(read.float()) > 0 for name, read in self.positions.items()}
 
 
 def _noting(table: Tensor) -> Any:
@@ -70,6 +80,50 @@ def _noting(table: Tensor) -> Any:
         table[(inputs[0] if inputs else keywords["input"]).detach().flatten().long()] = True
 
     return note
+
+
+def _reading(read: Tensor) -> Any:
+    def note(layer: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if layer.padding_mode != "zeros":  # what is mirrored or repeated is data
+            read.fill_(True)
+            return
+        sizes = (inputs[0] if inputs else keywords["input"]).shape[-read.dim() :]
+        shape = zip(sizes, layer.kernel_size, layer.stride, layer.dilation, strict=True)
+        axes = [positions_read(*each, *_padding(layer, axis)) for axis, each in enumerate(shape)]
+        read.logical_or_(functools.reduce(lambda before, axis: before[..., None] & axis, axes).to(read.device))
+
+    return note
+
+
+def _padding(layer: Any, axis: int) -> tuple[int, int]:
+    """Return how much a convolution pads along an axis, before and behind."""
+    if layer.padding == "same":
+        total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+        return total // 2, total - total // 2
+    return (0, 0) if layer.padding == "valid" else (layer.padding[axis], layer.padding[axis])
+
+
+@functools.cache
+def positions_read(size: int, length: int, stride: int, dilation: int, before: int, behind: int) -> Tensor:
+    """Return which positions of a kernel, along one axis, ever read more than padding: bool (length,).
+
+    Args:
+        size: of the input along this axis.
+        length: of the kernel.
+        stride: of the convolution.
+        dilation: of the convolution.
+        before: how much is padded before the input.
+        behind: how much is padded behind it.
+
+    Example:
+        >>> positions_read(1, 3, 1, 1, 1, 1).tolist()  # one pixel, and padding on both sides
+        [False, True, False]
+        >>> positions_read(2, 3, 2, 1, 1, 1).tolist()
+        [False, True, True]
+    """
+    first = torch.arange(0, size + before + behind - dilation * (length - 1), stride)[:, None] - before
+    places = first + dilation * torch.arange(length)
+    return ((places >= 0) & (places < size)).any(0)
 
 
 def ranked_entries(
@@ -118,6 +172,12 @@ def ranked_entries(
             before = entries[name]
             entries[name] = seen.clone() if before is None else before & seen
             notes[name] = f"{count(int((~reach.rows[name]).sum()), 'row')} that no batch mentions"
+        if reach is not None and name in reach.positions and not bool(reach.positions[name].all()):
+            read = reach.positions[name]
+            before = entries[name]
+            entries[name] = read.expand_as(parameter).clone() if before is None else before & read
+            unread = f"{int((~read).sum())} of {read.numel()} kernel positions, which only see padding"
+            notes[name] = f"{notes[name]}; {unread}" if name in notes else unread
     if not entries:
         raise InputError("no batch reaches any weight that could be forgotten: does the loss use the model's output?")
     if left_out is not None:
