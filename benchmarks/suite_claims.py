@@ -126,8 +126,6 @@ ASH, LURE, SHIN, HAN = (
     "Shin et al. 2024 (2410.23495)",
     "Han et al. 2026 (2602.08040)",
 )
-# These claims had rules of their own on cifar10 and cifar10-augmented, until it was seen what LURE redraws there.
-IDLE = Rule("on the network of CIFAR-10 here LURE redraws weights that compute nothing")
 ZAIDI = "Zaidi et al. 2022 (2206.10011)"
 CLAIMS = (
     Claim(
@@ -170,18 +168,20 @@ CLAIMS = (
         Claim(
             paper=LURE,
             text=f"LURE ({words}) beats a warm start, {where}",
-            rule=IDLE,
+            setting=setting,
+            rule=beats(policy, "warm-start"),
         )
-        for where in ("augmented", "plain")
-        for words in ("default", "as released")
+        for where, setting in (("augmented", "cifar10-augmented"), ("plain", "cifar10"))
+        for words, policy in (("default", "lure"), ("as released", "lure-as-released"))
     ),
     *(
         Claim(
             paper=LURE,
             text=f"LURE ({words}) beats a reset of random weights",
-            rule=IDLE,
+            setting="ablation-cifar10",
+            rule=beats(policy, "random-reset"),
         )
-        for words in ("default", "as released")
+        for words, policy in (("default", "lure"), ("as released", "lure-as-released"))
     ),
     Claim(
         paper=ZAIDI,

@@ -26,7 +26,6 @@ from suite_protocol import (
     name_of,
 )
 
-from lure import snip_saliency, unlearn_
 from lure.errors import InputError
 from lure.experiment.compare import RunsFailed, plan
 from lure.recipe import Experiment, Policy, load_experiment
@@ -494,24 +493,6 @@ def test_what_is_recommended_quotes_the_ledgers():
         interval = f"({'90 % interval ' if unit else ''}{100 * found.low:.1f} to {100 * found.high:.1f}, {seeds} seeds)"
         assert f"{100 * found.mean:.1f}{unit} {interval}" in readme
     assert f"costs {100 * dearer(OTHERS):.0f} % more" in readme
-
-
-def test_on_the_network_of_cifar10_lure_redraws_what_computes_nothing():
-    """docs/suite.md says so of its rows there. Once `lure` leaves such weights out, those rows are to be run again."""
-    import torch
-
-    from lure.models import build_model
-    from lure.weights.layers import forgettable
-
-    torch.manual_seed(0)
-    model = build_model(load_experiment("suite/cifar10").model, 10, (3, 32, 32)).eval()
-    batch = torch.rand(32, 3, 32, 32), torch.arange(32) % 10
-    scores = {n: score for n, score in snip_saliency(model, [batch]).items() if n in forgettable(model, "weights")}
-    idle = sum(int((score == 0).sum()) for score in scores.values()) / sum(map(torch.numel, scores.values()))
-    assert idle > 0.61, "kernel positions that only see padding, and some units that never fire"
-    before = {name: model.get_parameter(name).detach().clone() for name in scores}
-    assert unlearn_(model, [batch], "lure", seed=0).changed_count > 0
-    assert all(not score[model.get_parameter(name) != before[name]].any() for name, score in scores.items())
 
 
 @pytest.mark.parametrize("text", [text for text in JUDGED if name_of(text) != RECOMMENDED["unlearner"]])
