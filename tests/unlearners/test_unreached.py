@@ -341,3 +341,16 @@ def test_what_is_read_is_what_has_a_gradient(data: st.DataObject) -> None:
     with reach.watching(layer):
         layer(torch.ones(*data.draw(st.sampled_from([(3, 2), (2,)])), *size)).sum().backward()
     assert torch.equal(reach.positions["weight"], layer.weight.grad.ne(0).any(0).any(0))
+
+
+def test_what_an_algorithm_rounds_where_there_is_padding_is_no_gradient() -> None:
+    layer, reach = nn.Conv2d(2, 2, 3, padding=1), Reach()
+    with reach.watching(layer):
+        layer(torch.ones(1, 2, 1, 1))
+    gradient = torch.zeros(2, 2, 3, 3)
+    gradient[:, :, 1, 1], gradient[:, :, 0, 0] = 1, 1e-7
+    reach.add(["weight"], (gradient,))
+    assert reach.positions["weight"].nonzero().tolist() == [[1, 1]]
+    gradient[1, 0, 0, 0] = 0.1  # of a use elsewhere
+    reach.add(["weight"], (gradient,))
+    assert reach.positions["weight"].nonzero().tolist() == [[0, 0], [1, 1]]

@@ -31,7 +31,8 @@ class Reach:
     Attributes:
         tensors: parameter name -> whether the loss of any batch is computed from it.
         rows: name of an embedding table -> bool (rows,): which rows any batch looked up, or gave a gradient.
-        positions: name of a convolution's kernel -> bool (kernel size): which positions ever read more than padding.
+        positions: name of a convolution's kernel -> bool (kernel size), on the CPU: which positions ever read more than
+            padding, or had a gradient.
     """
 
     tensors: dict[str, bool] = field(default_factory=dict)
@@ -43,8 +44,7 @@ class Reach:
         """Run a block while it is noted what embedding tables are asked for, and what kernels read."""
         handles = []
         for name, kernel in kernels(model).items():
-            device = next(kernel.parameters(recurse=False)).device
-            read = self.positions[name] = torch.zeros(kernel.kernel_size, dtype=torch.bool, device=device)
+            read = self.positions[name] = torch.zeros(kernel.kernel_size, dtype=torch.bool)  # on the CPU: no waiting
             handles.append(kernel.register_forward_pre_hook(_reading(read), with_kwargs=True))
         for name, layer in embedding_tables(model).items():
             table = self.rows[name] = torch.zeros(layer.num_embeddings, dtype=torch.bool, device=layer.weight.device)
@@ -64,15 +64,21 @@ class Reach:
             self.tensors[name] = self.tensors.get(name, False) or gradient is not None
             if gradient is not None and name in self.rows:
                 self.rows[name] |= gradient.detach().to_dense().ne(0).any(1)
-            if gradient is not None and name in self.positions:  # the kernel may be read elsewhere, too
-                self.positions[name] |= gradient.detach().ne(0).any(0).any(0)
+            if gradient is not None and name in self.positions and not bool(self.positions[name].all()):
+                # The kernel may be read elsewhere, too. Some algorithms round where there is only padding.
+                size = gradient.detach().abs()
+                rounding = 100 * torch.finfo(size.dtype).eps * size.max()
+                self.positions[name] |= (size > rounding).any(0).any(0).cpu()
 
     def join_processes(self, names: list[str], device: torch.device) -> None:
         """Make the notes of all processes one, where several train together; one of them may have read no batch."""
         flags = torch.tensor([float(self.tensors.get(name, False)) for name in names], device=device)
         self.tensors = dict(zip(names, (sum_over_processes(flags) > 0).tolist(), strict=True))
         self.rows = {name: sum_over_processes(seen.float()) > 0 for name, seen in self.rows.items()}
-        self.positions = {name: sum_over_processes(read.float()) > 0 for name, read in self.positions.items()}
+        self.positions = {
+            name: (sum_over_processes(read.to(device, torch.float32)) > 0).cpu()
+            for name, read in self.positions.items()
+        }
 
 
 def _noting(table: Tensor) -> Any:
@@ -90,7 +96,7 @@ def _reading(read: Tensor) -> Any:
         sizes = (inputs[0] if inputs else keywords["input"]).shape[-read.dim() :]
         shape = zip(sizes, layer.kernel_size, layer.stride, layer.dilation, strict=True)
         axes = [positions_read(*each, *_padding(layer, axis)) for axis, each in enumerate(shape)]
-        read.logical_or_(functools.reduce(lambda before, axis: before[..., None] & axis, axes).to(read.device))
+        read.logical_or_(functools.reduce(lambda before, axis: before[..., None] & axis, axes))
 
     return note
 
@@ -173,7 +179,7 @@ def ranked_entries(
             entries[name] = seen.clone() if before is None else before & seen
             notes[name] = f"{count(int((~reach.rows[name]).sum()), 'row')} that no batch mentions"
         if reach is not None and name in reach.positions and not bool(reach.positions[name].all()):
-            read = reach.positions[name]
+            read = reach.positions[name].to(parameter.device)
             before = entries[name]
             entries[name] = read.expand_as(parameter).clone() if before is None else before & read
             unread = f"{int((~read).sum())} of {read.numel()} kernel positions, which only see padding"
