@@ -196,11 +196,10 @@ def lead_over(
         if setting in groups
         for budget in BUDGETS
     ]
-    seeds = set.intersection(*(set(each) for each in differences)) if differences else set()
-    if len(seeds) < FEWEST_SEEDS:
-        return None
-    leads = [statistics.fmean(each[seed] for each in differences) for seed in sorted(seeds)]
-    return mean_interval(leads, CONFIDENCE), len(leads)
+    seeds = set.intersection(*map(set, differences)) if differences else set()
+    leads = {seed: statistics.fmean(each[seed] for each in differences) for seed in sorted(seeds)}
+    found = _interval(leads)
+    return (found, len(leads)) if found else None
 
 
 def _differences(group: RunGroup, policy: str, rival: str, budget: float) -> dict[int, float]:
@@ -209,6 +208,11 @@ def _differences(group: RunGroup, policy: str, rival: str, budget: float) -> dic
         [run for run in group.runs if (run.policy, run.budget) == (name, budget)] for name in (policy, rival)
     )
     return paired_differences(mine, theirs)
+
+
+def _interval(differences: Mapping[int, float]) -> Interval | None:
+    """Return the 90 % interval of differences by seed; None with fewer than three."""
+    return mean_interval(list(differences.values()), CONFIDENCE) if len(differences) >= FEWEST_SEEDS else None
 
 
 def against_block(groups: Mapping[str, RunGroup]) -> str:
@@ -221,7 +225,7 @@ def against_block(groups: Mapping[str, RunGroup]) -> str:
     rows: list[tuple[float, list[str]]] = []
     for policy in (name_of(text) for text in JUDGED):
         pairs = [_differences(group, policy, WARM, budget) for group in groups.values() for budget in BUDGETS]
-        found = [mean_interval(list(each.values()), CONFIDENCE) for each in pairs if len(each) >= FEWEST_SEEDS]
+        found = [each for each in map(_interval, pairs) if each]
         if policy == WARM or not found:
             continue
         leads = [lead_over(groups, settings, policy) for settings in parts.values()]
@@ -362,9 +366,6 @@ def _cheap_text(found: Sequence[AtEqualCost]) -> str:
 
 def ablation_block(name: str, group: RunGroup) -> str:
     """Return what each part of LURE is worth in one setting: final accuracy, and its difference from LURE itself."""
-    runs: dict[tuple[str, float], list[RunRecord]] = {}
-    for run in group.runs:
-        runs.setdefault((run.policy, run.budget), []).append(run)
     reached = {(cell.policy, cell.budget): cell for cell in cells([group])}
     budgets = sorted({budget for _, budget in reached})
     rows = []
@@ -372,9 +373,7 @@ def ablation_block(name: str, group: RunGroup) -> str:
         policy = name_of(text)
         numbers = []
         for budget in budgets:
-            mine, base = (runs.get((each, budget), []) for each in (policy, "lure"))
-            differences = list(paired_differences(mine, base).values()) if policy != "lure" else []
-            away = mean_interval(differences, CONFIDENCE) if len(differences) >= FEWEST_SEEDS else None
+            away = None if policy == "lure" else _interval(_differences(group, policy, "lure", budget))
             numbers += [_accuracy(reached.get((policy, budget))), difference_text(away)]
         if any((policy, budget) in reached for budget in budgets):
             rows.append([code(policy), what, *numbers])

@@ -224,14 +224,20 @@ def kernels(model: nn.Module) -> dict[str, nn.Conv1d | nn.Conv2d | nn.Conv3d]:
     found = {}
     for layer in unwrap(model).modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            kernel = layer._parameters.get("weight", layer._parameters.get("weight_orig"))
-            if kernel is not None and id(kernel) in names and holders[id(kernel)] == 1 and not _is_computed(layer):
-                found[names[id(kernel)]] = layer
+            for local, kernel in layer.named_parameters(recurse=False):
+                is_own = id(kernel) in names and holders[id(kernel)] == 1
+                if local in ("weight", "weight_orig") and is_own and not _is_computed(layer, local):
+                    found[names[id(kernel)]] = layer
     return found
 
 
-def _is_computed(layer: nn.Module) -> bool:
-    return parametrize.is_parametrized(layer, "weight") or hasattr(layer, "weight_u")
+def _is_computed(layer: nn.Module, local: str) -> bool:
+    """Tell whether a layer computes its weight from this parameter, by weight norm, spectral norm and the like."""
+    # The older weight norm and spectral norm work by hooks.
+    by_hook = (local == "weight_v" and hasattr(layer, "weight_g")) or (
+        local == "weight_orig" and hasattr(layer, "weight_u")
+    )
+    return by_hook or parametrize.is_parametrized(layer, local)
 
 
 def refuse_computed(model: nn.Module, names: Iterable[str]) -> None:
@@ -242,11 +248,7 @@ def refuse_computed(model: nn.Module, names: Iterable[str]) -> None:
     """
     for name in names:
         layer, _, local = owner(model, name)
-        # The older weight norm and spectral norm work by hooks.
-        by_hook = (local == "weight_v" and hasattr(layer, "weight_g")) or (
-            local == "weight_orig" and hasattr(layer, "weight_u")
-        )
-        if by_hook or parametrize.is_parametrized(layer, local):
+        if _is_computed(layer, local):
             raise InputError(
                 f"{name!r} is computed by a parametrisation, which could undo the change: "
                 f"remove it first (torch.nn.utils.parametrize.remove_parametrizations)"
