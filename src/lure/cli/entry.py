@@ -4,34 +4,16 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 `error: ...`; 3 an update was trained but not accepted; 130 interrupted, with the command that resumes.
 """
 
-import io
-import os
 import shlex
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
-from typing import Any, NoReturn, TextIO
+from contextlib import redirect_stdout
+from typing import NoReturn
 
-from lure.errors import InputError, printable, without_controls
-
-
-class _Results:
-    """Standard output for `print`: what names in data hold for the terminal, it shows as escapes.
-
-    Attributes:
-        bare: the stream itself, for those who write styles of their own.
-    """
-
-    def __init__(self, bare: TextIO) -> None:
-        self.bare = bare
-
-    def write(self, text: str) -> int:
-        return self.bare.write(without_controls(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.bare, name)
+from lure.cli.output import Results, prepare_output, silence_output
+from lure.errors import InputError, printable
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -74,9 +56,9 @@ def exit_code(command: Callable[[], int | None], again: str) -> int:
         again: the command line that resumes after an interruption.
     """
     signal.signal(signal.SIGTERM, _terminated)
-    _prepare_output()
+    prepare_output()
     try:
-        with redirect_stdout(_Results(sys.stdout)):
+        with redirect_stdout(Results(sys.stdout)):
             code = command() or 0
         sys.stdout.flush()  # here, where a full disk can still be reported
         return code
@@ -101,23 +83,6 @@ def exit_code(command: Callable[[], int | None], again: str) -> int:
             raise
         print("error: there is not enough memory for this", file=sys.stderr)
         return 2
-
-
-def _prepare_output() -> None:
-    """Let every name be printed, whatever the encoding of the terminal; a closed standard output takes nothing."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
-            stream.reconfigure(errors="backslashreplace")
-
-
-def silence_output() -> None:
-    """Let standard output take no more: what it still holds would raise the same error when the process ends."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

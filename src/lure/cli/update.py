@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lure.cli.output import silence_output
 from lure.cli.parser import (
     Command,
     Parser,
@@ -60,7 +61,6 @@ def add_flags(parser: Parser) -> None:
 
 def update_command(arguments: argparse.Namespace) -> int:
     """Update the model with a chunk, and print the outcome; 3 if the chunk's version was refused, now or before."""
-    from lure.cli.entry import silence_output
     from lure.learner import production
     from lure.report.progress import StageProgress
     from lure.store.durable import to_json
