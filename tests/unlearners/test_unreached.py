@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 import lure
 from lure import InputError, unlearn_
 from lure.unlearners import build_unlearner
-from lure.weights.ranking import Reach
+from lure.weights.ranking import Reach, positions_read
 
 BY_DATA = ["lure", "lure:scope=all", "fisher-reset", "lure:ties=all"]
 
@@ -228,6 +228,9 @@ def test_a_padding_row_is_not_ranked_and_a_tied_table_is_reached_everywhere() ->
     model = Items(10, padding_idx=0)
     everything = [(torch.arange(10), torch.arange(10) % 4)]
     assert unlearn_(model, everything, "lure").left_out == {"table.weight": "1 row that no batch mentions"}
+    prune.random_unstructured(model.table, "weight", amount=5)
+    both = {"table.weight_orig": "5 pruned entries; 1 row that no batch mentions"}
+    assert unlearn_(model, everything, "lure").left_out == both
 
     class Decoder(nn.Module):
         def __init__(self) -> None:
@@ -341,6 +344,10 @@ def test_what_is_read_is_what_has_a_gradient(data: st.DataObject) -> None:
     with reach.watching(layer):
         layer(torch.ones(*data.draw(st.sampled_from([(3, 2), (2,)])), *size)).sum().backward()
     assert torch.equal(reach.positions["weight"], layer.weight.grad.ne(0).any(0).any(0))
+
+
+def test_what_a_kernel_reads_of_a_long_input_takes_no_memory_of_its_length() -> None:
+    assert positions_read(10**12, 400, 3, 2, 1, 1).tolist() == [True] * 400
 
 
 def test_what_an_algorithm_rounds_where_there_is_padding_is_no_gradient() -> None:

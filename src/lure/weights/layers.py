@@ -203,31 +203,28 @@ def pruning_masks(model: nn.Module) -> dict[str, Tensor]:
 
 def embedding_tables(model: nn.Module) -> dict[str, nn.Embedding | nn.EmbeddingBag]:
     """Return parameter name -> layer for the trainable tables of embeddings that no other layer holds, too."""
-    names = {id(parameter): name for name, parameter in trainable(model).items()}
-    holders = _holders(unwrap(model))
-    tables = {}
-    for layer in unwrap(model).modules():
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-            own = [parameter for parameter in layer.parameters(recurse=False) if id(parameter) in names]
-            if len(own) == 1 and holders[id(own[0])] == 1:
-                tables[names[id(own[0])]] = layer
-    return tables
+    return _weights_held_alone(model, (nn.Embedding, nn.EmbeddingBag))
 
 
 def kernels(model: nn.Module) -> dict[str, nn.Conv1d | nn.Conv2d | nn.Conv3d]:
-    """Return parameter name -> layer for the trainable kernels of convolutions that no other layer holds, too.
+    """Return parameter name -> layer for the trainable kernels of convolutions that no other layer holds, too."""
+    return _weights_held_alone(model, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
 
-    Kernels that a parametrisation computes are left out: its norm depends on every entry.
+
+def _weights_held_alone(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, Any]:
+    """Return parameter name -> layer for the trainable weights of layers of these kinds that no other layer holds, too.
+
+    Those from which a parametrisation computes the weight are left out: its norm depends on every entry.
     """
     names = {id(parameter): name for name, parameter in trainable(model).items()}
     holders = _holders(unwrap(model))
     found = {}
     for layer in unwrap(model).modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            for local, kernel in layer.named_parameters(recurse=False):
-                is_own = id(kernel) in names and holders[id(kernel)] == 1
+        if isinstance(layer, kinds):
+            for local, weight in layer.named_parameters(recurse=False):
+                is_own = id(weight) in names and holders[id(weight)] == 1
                 if local in ("weight", "weight_orig") and is_own and not _is_computed(layer, local):
-                    found[names[id(kernel)]] = layer
+                    found[names[id(weight)]] = layer
     return found
 
 

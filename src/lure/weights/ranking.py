@@ -90,6 +90,8 @@ def _noting(table: Tensor) -> Any:
 
 def _reading(read: Tensor) -> Any:
     def note(layer: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if bool(read.all()):
+            return
         if layer.padding_mode != "zeros":  # what is mirrored or repeated is data
             read.fill_(True)
             return
@@ -109,7 +111,6 @@ def _padding(layer: Any, axis: int) -> tuple[int, int]:
     return (0, 0) if layer.padding == "valid" else (layer.padding[axis], layer.padding[axis])
 
 
-@functools.cache
 def positions_read(size: int, length: int, stride: int, dilation: int, before: int, behind: int) -> Tensor:
     """Return which positions of a kernel, along one axis, ever read more than padding: bool (length,).
 
@@ -127,9 +128,10 @@ def positions_read(size: int, length: int, stride: int, dilation: int, before: i
         >>> positions_read(2, 3, 2, 1, 1, 1).tolist()
         [False, True, True]
     """
-    first = torch.arange(0, size + before + behind - dilation * (length - 1), stride)[:, None] - before
-    places = first + dilation * torch.arange(length)
-    return ((places >= 0) & (places < size)).any(0)
+    outputs = (size + before + behind - dilation * (length - 1) - 1) // stride + 1
+    at_first_output = dilation * torch.arange(length) - before  # what each position reads, as an index of the input
+    steps = (stride - 1 - at_first_output).clamp(min=0) // stride  # until it leaves the padding before the input
+    return (steps < outputs) & (at_first_output + stride * steps < size)
 
 
 def ranked_entries(
@@ -165,25 +167,25 @@ def ranked_entries(
     entries: dict[str, Tensor | None] = {}
     notes: dict[str, str] = {}
     pruned = pruning_masks(model)
+    reach = Reach() if reach is None else reach
     for name, parameter in forgettable(model, scope).items():
-        if reach is not None and not reach.tensors.get(name, True):
+        if not reach.tensors.get(name, True):
             notes[name] = "no batch reaches it"
             continue
-        entries[name] = None
+        parts: dict[str, Tensor] = {}  # what is left out -> which entries are not, in any shape that broadcasts
         if name in pruned:
-            entries[name] = pruned[name]
-            notes[name] = f"{count(int((~pruned[name]).sum()), 'pruned entry', 'pruned entries')}"
-        if reach is not None and unseen_rows == "keep" and name in reach.rows and not bool(reach.rows[name].all()):
-            seen = reach.rows[name][:, None].expand_as(parameter)
-            before = entries[name]
-            entries[name] = seen.clone() if before is None else before & seen
-            notes[name] = f"{count(int((~reach.rows[name]).sum()), 'row')} that no batch mentions"
-        if reach is not None and name in reach.positions and not bool(reach.positions[name].all()):
-            read = reach.positions[name].to(parameter.device)
-            before = entries[name]
-            entries[name] = read.expand_as(parameter).clone() if before is None else before & read
+            parts[count(int((~pruned[name]).sum()), "pruned entry", "pruned entries")] = pruned[name]
+        if unseen_rows == "keep" and name in reach.rows and not bool(reach.rows[name].all()):
+            seen = reach.rows[name]
+            parts[f"{count(int((~seen).sum()), 'row')} that no batch mentions"] = seen[:, None]
+        if name in reach.positions and not bool(reach.positions[name].all()):
+            read = reach.positions[name]
             unread = f"{int((~read).sum())} of {read.numel()} kernel positions, which only see padding"
-            notes[name] = f"{notes[name]}; {unread}" if name in notes else unread
+            parts[unread] = read.to(parameter.device)
+        entries[name] = None
+        if parts:
+            entries[name] = functools.reduce(torch.logical_and, parts.values(), torch.ones_like(parameter).bool())
+            notes[name] = "; ".join(parts)
     if not entries:
         raise InputError("no batch reaches any weight that could be forgotten: does the loss use the model's output?")
     if left_out is not None:
