@@ -249,6 +249,101 @@ def test_the_option_is_known_by_name() -> None:
         build_unlearner("lure:unseen_rows=drop")
 
 
+# Inputs
+
+
+class OneHot(nn.Module):
+    """Reads categories as inputs of 0 or 1: in a linear layer, as channels of an image, or as a sequence."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.first: nn.Module = {
+            "linear": nn.Linear(20, 8),
+            "frozen": nn.Linear(20, 8),
+            "convolution": nn.Conv2d(20, 8, 2),
+            "recurrent": nn.LSTM(20, 8, batch_first=True, bidirectional=True),
+            "cell": nn.GRUCell(20, 8),
+        }[kind]
+        self.head = nn.Linear(16 if kind == "recurrent" else 8, 4)
+        self.scale = nn.Linear(20, 20, bias=False).requires_grad_(False)
+        nn.init.eye_(self.scale.weight)
+
+    def forward(self, categories: Tensor) -> Tensor:
+        given = F.one_hot(categories, 20).float()
+        if self.kind == "frozen":
+            given = self.scale(given)
+        if self.kind == "convolution":
+            return self.head(self.first(given[..., None, None].expand(-1, -1, 2, 2)).flatten(1).tanh())
+        if self.kind == "recurrent":
+            packed = nn.utils.rnn.pack_padded_sequence(given[:, None], [1] * len(given), batch_first=True)
+            return self.head(self.first(packed)[0].data)
+        return self.head(self.first(given).tanh())
+
+
+@pytest.mark.parametrize("method", BY_DATA)
+@pytest.mark.parametrize("kind", ["linear", "frozen", "convolution", "recurrent", "cell"])
+def test_what_was_learnt_of_categories_that_the_new_data_lack_is_kept(kind: str, method: str) -> None:
+    torch.manual_seed(0)
+    model = OneHot(kind)
+    before = copy.deepcopy(model)
+    new = torch.arange(15, 20)
+    report = unlearn_(model, [(new[:2], new[:2] % 4), (new[2:], new[2:] % 4)], method, forget_fraction=0.9, seed=1)
+    unread = "15 of 20 inputs, which are zero in every batch"
+    local = {"recurrent": ["weight_ih_l0", "weight_ih_l0_reverse"], "cell": ["weight_ih"]}.get(kind, ["weight"])
+    assert report.left_out == {f"first.{each}": unread for each in local}
+    for each in local:
+        moved = getattr(model.first, each) != getattr(before.first, each)
+        assert not moved[:, :15].any()
+        assert moved[:, 15:].any()
+
+
+def test_lacking_inputs_can_be_ranked_lowest() -> None:
+    model = OneHot("linear")
+    before = copy.deepcopy(model)
+    new = torch.arange(15, 20)
+    report = unlearn_(model, [(new, new % 4)], "lure", forget_fraction=0.5, seed=1, unseen_rows="rank")
+    moved = model.first.weight != before.first.weight
+    assert report.left_out == {}
+    assert moved[:, :15].sum() == report.changed_count == round(0.5 * (160 + 32))
+
+
+def test_an_input_counts_that_is_not_zero_in_any_batch_or_read_elsewhere() -> None:
+    model = OneHot("linear")
+    batches = [(torch.arange(0, 12), torch.zeros(12).long()), (torch.arange(12, 20), torch.zeros(8).long())]
+    assert unlearn_(model, batches, "lure").left_out == {}
+
+    class Tied(OneHot):
+        def forward(self, categories: Tensor) -> Tensor:
+            return super().forward(categories) + (self.first.weight**2).sum()
+
+    assert unlearn_(Tied("linear"), batches[:1], "lure", loss=lambda net, batch: net(batch[0]).sum()).left_out == {}
+
+
+def test_units_that_never_fire_are_no_missing_inputs() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 3))
+    attention = nn.TransformerEncoderLayer(6, 2, 10, batch_first=True, dropout=0)
+    with torch.no_grad():
+        model[0].bias[:4] = -100
+        attention.linear1.bias[:4] = -100
+        attention.self_attn.in_proj_weight[12:14] = 0  # values that are always zero
+        attention.self_attn.in_proj_bias[12:14] = 0
+    assert unlearn_(model, batches(), "lure").left_out == {}
+    sequences = [(inputs[:, None], labels) for inputs, labels in batches()]
+    loss = lambda net, batch: net(batch[0])[:, 0, :3].logsumexp(1).mean()  # noqa: E731
+    assert unlearn_(attention, sequences, "lure", loss=loss).left_out == {}
+
+
+def test_images_with_an_empty_margin_do_not_make_the_reset_idle() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 16), nn.ReLU(), nn.Linear(16, 3))
+    images = F.pad(torch.rand(64, 1, 6, 6), (3, 3, 3, 3))
+    before = model(images)
+    unlearn_(model, [(images, torch.arange(64) % 3)], "lure", seed=1)
+    assert (model(images) - before).abs().max() > 0.01
+
+
 # Kernels
 
 

@@ -31,7 +31,7 @@ class FisherReset:
         >>> import torch
         >>> net = nn.Linear(2, 2, bias=False)
         >>> before = net.weight.detach().clone()
-        >>> batch = torch.tensor([[1.0, 0.0]]), torch.tensor([0])  # the second feature is always zero
+        >>> batch = torch.tensor([[1.0, 0.1]]), torch.tensor([0])  # the second feature is always small
         >>> FisherReset(forget_fraction=0.5)(net, Context(batches=[batch]))
         >>> (net.weight != before).tolist()
         [[False, True], [False, True]]
@@ -43,7 +43,7 @@ class FisherReset:
     """
 
     forget_fraction: float = setting(0.2, "share of the weights to redraw", 0, 1)
-    unseen_rows: UnseenRows = setting("keep", "embedding rows that no batch mentions: keep, or rank (lowest)")
+    unseen_rows: UnseenRows = setting("keep", "embedding rows and inputs that the data lack: keep, or rank (lowest)")
 
     def __post_init__(self) -> None:
         check_settings(self)

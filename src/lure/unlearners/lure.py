@@ -37,8 +37,9 @@ class Lure:
         sample: "all" reads in order of arrival, so that with a `sample_size` the oldest examples are read at every
             stage.
         sample_size: so many examples are read as one batch; None reads all batches of the sample.
-        unseen_rows: embedding rows that no batch mentions have saliency zero, though nothing was learnt about them:
-            "keep" leaves them out of ranking and count, as all that the data cannot reach; "rank" forgets them first.
+        unseen_rows: embedding rows that no batch mentions, and inputs that are zero in every batch, have saliency zero,
+            though nothing was learnt about them: "keep" leaves them out of ranking and count, as all that the data
+            cannot reach; "rank" forgets them first.
 
     Example:
         >>> import torch
@@ -60,7 +61,7 @@ class Lure:
     scope: Scope = setting("weights", "what is ranked and redrawn: weights, or all trainable parameters")
     sample: Literal["new", "all"] = setting("new", "data to read: the new mega-batch, or all so far")
     sample_size: int | None = setting(None, "number of examples to read; none: all of the sample", 1)
-    unseen_rows: UnseenRows = setting("keep", "embedding rows that no batch mentions: keep, or rank (lowest)")
+    unseen_rows: UnseenRows = setting("keep", "embedding rows and inputs that the data lack: keep, or rank (lowest)")
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -66,7 +66,7 @@ class LureAsReleased:
     sample: Sample = setting("all", "data to read: all so far, or the new mega-batch")
     sample_size: int | None = setting(100, "number of examples to read; none: all of the sample", 1)
     ties: Ties = setting("all", "what happens to entries that tie with the threshold")
-    unseen_rows: UnseenRows = setting("keep", "embedding rows that no batch mentions: keep, or rank (lowest)")
+    unseen_rows: UnseenRows = setting("keep", "embedding rows and inputs that the data lack: keep, or rank (lowest)")
 
     def __post_init__(self) -> None:
         check_settings(self)

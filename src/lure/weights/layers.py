@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
 
@@ -40,6 +41,9 @@ QUERY_KEY_PROJECTIONS = frozenset(
     {"q", "k", "to_q", "to_k", "wq", "wk", "q_proj", "k_proj", "q_lin", "k_lin", "query", "key"}
     | {"query_proj", "key_proj", "q_proj_weight", "k_proj_weight"}
 )
+
+
+INPUT_WEIGHTS = frozenset({"weight", "weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"})  # by their names in a layer
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -211,6 +215,24 @@ def kernels(model: nn.Module) -> dict[str, nn.Conv1d | nn.Conv2d | nn.Conv3d]:
     return _weights_held_alone(model, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
 
 
+def input_weights(model: nn.Module) -> dict[str, nn.Module]:
+    """Return parameter name -> layer for the trainable weights (outputs, inputs, ...) of what a layer is given.
+
+    They are those of linear and recurrent layers and of ungrouped convolutions, where no other layer holds them, too.
+
+    Example:
+        >>> list(input_weights(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2), nn.LSTM(2, 4))))
+        ['0.weight', '2.weight', '3.weight_ih_l0']
+    """
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase, nn.RNNCellBase)
+    return {
+        name: layer
+        for name, layer in _weights_held_alone(model, kinds).items()
+        # Attention does not call its output projection, but reads its weight.
+        if getattr(layer, "groups", 1) == 1 and not isinstance(layer, NonDynamicallyQuantizableLinear)
+    }
+
+
 def _weights_held_alone(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, Any]:
     """Return parameter name -> layer for the trainable weights of layers of these kinds that no other layer holds, too.
 
@@ -223,7 +245,7 @@ def _weights_held_alone(model: nn.Module, kinds: tuple[type[nn.Module], ...]) ->
         if isinstance(layer, kinds):
             for local, weight in layer.named_parameters(recurse=False):
                 is_own = id(weight) in names and holders[id(weight)] == 1
-                if local in ("weight", "weight_orig") and is_own and not _is_computed(layer, local):
+                if local.removesuffix("_orig") in INPUT_WEIGHTS and is_own and not _is_computed(layer, local):
                     found[names[id(weight)]] = layer
     return found
 

@@ -2,9 +2,10 @@
 
 A score of zero says that the loss does not depend on a weight. It says nothing where the pass over the data could not
 have shown that it does: a tensor that no batch's loss is computed from (a head that only training uses, the head of
-another task), an entry that a pruning mask removes, a row of an embedding table that no batch looks up, a position of a
-kernel that only ever sees padding. Those leave the ranking and the count. A unit that the data reach and that never
-fires (dead ReLU) scores zero and stays in: there the zero is a finding.
+another task), an entry that a pruning mask removes, a row of an embedding table that no batch looks up, an input that
+is zero in every batch (a category that no example has), a position of a kernel that only ever sees padding. Those leave
+the ranking and the count. A unit that the data reach and that never fires (dead ReLU) scores zero and stays in: there
+the zero is a finding.
 """
 
 import functools
@@ -15,10 +16,11 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from lure.distributed import sum_over_processes
 from lure.errors import InputError
-from lure.weights.layers import Scope, embedding_tables, forgettable, kernels, pruning_masks
+from lure.weights.layers import Scope, embedding_tables, forgettable, input_weights, kernels, pruning_masks
 from lure.words import count
 
 UnseenRows: TypeAlias = Literal["keep", "rank"]
@@ -31,18 +33,28 @@ class Reach:
     Attributes:
         tensors: parameter name -> whether the loss of any batch is computed from it.
         rows: name of an embedding table -> bool (rows,): which rows any batch looked up, or gave a gradient.
+        inputs: name of a weight (outputs, inputs, ...) -> bool (inputs,): which were other than zero in any batch, or
+            had a gradient; all of them, where the layer reads what trainable layers compute.
         positions: name of a convolution's kernel -> bool (kernel size), on the CPU: which positions ever read more than
             padding, or had a gradient.
     """
 
     tensors: dict[str, bool] = field(default_factory=dict)
     rows: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
     positions: dict[str, Tensor] = field(default_factory=dict)
+    _reads_data: dict[str, bool] = field(default_factory=dict)  # weight -> False once its layer read anything else
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """Run a block while it is noted what embedding tables are asked for, and what kernels read."""
+        """Run a block while it is noted what embedding tables are asked for, and what other layers read."""
         handles = []
+        for name, layer in input_weights(model).items():
+            weight = model.get_parameter(name)
+            self.inputs[name] = torch.zeros(weight.shape[1], dtype=torch.bool, device=weight.device)
+            self._reads_data[name] = True
+            note = functools.partial(self._note_inputs, name, 1 - weight.dim())
+            handles.append(layer.register_forward_pre_hook(note, with_kwargs=True))
         for name, kernel in kernels(model).items():
             read = self.positions[name] = torch.zeros(kernel.kernel_size, dtype=torch.bool)  # on the CPU: no waiting
             handles.append(kernel.register_forward_pre_hook(_reading(read), with_kwargs=True))
@@ -58,27 +70,48 @@ class Reach:
             if layer.padding_idx is not None:
                 self.rows[name][layer.padding_idx] = False  # never trained
 
+    def _note_inputs(
+        self, name: str, dimension: int, layer: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> None:
+        """Note what a layer is about to read; its features lie along a dimension, counted from the end."""
+        if not self._reads_data[name]:
+            return
+        given = inputs[0] if inputs else keywords["input"]
+        given = given.data if isinstance(given, PackedSequence) else given
+        if given.requires_grad or given.layout != torch.strided:
+            self._reads_data[name] = False
+            self.inputs[name].fill_(True)
+        else:
+            self.inputs[name] |= given.ne(0)[None].movedim(dimension, -1).flatten(0, -2).any(0)
+
     def add(self, names: list[str], gradients: tuple[Tensor | None, ...]) -> None:
         """Note which parameters have a gradient, and which rows of a table that is read elsewhere, too."""
         for name, gradient in zip(names, gradients, strict=True):
             self.tensors[name] = self.tensors.get(name, False) or gradient is not None
             if gradient is not None and name in self.rows:
                 self.rows[name] |= gradient.detach().to_dense().ne(0).any(1)
+            # A weight may be read elsewhere, too.
+            if gradient is not None and name in self.inputs and self._reads_data[name]:
+                self.inputs[name] |= _more_than_rounding(gradient).transpose(0, 1).flatten(1).any(1)
             if gradient is not None and name in self.positions and not bool(self.positions[name].all()):
-                # The kernel may be read elsewhere, too. Some algorithms round where there is only padding.
-                size = gradient.detach().abs()
-                rounding = 100 * torch.finfo(size.dtype).eps * size.max()
-                self.positions[name] |= (size > rounding).any(0).any(0).cpu()
+                self.positions[name] |= _more_than_rounding(gradient).any(0).any(0).cpu()
 
     def join_processes(self, names: list[str], device: torch.device) -> None:
         """Make the notes of all processes one, where several train together; one of them may have read no batch."""
         flags = torch.tensor([float(self.tensors.get(name, False)) for name in names], device=device)
         self.tensors = dict(zip(names, (sum_over_processes(flags) > 0).tolist(), strict=True))
         self.rows = {name: sum_over_processes(seen.float()) > 0 for name, seen in self.rows.items()}
+        self.inputs = {name: sum_over_processes(seen.float()) > 0 for name, seen in self.inputs.items()}
         self.positions = {
             name: (sum_over_processes(read.to(device, torch.float32)) > 0).cpu()
             for name, read in self.positions.items()
         }
+
+
+def _more_than_rounding(gradient: Tensor) -> Tensor:
+    """Return where a gradient is not zero; some algorithms of convolution round where it is."""
+    size = gradient.detach().abs()
+    return size > 100 * torch.finfo(size.dtype).eps * size.max()
 
 
 def _noting(table: Tensor) -> Any:
@@ -147,8 +180,8 @@ def ranked_entries(
         model: the network.
         scope: as for `forgettable`.
         reach: what a pass over the data reached; None for a score that needs no data.
-        unseen_rows: "keep" leaves embedding rows that no batch mentions out of the ranking; "rank" leaves them in, with
-            the lowest score there is.
+        unseen_rows: "keep" leaves embedding rows that no batch mentions, and features that are zero in every batch, out
+            of the ranking; "rank" leaves them in, with the lowest score there is.
         left_out: gets parameter name -> why it, or part of it, takes no part.
 
     Returns:
@@ -159,7 +192,8 @@ def ranked_entries(
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
-        >>> _ = torch.nn.utils.prune.l1_unstructured(net[0], "weight", amount=2)
+        >>> from torch.nn.utils import prune
+        >>> _ = prune.l1_unstructured(net[0], "weight", amount=2)
         >>> entries = ranked_entries(net)
         >>> int(entries["0.weight_orig"].sum()), entries["1.weight"]
         (4, None)
@@ -178,6 +212,10 @@ def ranked_entries(
         if unseen_rows == "keep" and name in reach.rows and not bool(reach.rows[name].all()):
             seen = reach.rows[name]
             parts[f"{count(int((~seen).sum()), 'row')} that no batch mentions"] = seen[:, None]
+        if unseen_rows == "keep" and name in reach.inputs and not bool(reach.inputs[name].all()):
+            seen = reach.inputs[name]
+            zero = f"{int((~seen).sum())} of {len(seen)} inputs, which are zero in every batch"
+            parts[zero] = seen.view(-1, *[1] * (parameter.dim() - 2))
         if name in reach.positions and not bool(reach.positions[name].all()):
             read = reach.positions[name]
             unread = f"{int((~read).sum())} of {read.numel()} kernel positions, which only see padding"
