@@ -33,8 +33,8 @@ Ties: TypeAlias = Literal["all", "random"]
 class LureAsReleased:
     """LURE with the differences of its released code, all of them by default.
 
-    One difference remains: the released code forgets int(fraction * total) entries and whatever ties with the last of
-    them, this one round(fraction * total) and whatever ties.
+    Two differences remain: the released code forgets int(fraction * total) entries and whatever ties with the last of
+    them, this one round(fraction * total) and whatever ties; and what no batch can reach does not count here.
 
     Kept: BatchNorm statistics, and by default biases. Redrawn: the least salient entries of parameters that have
     "weight" in their name, norm scales included.
