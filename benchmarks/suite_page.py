@@ -1,4 +1,4 @@
-"""docs/suite.md and one HTML page, from the ledgers of the suite alone.
+"""docs/suite.md, its picture and one HTML page, from the ledgers of the suite alone.
 
 The document is written by hand, but for the blocks between `<!-- begin: NAME -->` and `<!-- end: NAME -->`: these are
 made here, and a test compares them with the ledgers.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from suite_claims import CLAIMS
 from suite_goals import OURS, AtEqualCost, at_equal_cost, mean_regrets
+from suite_picture import Leads, plot_leads
 from suite_protocol import ABLATED, ABLATIONS, BUDGETS, CHOOSING, CHOSEN, JUDGED, JUDGING, SEARCH, SEEDS, name_of
 
 from lure.errors import InputError
@@ -38,11 +39,15 @@ BLOCK = re.compile(r"(<!-- begin: (\S+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 NO_RUNS = "No runs yet."
 WARM = "warm-start"
 TIE = 0.0005  # mean regrets this close to the lowest count as equal to it
+BY_DATA = {
+    "CIFAR-10": [setting for setting in JUDGING if setting.startswith("cifar10")],
+    "Fashion-MNIST and MNIST": [setting for setting in JUDGING if not setting.startswith("cifar10")],
+}
 SHOWN = 5  # missing runs of a setting that are named
 
 
 def write_document(out: Path, document: Path, page: Path) -> None:
-    """Renew the blocks of the document, and write the page where there are judging runs.
+    """Renew the blocks of the document; write its picture, beside it, and the page where there are judging runs.
 
     Raises:
         InputError: if a ledger is damaged, or the document has a block that is not known.
@@ -51,6 +56,9 @@ def write_document(out: Path, document: Path, page: Path) -> None:
     document.write_text(renewed(text, out), encoding="utf-8")
     if runs := read(out, JUDGING):
         write_page(runs, page)
+        groups = by_setting(runs)
+        if policies := [policy for policy, _ in against_warm_start(groups)]:
+            plot_leads(leads_by_data(groups, policies), policies, document.with_suffix(".png"))
 
 
 def renewed(text: str, out: Path) -> str:
@@ -183,9 +191,13 @@ def regret_block(found: Sequence[Standing]) -> str:
 
 
 def lead_over(
-    groups: Mapping[str, RunGroup], settings: Sequence[str], policy: str, rival: str = WARM
+    groups: Mapping[str, RunGroup],
+    settings: Sequence[str],
+    policy: str,
+    rival: str = WARM,
+    budgets: Sequence[float] = BUDGETS,
 ) -> tuple[Interval, int] | None:
-    """Return by how much a policy leads another over all budgets of some settings, and over how many seeds.
+    """Return by how much a policy leads another over some budgets of some settings, and over how many seeds.
 
     The difference is taken seed by seed at equal budget and averaged over all pairs of setting and budget; the interval
     is over the seeds that have every pair. None with fewer than three.
@@ -194,7 +206,7 @@ def lead_over(
         _differences(groups[setting], policy, rival, budget)
         for setting in settings
         if setting in groups
-        for budget in BUDGETS
+        for budget in budgets
     ]
     seeds = set.intersection(*map(set, differences)) if differences else set()
     leads = {seed: statistics.fmean(each[seed] for each in differences) for seed in sorted(seeds)}
@@ -215,25 +227,40 @@ def _interval(differences: Mapping[int, float]) -> Interval | None:
     return mean_interval(list(differences.values()), CONFIDENCE) if len(differences) >= FEWEST_SEEDS else None
 
 
-def against_block(groups: Mapping[str, RunGroup]) -> str:
-    """Return how each policy compares with a warm start at equal budget, over all settings and by data."""
-    parts = {
-        "all settings": JUDGING,
-        "CIFAR-10": [setting for setting in JUDGING if setting.startswith("cifar10")],
-        "Fashion-MNIST and MNIST": [setting for setting in JUDGING if not setting.startswith("cifar10")],
-    }
-    rows: list[tuple[float, list[str]]] = []
+def against_warm_start(groups: Mapping[str, RunGroup]) -> list[tuple[str, list[Interval]]]:
+    """Return each policy with its differences from a warm start in all pairs of setting and budget, the best first."""
+    found = []
     for policy in (name_of(text) for text in JUDGED):
         pairs = [_differences(group, policy, WARM, budget) for group in groups.values() for budget in BUDGETS]
-        found = [each for each in map(_interval, pairs) if each]
-        if policy == WARM or not found:
-            continue
+        intervals = [each for each in map(_interval, pairs) if each]
+        if policy != WARM and intervals:
+            found.append((policy, intervals))
+    return sorted(found, key=lambda each: -statistics.fmean(interval.mean for interval in each[1]))
+
+
+def leads_by_data(groups: Mapping[str, RunGroup], policies: Iterable[str]) -> dict[str, Leads]:
+    """Return kind of data -> policy -> budget -> lead over a warm start, averaged over the settings of that kind."""
+    return {
+        kind: {
+            policy: {
+                budget: lead[0] for budget in BUDGETS if (lead := lead_over(groups, settings, policy, budgets=[budget]))
+            }
+            for policy in policies
+        }
+        for kind, settings in BY_DATA.items()
+    }
+
+
+def against_block(groups: Mapping[str, RunGroup]) -> str:
+    """Return how each policy compares with a warm start at equal budget, over all settings and by data."""
+    parts = {"all settings": JUDGING, **BY_DATA}
+    rows = []
+    for policy, found in against_warm_start(groups):
         leads = [lead_over(groups, settings, policy) for settings in parts.values()]
         better, worse = sum(each.low > 0 for each in found), sum(each.high < 0 for each in found)
         texts = [f"{difference_text(lead[0])}, n={lead[1]}" if lead else MISSING for lead in leads]
-        mean = statistics.fmean(each.mean for each in found)
-        rows.append((-mean, [code(policy), f"{better} of {len(found)}", f"{worse} of {len(found)}", *texts]))
-    return table(["policy", "better in", "worse in", *parts], [row for _, row in sorted(rows)]) if rows else NO_RUNS
+        rows.append([code(policy), f"{better} of {len(found)}", f"{worse} of {len(found)}", *texts])
+    return table(["policy", "better in", "worse in", *parts], rows) if rows else NO_RUNS
 
 
 def price_block(groups: Mapping[str, RunGroup], found: Sequence[Standing]) -> str:

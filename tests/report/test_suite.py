@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import suite
 import suite_page
+import suite_picture
+from matplotlib.figure import Figure
 from suite_claims import CLAIMS, NOT_TRIED, Claim, Rule, beats, fewer_flips, no_gap, some_price
 from suite_goals import at_equal_cost, mean_regrets
 from suite_protocol import (
@@ -239,6 +241,29 @@ def test_the_blocks_are_made_of_the_ledgers(judged):
     assert "| `scratch` | **71.0±1.0 (3) / 0.0** | **81.0±1.0 (3) / 0.0** |" in text
     assert "| `warm-start` | **71.0±1.0 (3) / 0.0** | 71.0±1.0 (3) / 10.0 |" in text
     assert suite_page.renewed(text, judged) == text
+
+
+def test_the_picture_shows_the_leads_over_a_warm_start(judged, tmp_path):
+    groups = suite_page.by_setting(suite_page.read(judged, JUDGING))
+    policies = [policy for policy, _ in suite_page.against_warm_start(groups)]
+    assert policies == ["scratch", "distill-0.5"], "the best on average first"
+    leads = suite_page.leads_by_data(groups, policies)
+    assert [[round(100 * leads[kind]["scratch"][budget].mean) for budget in (0.1, 1.0)] for kind in leads] == [
+        [0, 10],
+        [0, -10],
+    ]
+    axes = Figure().subplots()
+    suite_picture.draw_leads(leads["CIFAR-10"], policies, (-12, 12), axes)
+    shown = [bars.lines[0].get_xydata().tolist() for bars in axes.containers]
+    assert len(shown) == 2, "a colour for each budget"
+    at_full = dict(zip(policies, shown[1], strict=True))
+    row = policies.index("scratch")
+    assert at_full["scratch"] == [pytest.approx(10), pytest.approx(row, abs=0.4)]
+    assert [label.get_text() for label in axes.get_yticklabels()][row] == "scratch"
+    document = tmp_path / "suite.md"
+    document.write_text("by hand\n")
+    suite_page.write_document(judged, document, tmp_path / "page.html")
+    assert (tmp_path / "suite.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_failures_are_shown_in_full(judged):
