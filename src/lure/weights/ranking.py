@@ -3,9 +3,9 @@
 A score of zero says that the loss does not depend on a weight. It says nothing where the pass over the data could not
 have shown that it does: a tensor that no batch's loss is computed from (a head that only training uses, the head of
 another task), an entry that a pruning mask removes, a row of an embedding table that no batch looks up, an input that
-is zero in every batch (a category that no example has), a position of a kernel that only ever sees padding. Those leave
-the ranking and the count. A unit that the data reach and that never fires (dead ReLU) scores zero and stays in: there
-the zero is a finding.
+is zero in every batch (a one-hot category that no example has), a position of a kernel that only ever sees padding.
+Those leave the ranking and the count. A unit that the data reach and that never fires (dead ReLU) scores zero and stays
+in: there the zero is a finding.
 """
 
 import functools
