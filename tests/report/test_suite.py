@@ -481,8 +481,7 @@ def committed():
     return suite_page.by_setting(suite_page.read(RESULTS, JUDGING))
 
 
-CIFAR = tuple(setting for setting in JUDGING if setting.startswith("cifar10"))
-OTHERS = tuple(setting for setting in JUDGING if setting not in CIFAR)
+CIFAR, OTHERS = suite_page.BY_DATA.values()
 
 
 @pytest.mark.parametrize("setting", CIFAR)
