@@ -19,7 +19,7 @@ def plot_leads(panels: Mapping[str, Leads], policies: Sequence[str], file: Path)
     """Draw for each policy a point and its interval at each budget, in a panel for each kind of data.
 
     Args:
-        panels: title -> leads; a policy without any has an empty row.
+        panels: title -> leads; a policy without any has an empty row, and where nobody has any there is no picture.
         policies: from top to bottom.
         file: where to write the picture.
 
@@ -27,6 +27,8 @@ def plot_leads(panels: Mapping[str, Leads], policies: Sequence[str], file: Path)
         InputError: if it cannot be written.
     """
     shown = [interval for leads in panels.values() for each in leads.values() for interval in each.values()]
+    if not shown:
+        return
     limits = 100 * min(each.low for each in shown) - 0.3, 100 * max(each.high for each in shown) + 0.3
     paint([(title, partial(draw_leads, leads, policies, limits)) for title, leads in panels.items()], file, SIZE)
 
@@ -57,5 +59,6 @@ def draw_leads(leads: Leads, policies: Sequence[str], limits: tuple[float, float
     axes.grid(visible=True, axis="x")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("points from a warm start at the same budget")
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    if budgets:
+        axes.legend(loc="upper left", frameon=False, fontsize=8)
     return {}

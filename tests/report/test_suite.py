@@ -266,6 +266,18 @@ def test_the_picture_shows_the_leads_over_a_warm_start(judged, tmp_path):
     assert (tmp_path / "suite.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_suite_that_has_just_begun_has_a_document_and_no_picture(write_suite, tmp_path):
+    write_suite("cifar10", {"warm-start": {0.1: POOR}, "scratch": {0.1: GOOD}})
+    out = write_suite("cifar10-augmented", {"scratch": {0.1: GOOD}})
+    document = tmp_path / "suite.md"
+    document.write_text("by hand\n")
+    suite_page.write_document(out, document, tmp_path / "page.html")
+    assert not (tmp_path / "suite.png").exists()
+    out = write_suite("cifar10-augmented", {"warm-start": {0.1: POOR}})  # nothing of the other data yet
+    suite_page.write_document(out, document, tmp_path / "page.html")
+    assert (tmp_path / "suite.png").exists()
+
+
 def test_failures_are_shown_in_full(judged):
     text = suite_page.blocks(judged)["failures"]
     asked = len(JUDGED) * len(BUDGETS) * len(SEEDS)

@@ -14,6 +14,8 @@ from torch.nn.utils import prune
 import lure
 from lure import InputError, unlearn_
 from lure.unlearners import build_unlearner
+from lure.weights import ranking
+from lure.weights.layers import trainable
 from lure.weights.ranking import Reach, positions_read
 
 BY_DATA = ["lure", "lure:scope=all", "fisher-reset", "lure:ties=all"]
@@ -243,6 +245,27 @@ def test_a_padding_row_is_not_ranked_and_a_tied_table_is_reached_everywhere() ->
     assert unlearn_(Decoder(), [(torch.arange(4), torch.arange(4))], "lure").left_out == {}
 
 
+class Folded(nn.Embedding):
+    """Is given larger numbers than it has rows, as tables of positions in language models may be."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs % 10)
+
+
+@pytest.mark.parametrize("kind", ["folded", "vmap"])
+def test_a_table_that_is_read_in_another_way_is_noted_by_its_gradients(kind: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential((Folded if kind == "folded" else nn.Embedding)(10, 8), nn.Tanh(), nn.Linear(8, 4))
+    items = torch.arange(12, 17) if kind == "folded" else torch.arange(2, 7)
+
+    def loss(net: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(torch.vmap(net)(batch[0]) if kind == "vmap" else net(batch[0]), batch[1])
+
+    report = unlearn_(model, [(items, items % 4)], "lure", loss=loss, forget_fraction=0.5)
+    assert report.left_out == {"0.weight": "5 rows that no batch mentions"}
+    assert report.changed_count == round(0.5 * (5 * 8 + 32))
+
+
 def test_the_option_is_known_by_name() -> None:
     assert build_unlearner("lure:unseen_rows=rank") == lure.UNLEARNERS["lure"](unseen_rows="rank")
     with pytest.raises(InputError, match="unseen_rows"):
@@ -333,6 +356,119 @@ def test_units_that_never_fire_are_no_missing_inputs() -> None:
     sequences = [(inputs[:, None], labels) for inputs, labels in batches()]
     loss = lambda net, batch: net(batch[0])[:, 0, :3].logsumexp(1).mean()  # noqa: E731
     assert unlearn_(attention, sequences, "lure", loss=loss).left_out == {}
+
+
+class Skewed(nn.Linear):
+    """Puts the features first, as a layer of one's own may do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.movedim(1, -1), self.weight, self.bias)
+
+
+class ReadElsewhere(nn.Sequential):
+    """Gives its weights to a function and does not call its layers."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(F.linear(inputs, self[0].weight).relu(), self[1].weight)
+
+
+class WithoutContext(nn.Module):
+    """Has a layer for context, of which there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.context, self.head = nn.Linear(6, 10), nn.Linear(0, 10), nn.Linear(10, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head((self.body(inputs) + self.context(inputs[:, :0])).tanh())
+
+
+def through_vmap(net: nn.Module, batch: Any) -> Tensor:
+    return F.cross_entropy(torch.vmap(net)(batch[0]), batch[1])
+
+
+def with_jacobian(net: nn.Module, batch: Any) -> Tensor:
+    return torch.vmap(torch.func.jacrev(net))(batch[0]).pow(2).mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("build", "loss"),
+    [
+        (lambda: nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 3)), through_vmap),
+        (lambda: nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 3)), with_jacobian),
+        (lambda: nn.Sequential(Skewed(6, 10), nn.Linear(10, 3)), None),
+        (lambda: ReadElsewhere(nn.Linear(6, 10), nn.Linear(10, 3)), None),
+        (WithoutContext, None),
+    ],
+    ids=["vmap", "jacobian", "subclass", "function", "nothing"],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_network_that_reads_in_its_own_way_works(build: Any, loss: Any, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = build().to(dtype)
+    given = [(inputs.to(dtype), labels) for inputs, labels in batches()]
+    report = unlearn_(model, given, "lure", seed=1, **{"loss": loss} if loss else {})
+    assert not any("zero in every batch" in why for why in report.left_out.values())
+    assert report.changed_count > 0
+
+
+def test_units_that_never_fire_are_found_in_compiled_layers_too() -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 10), nn.ReLU())
+    model = nn.Sequential(torch.compile(body, backend="eager"), nn.Linear(10, 3))
+    with torch.no_grad():
+        body[0].bias[:4] = -100
+    inputs, labels = batches()[0]
+    model(inputs)  # compiled before anybody watches
+    assert unlearn_(model, [(inputs, labels)], "lure", seed=1).left_out == {}
+    inputs = inputs.clone()
+    inputs[:, 1] = 0
+    [(_, why)] = unlearn_(model, [(inputs, labels)], "lure", seed=1).left_out.items()
+    assert why == "1 of 6 inputs, which are zero in every batch"
+
+
+def test_inputs_that_are_pruned_are_not_called_zero() -> None:
+    model = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 3))
+    prune.ln_structured(model[0], "weight", amount=2, n=2, dim=1)
+    assert unlearn_(model, batches(), "lure").left_out == {"0.weight_orig": "20 pruned entries"}
+
+
+def test_examples_without_a_dimension_for_batches_are_read() -> None:
+    model = nn.Linear(6, 3)
+    inputs = torch.tensor([1.0, 0, 2, 0, 0, 3])
+    loss = lambda net, batch: net(batch[0]).logsumexp(0)  # noqa: E731
+    [(_, why)] = unlearn_(model, [(inputs, torch.zeros(1))], "lure", loss=loss).left_out.items()
+    assert why == "3 of 6 inputs, which are zero in every batch"
+
+
+def test_what_any_process_reads_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = OneHot("linear")
+
+    def noted(given: Tensor | None) -> Reach:
+        reach = Reach()
+        with reach.watching(model):
+            if given is not None:
+                loss = model.head(model.first(given)).logsumexp(1).sum()
+                reach.add(list(trainable(model)), torch.autograd.grad(loss, list(trainable(model).values())))
+        return reach
+
+    def joined(*all_given: Tensor | None) -> dict[str, Tensor]:
+        sent: list[Tensor] = []
+        others, last = [noted(each) for each in all_given[:-1]], noted(all_given[-1])
+        monkeypatch.setattr(ranking, "sum_over_processes", lambda flags: sent.append(flags.clone()) or flags)
+        for reach in others:
+            reach.join_processes(model, torch.device("cpu"))
+        monkeypatch.setattr(ranking, "sum_over_processes", lambda flags: flags + sum(sent))
+        last.join_processes(model, torch.device("cpu"))
+        assert all(last.tensors.values())
+        return last.inputs
+
+    low, high = F.one_hot(torch.arange(15), 20).float().split([8, 7])
+    assert joined(low)["first.weight"].nonzero().flatten().tolist() == list(range(8))
+    assert joined(low, high)["first.weight"].nonzero().flatten().tolist() == list(range(15))
+    assert joined(low, None)["first.weight"].nonzero().flatten().tolist() == list(range(8))
+    assert joined(low, high.requires_grad_()) == {}, "a layer that also reads what is computed"
 
 
 def test_images_with_an_empty_margin_do_not_make_the_reset_idle() -> None:

@@ -37,9 +37,9 @@ class Lure:
         sample: "all" reads in order of arrival, so that with a `sample_size` the oldest examples are read at every
             stage.
         sample_size: so many examples are read as one batch; None reads all batches of the sample.
-        unseen_rows: embedding rows that no batch mentions, and inputs that are zero in every batch, have saliency zero,
-            though nothing was learnt about them: "keep" leaves them out of ranking and count, as all that the data
-            cannot reach; "rank" forgets them first.
+        unseen_rows: embedding rows that no batch mentions, and inputs of the network that are zero in every batch, have
+            saliency zero, though nothing was learnt about them: "keep" leaves them out of ranking and count, as all
+            that the data cannot reach; "rank" forgets them first.
 
     Example:
         >>> import torch

@@ -49,7 +49,7 @@ class LureAsReleased:
         sample_size: as in `Lure`.
         ties: "all" redraws everything that ties with the threshold, such as every weight of a dead unit; "random" is
             the exact count of `Lure`.
-        unseen_rows: as in `Lure`; the networks of the released code have no embeddings.
+        unseen_rows: as in `Lure`.
 
     Example:
         >>> LureAsReleased().choice()

@@ -13,7 +13,7 @@ from lure.randomness import forked_rng
 from lure.settings import check_settings, setting
 from lure.unlearners.contract import Context
 from lure.weights.layers import HiddenLayer, hidden_layers, trainable, unwrap
-from lure.weights.modes import evaluating
+from lure.weights.modes import evaluating, uncompiled
 from lure.weights.reinit import reinitialize_
 from lure.weights.saliency import mean_loss
 
@@ -78,7 +78,7 @@ class Redo:
 def mean_activities(model: nn.Module, context: Context) -> list[tuple[HiddenLayer, Tensor]]:
     """Return each hidden layer with the mean |activation| of its units over all batches, (units,)."""
     inner = unwrap(model)
-    with evaluating(inner), forked_rng(None):
+    with evaluating(inner), uncompiled(), forked_rng(None):
         batches = iter(context.batches)
         first = next(batches, None)
         if first is None:

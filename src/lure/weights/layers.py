@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
 
@@ -43,7 +42,8 @@ QUERY_KEY_PROJECTIONS = frozenset(
 )
 
 
-INPUT_WEIGHTS = frozenset({"weight", "weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"})  # by their names in a layer
+# What a layer calls the weight that its input is multiplied with, or looked up in.
+MAIN_WEIGHTS = frozenset({"weight", "weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"})
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -211,14 +211,19 @@ def embedding_tables(model: nn.Module) -> dict[str, nn.Embedding | nn.EmbeddingB
 
 
 def kernels(model: nn.Module) -> dict[str, nn.Conv1d | nn.Conv2d | nn.Conv3d]:
-    """Return parameter name -> layer for the trainable kernels of convolutions that no other layer holds, too."""
-    return _weights_held_alone(model, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    """Return parameter name -> layer for the trainable kernels of convolutions that no other layer holds, too.
+
+    Convolutions that compute something of their own are left out.
+    """
+    found = _weights_held_alone(model, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    return {name: layer for name, layer in found.items() if computes_as_torch(layer)}
 
 
 def input_weights(model: nn.Module) -> dict[str, nn.Module]:
     """Return parameter name -> layer for the trainable weights (outputs, inputs, ...) of what a layer is given.
 
-    They are those of linear and recurrent layers and of ungrouped convolutions, where no other layer holds them, too.
+    They are those of linear and recurrent layers and of ungrouped convolutions that compute what torch defines, where
+    no other layer holds them, too.
 
     Example:
         >>> list(input_weights(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2), nn.LSTM(2, 4))))
@@ -228,9 +233,21 @@ def input_weights(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: layer
         for name, layer in _weights_held_alone(model, kinds).items()
-        # Attention does not call its output projection, but reads its weight.
-        if getattr(layer, "groups", 1) == 1 and not isinstance(layer, NonDynamicallyQuantizableLinear)
+        if computes_as_torch(layer) and getattr(layer, "groups", 1) == 1
     }
+
+
+def computes_as_torch(layer: nn.Module) -> bool:
+    """Tell whether a layer computes what torch defines for its kind: no subclass and nobody else has replaced it.
+
+    Example:
+        >>> class Transposed(nn.Linear):
+        ...     def forward(self, inputs: Tensor) -> Tensor:
+        ...         return super().forward(inputs.mT)
+        >>> computes_as_torch(nn.Linear(2, 2)), computes_as_torch(Transposed(2, 2))
+        (True, False)
+    """
+    return "forward" not in vars(layer) and type(layer).forward.__module__.startswith("torch.nn.modules.")
 
 
 def _weights_held_alone(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, Any]:
@@ -245,7 +262,8 @@ def _weights_held_alone(model: nn.Module, kinds: tuple[type[nn.Module], ...]) ->
         if isinstance(layer, kinds):
             for local, weight in layer.named_parameters(recurse=False):
                 is_own = id(weight) in names and holders[id(weight)] == 1
-                if local.removesuffix("_orig") in INPUT_WEIGHTS and is_own and not _is_computed(layer, local):
+                is_main = local.removesuffix("_orig") in MAIN_WEIGHTS and weight.dim() > 1
+                if is_main and is_own and not _is_computed(layer, local):
                     found[names[id(weight)]] = layer
     return found
 

@@ -1,10 +1,11 @@
-"""Modes of a model while a block of code runs: eval mode, and gradients of recurrent layers in it.
+"""Modes of a model while a block of code runs: eval mode, gradients of recurrent layers in it, and no compiled code.
 
-Both restore afterwards what they changed.
+All restore afterwards what they changed.
 """
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -35,3 +36,9 @@ def differentiable_in_eval(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.enabled = before
+
+
+def uncompiled() -> AbstractContextManager[object]:
+    """Run a block without the code that `torch.compile` made: it does not notice hooks that come later."""
+    # Whoever has compiled something has imported the compiler; nobody else waits the second that this takes.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()

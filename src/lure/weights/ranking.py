@@ -9,32 +9,45 @@ in: there the zero is a finding.
 """
 
 import functools
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
 
 from lure.distributed import sum_over_processes
 from lure.errors import InputError
-from lure.weights.layers import Scope, embedding_tables, forgettable, input_weights, kernels, pruning_masks
+from lure.weights.layers import (
+    Scope,
+    computes_as_torch,
+    embedding_tables,
+    forgettable,
+    input_weights,
+    kernels,
+    pruning_masks,
+    trainable,
+)
 from lure.words import count
 
 UnseenRows: TypeAlias = Literal["keep", "rank"]
+ROUNDING = 1e-5  # of the largest gradient of a kernel
 
 
 @dataclass
 class Reach:
     """What the batches of a pass over the data reached; `snip_saliency`, `fisher` and `accumulate_gradients` fill it.
 
+    Where it is not known what a layer reads, it is taken to read everything, and so has no entry in the last two.
+
     Attributes:
         tensors: parameter name -> whether the loss of any batch is computed from it.
         rows: name of an embedding table -> bool (rows,): which rows any batch looked up, or gave a gradient.
-        inputs: name of a weight (outputs, inputs, ...) -> bool (inputs,): which were other than zero in any batch, or
-            had a gradient; all of them, where the layer reads what trainable layers compute.
+        inputs: name of a weight (outputs, inputs, ...) whose layer reads data, which is what needs no gradient -> bool
+            (inputs,): which had a gradient in any batch, as all have that are not zero there.
         positions: name of a convolution's kernel -> bool (kernel size), on the CPU: which positions ever read more than
             padding, or had a gradient.
     """
@@ -43,97 +56,98 @@ class Reach:
     rows: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[str, Tensor] = field(default_factory=dict)
     positions: dict[str, Tensor] = field(default_factory=dict)
-    _reads_data: dict[str, bool] = field(default_factory=dict)  # weight -> False once its layer read anything else
+    _reads_data: dict[str, bool] = field(default_factory=dict)  # weight -> whether its layer was given nothing else
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Run a block while it is noted what embedding tables are asked for, and what other layers read."""
         handles = []
         for name, layer in input_weights(model).items():
-            weight = model.get_parameter(name)
-            self.inputs[name] = torch.zeros(weight.shape[1], dtype=torch.bool, device=weight.device)
-            self._reads_data[name] = True
-            note = functools.partial(self._note_inputs, name, 1 - weight.dim())
-            handles.append(layer.register_forward_pre_hook(note, with_kwargs=True))
+            handles.append(_hook(layer, self._note_inputs, name))
         for name, kernel in kernels(model).items():
-            read = self.positions[name] = torch.zeros(kernel.kernel_size, dtype=torch.bool)  # on the CPU: no waiting
-            handles.append(kernel.register_forward_pre_hook(_reading(read), with_kwargs=True))
-        for name, layer in embedding_tables(model).items():
-            table = self.rows[name] = torch.zeros(layer.num_embeddings, dtype=torch.bool, device=layer.weight.device)
-            handles.append(layer.register_forward_pre_hook(_noting(table), with_kwargs=True))
+            handles.append(_hook(kernel, self._note_positions, name))
+        tables = embedding_tables(model)
+        for name, layer in tables.items():
+            self.rows[name] = torch.zeros(layer.num_embeddings, dtype=torch.bool, device=layer.weight.device)
+            if computes_as_torch(layer):
+                handles.append(_hook(layer, self._note_rows, name))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
-        for name, layer in embedding_tables(model).items():
+        for name, layer in tables.items():
             if layer.padding_idx is not None:
                 self.rows[name][layer.padding_idx] = False  # never trained
 
-    def _note_inputs(
-        self, name: str, dimension: int, layer: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> None:
-        """Note what a layer is about to read; its features lie along a dimension, counted from the end."""
-        if not self._reads_data[name]:
-            return
-        given = inputs[0] if inputs else keywords["input"]
+    def _note_rows(self, name: str, _: nn.Module, given: Tensor) -> None:
+        with suppress(RuntimeError):  # a transform of functions, such as vmap; the gradients tell
+            self.rows[name][given.detach().flatten().long()] = True
+
+    def _note_inputs(self, name: str, _: nn.Module, given: Tensor | PackedSequence) -> None:
         given = given.data if isinstance(given, PackedSequence) else given
-        if given.requires_grad or given.layout != torch.strided:
-            self._reads_data[name] = False
-            self.inputs[name].fill_(True)
-        else:
-            self.inputs[name] |= given.ne(0)[None].movedim(dimension, -1).flatten(0, -2).any(0)
+        self._reads_data[name] = self._reads_data.get(name, True) and not given.requires_grad
 
-    def add(self, names: list[str], gradients: tuple[Tensor | None, ...]) -> None:
-        """Note which parameters have a gradient, and which rows of a table that is read elsewhere, too."""
-        for name, gradient in zip(names, gradients, strict=True):
-            self.tensors[name] = self.tensors.get(name, False) or gradient is not None
-            if gradient is not None and name in self.rows:
-                self.rows[name] |= gradient.detach().to_dense().ne(0).any(1)
-            # A weight may be read elsewhere, too.
-            if gradient is not None and name in self.inputs and self._reads_data[name]:
-                self.inputs[name] |= _more_than_rounding(gradient).transpose(0, 1).flatten(1).any(1)
-            if gradient is not None and name in self.positions and not bool(self.positions[name].all()):
-                self.positions[name] |= _more_than_rounding(gradient).any(0).any(0).cpu()
-
-    def join_processes(self, names: list[str], device: torch.device) -> None:
-        """Make the notes of all processes one, where several train together; one of them may have read no batch."""
-        flags = torch.tensor([float(self.tensors.get(name, False)) for name in names], device=device)
-        self.tensors = dict(zip(names, (sum_over_processes(flags) > 0).tolist(), strict=True))
-        self.rows = {name: sum_over_processes(seen.float()) > 0 for name, seen in self.rows.items()}
-        self.inputs = {name: sum_over_processes(seen.float()) > 0 for name, seen in self.inputs.items()}
-        self.positions = {
-            name: (sum_over_processes(read.to(device, torch.float32)) > 0).cpu()
-            for name, read in self.positions.items()
-        }
-
-
-def _more_than_rounding(gradient: Tensor) -> Tensor:
-    """Return where a gradient is not zero; some algorithms of convolution round where it is."""
-    size = gradient.detach().abs()
-    return size > 100 * torch.finfo(size.dtype).eps * size.max()
-
-
-def _noting(table: Tensor) -> Any:
-    def note(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        table[(inputs[0] if inputs else keywords["input"]).detach().flatten().long()] = True
-
-    return note
-
-
-def _reading(read: Tensor) -> Any:
-    def note(layer: Any, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if bool(read.all()):
-            return
-        if layer.padding_mode != "zeros":  # what is mirrored or repeated is data
-            read.fill_(True)
-            return
-        sizes = (inputs[0] if inputs else keywords["input"]).shape[-read.dim() :]
+    def _note_positions(self, name: str, layer: Any, given: Tensor) -> None:
+        sizes = given.shape[-len(layer.kernel_size) :]
         shape = zip(sizes, layer.kernel_size, layer.stride, layer.dilation, strict=True)
         axes = [positions_read(*each, *_padding(layer, axis)) for axis, each in enumerate(shape)]
-        read.logical_or_(functools.reduce(lambda before, axis: before[..., None] & axis, axes))
+        read = functools.reduce(lambda before, axis: before[..., None] & axis, axes)
+        if layer.padding_mode != "zeros":  # what is mirrored or repeated is data
+            read = torch.ones_like(read)
+        self.positions[name] = self.positions[name] | read if name in self.positions else read
 
-    return note
+    def add(self, names: list[str], gradients: tuple[Tensor | None, ...]) -> None:
+        """Note which parameters have a gradient, and what gets one where a weight is read elsewhere, too."""
+        for name, gradient in zip(names, gradients, strict=True):
+            self.tensors[name] = self.tensors.get(name, False) or gradient is not None
+            if gradient is None:
+                continue
+            gradient = gradient.detach()
+            if name in self.rows:
+                self.rows[name] |= gradient.to_dense().ne(0).any(1)
+            if self._reads_data.get(name):
+                seen = _by_input(gradient.to_dense())
+                self.inputs[name] = self.inputs[name] | seen if name in self.inputs else seen
+            if name in self.positions and gradient.numel() and not bool(self.positions[name].all()):
+                # Some algorithms round where there is only padding.
+                size = gradient.abs()
+                self.positions[name] |= (size > ROUNDING * size.max()).any(0).any(0).cpu()
+
+    def join_processes(self, model: nn.Module, device: torch.device) -> None:
+        """Make the notes of all processes one, where several train together; one of them may have read no batch."""
+        names, weights, convolutions = list(trainable(model)), input_weights(model), kernels(model)
+        unseen = {name: torch.zeros(model.get_parameter(name).shape[1]) for name in weights}
+        unread = {name: torch.zeros(kernel.kernel_size) for name, kernel in convolutions.items()}
+        flags = [
+            torch.tensor([self.tensors.get(name, False) for name in names]),
+            torch.tensor([self._reads_data.get(name) is False for name in weights]),
+            *(self.inputs.get(name, zeros).cpu() for name, zeros in unseen.items()),
+            *(self.positions.get(name, zeros).flatten() for name, zeros in unread.items()),
+        ]
+        together = torch.cat([each.float() for each in flags]).to(device)  # on a GPU, to ask for each would take long
+        joined = iter((sum_over_processes(together) > 0).cpu().split_with_sizes([len(each) for each in flags]))
+        self.tensors = dict(zip(names, next(joined).tolist(), strict=True))
+        not_data = dict(zip(weights, next(joined).tolist(), strict=True))
+        seen = {name: next(joined) for name in weights}
+        read = {name: next(joined).view(kernel.kernel_size) for name, kernel in convolutions.items()}
+        self.inputs = {name: each for name, each in seen.items() if bool(each.any()) and not not_data[name]}
+        self.positions = {name: each for name, each in read.items() if bool(each.any())}
+        self.rows = {name: sum_over_processes(looked_up.float()) > 0 for name, looked_up in self.rows.items()}
+
+
+def _hook(layer: nn.Module, note: Callable[..., None], *facts: Any) -> RemovableHandle:
+    """Let `note(*facts, layer, what it is given)` run before a layer does."""
+
+    def before(layer: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        note(*facts, layer, inputs[0] if inputs else keywords["input"])
+
+    return layer.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _by_input(weight: Tensor) -> Tensor:
+    """Return for each input of a weight (outputs, inputs, ...) whether any of its entries is other than zero."""
+    return weight.transpose(0, 1).flatten(1).any(1)
 
 
 def _padding(layer: Any, axis: int) -> tuple[int, int]:
@@ -144,6 +158,7 @@ def _padding(layer: Any, axis: int) -> tuple[int, int]:
     return (0, 0) if layer.padding == "valid" else (layer.padding[axis], layer.padding[axis])
 
 
+@functools.lru_cache(maxsize=1000)
 def positions_read(size: int, length: int, stride: int, dilation: int, before: int, behind: int) -> Tensor:
     """Return which positions of a kernel, along one axis, ever read more than padding: bool (length,).
 
@@ -180,8 +195,8 @@ def ranked_entries(
         model: the network.
         scope: as for `forgettable`.
         reach: what a pass over the data reached; None for a score that needs no data.
-        unseen_rows: "keep" leaves embedding rows that no batch mentions, and features that are zero in every batch, out
-            of the ranking; "rank" leaves them in, with the lowest score there is.
+        unseen_rows: "keep" leaves embedding rows that no batch mentions, and inputs of the network that are zero in
+            every batch, out of the ranking; "rank" leaves them in, with the lowest score there is.
         left_out: gets parameter name -> why it, or part of it, takes no part.
 
     Returns:
@@ -212,17 +227,22 @@ def ranked_entries(
         if unseen_rows == "keep" and name in reach.rows and not bool(reach.rows[name].all()):
             seen = reach.rows[name]
             parts[f"{count(int((~seen).sum()), 'row')} that no batch mentions"] = seen[:, None]
-        if unseen_rows == "keep" and name in reach.inputs and not bool(reach.inputs[name].all()):
-            seen = reach.inputs[name]
-            zero = f"{int((~seen).sum())} of {len(seen)} inputs, which are zero in every batch"
-            parts[zero] = seen.view(-1, *[1] * (parameter.dim() - 2))
+        if unseen_rows == "keep" and name in reach.inputs:
+            seen = reach.inputs[name].to(parameter.device)
+            if name in pruned:
+                seen = seen | ~_by_input(pruned[name])  # what is pruned has no gradient, whatever its input
+            if not bool(seen.all()):
+                zero = f"{int((~seen).sum())} of {len(seen)} inputs, which are zero in every batch"
+                parts[zero] = seen.view(-1, *[1] * (parameter.dim() - 2))
         if name in reach.positions and not bool(reach.positions[name].all()):
             read = reach.positions[name]
             unread = f"{int((~read).sum())} of {read.numel()} kernel positions, which only see padding"
             parts[unread] = read.to(parameter.device)
         entries[name] = None
         if parts:
-            entries[name] = functools.reduce(torch.logical_and, parts.values(), torch.ones_like(parameter).bool())
+            entries[name] = functools.reduce(
+                torch.logical_and, parts.values(), torch.ones_like(parameter, dtype=torch.bool)
+            )
             notes[name] = "; ".join(parts)
     if not entries:
         raise InputError("no batch reaches any weight that could be forgotten: does the loss use the model's output?")

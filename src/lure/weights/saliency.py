@@ -6,6 +6,7 @@ that needs another sum over gradients.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -16,7 +17,7 @@ from lure.errors import InputError
 from lure.randomness import forked_rng
 from lure.weights.cross_entropy import classification_loss
 from lure.weights.layers import refuse_unmaterialized, trainable, unwrap
-from lure.weights.modes import differentiable_in_eval, evaluating
+from lure.weights.modes import differentiable_in_eval, evaluating, uncompiled
 from lure.weights.ranking import Reach
 
 Batch: TypeAlias = Any  # what the loss understands: usually a pair (inputs, labels)
@@ -194,8 +195,15 @@ def accumulate_gradients(
             raise InputError(f"parameter {name!r} is complex: saliency is defined for real weights only")
     tensors = list(parameters.values())
     running = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in tensors]
-    num_batches, reach = 0, reach or Reach()
-    with reach.watching(inner), evaluating(inner), differentiable_in_eval(inner), forked_rng(None), torch.enable_grad():
+    num_batches, watched = 0, reach.watching(inner) if reach else nullcontext()
+    with (
+        watched,
+        evaluating(inner),
+        differentiable_in_eval(inner),
+        uncompiled(),
+        forked_rng(None),
+        torch.enable_grad(),
+    ):
         for num_batches, batch in enumerate(batches, start=1):
             value = mean_loss(loss, inner, batch)
             if not value.requires_grad:
@@ -206,7 +214,8 @@ def accumulate_gradients(
                 )
             gradients = torch.autograd.grad(value, tensors, allow_unused=True)
             with torch.no_grad():
-                reach.add(list(parameters), gradients)
+                if reach:
+                    reach.add(list(parameters), gradients)
                 # An embedding may give sparse gradients.
                 fold(
                     running,
@@ -219,7 +228,8 @@ def accumulate_gradients(
     read = torch.tensor(float(num_batches), device=running[0].device)
     for tensor in (read, *running):
         sum_over_processes(tensor)
-    reach.join_processes(list(parameters), running[0].device)
+    if reach:
+        reach.join_processes(inner, running[0].device)
     if read == 0:
         raise InputError("this method reads data, but its sample holds no batch: pass a loader with at least one")
     return dict(zip(parameters, running, strict=True))
