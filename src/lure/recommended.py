@@ -12,7 +12,7 @@ RECOMMENDED: Mapping[str, str] = {"unlearner": "warm-start", "schedule": "cosine
 
 WHY = (
     "in docs/suite.md no policy costs less than a warm start at the same budget, and on Fashion-MNIST and MNIST none "
-    "is shown to be better on average; on CIFAR-10 --unlearner auto ends 1.9 points (90 % interval 1.6 to 2.3, 3 "
+    "is shown to be better on average; on CIFAR-10 --unlearner auto ends 1.7 points (90 % interval 1.3 to 2.1, 5 "
     "seeds) above it, for less than 1 % more cost"
 )
 """Why these, in one sentence; a test compares its figures with the ledgers."""
